@@ -1,0 +1,38 @@
+"""lightning_debug: a debugger for training runs with PyTorch Lightning. ``Trainer(callbacks=[Debugger()])``."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lightning_debug.callbacks._base import DebugCallback
+    from lightning_debug.debugger import Debugger
+    from lightning_debug.finding import FaultFound, Finding, Report, Severity, Skip
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "DebugCallback": "callbacks._base",
+    "Debugger": "debugger",
+    "FaultFound": "finding",
+    "Finding": "finding",
+    "Report": "finding",
+    "Severity": "finding",
+    "Skip": "finding",
+}
+
+__all__ = ["DebugCallback", "Debugger", "FaultFound", "Finding", "Report", "Severity", "Skip"]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name when it is first used: the attach point must cost nothing while it is off."""
+    if name in _HOME:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOME[name]}"), name)
+        globals()[name] = value
+        return value
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

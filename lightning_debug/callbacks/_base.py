@@ -1,0 +1,192 @@
+"""DebugCallback: what every callback of this package is built on."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from lightning_debug import registry
+from lightning_debug.callbacks._lightning import (
+    HOOKS,
+    CallbackBase,
+    LightningModule,
+    Trainer,
+    is_fast_dev_run,
+    moment,
+    report_folder,
+    run_context,
+    summary_writers,
+)
+from lightning_debug.evidence import Evidence, ProbeFailure, RuleFailure, RunContext, Unavailable
+from lightning_debug.finding import FaultFound, Report
+from lightning_debug.rule import Rule
+from lightning_debug.session import Session
+from lightning_debug.settings import Settings
+
+GIVE_UP_AFTER = 3
+"""How often a hook of ours may fail in one fit before it is switched off."""
+
+_SESSIONS: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+_ALWAYS: tuple[type[Evidence], ...] = (RunContext, ProbeFailure, RuleFailure, Unavailable)
+
+
+class DebugCallback(CallbackBase):
+    """Base of this package's callbacks: evidence goes to the session that all of them share in one Trainer.
+
+    A subclass overrides Lightning's hooks as usual, lists the evidence it ``produces``, and calls
+    ``self.session.observe(...)``. Around every hook this class opens and closes the session, has new
+    evidence judged, and turns an exception of ours into a finding (LD001) instead of a dead run; a hook
+    that fails three times in a fit is switched off. ``FaultFound`` goes through.
+
+    A subclass's ``__init__`` need not call ``super().__init__()``.
+    """
+
+    produces: ClassVar[tuple[type[Evidence], ...]] = ()
+    """The kinds of evidence it records; the rules that need nothing else are judged."""
+
+    _session: Session | None = None
+    _hosted: bool = False
+    _past: Report | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        for name in HOOKS:
+            if name in vars(cls):
+                setattr(cls, name, guard_hook(name, vars(cls)[name]))
+
+    @property
+    def session(self) -> Session:
+        """The session of the run in progress, or of the last one.
+
+        Raises:
+            RuntimeError: Before the first fit.
+        """
+        if self._session is None:
+            raise RuntimeError(f"{type(self).__name__} has no session yet: it starts with trainer.fit")
+        return self._session
+
+    @property
+    def report(self) -> Report:
+        """What was found so far in this fit, or in the last one; empty before the first."""
+        if self._session is None:
+            return self._past or Report()
+        return self._session.report
+
+    @property
+    def settings(self) -> Settings:
+        """Settings for a session that this callback opens."""
+        return Settings.resolve()
+
+    @classmethod
+    def rules(cls) -> tuple[Rule, ...]:
+        """The rules that need no other evidence than this callback produces."""
+        known = {*cls.produces, *_ALWAYS}
+        return tuple(one for one in registry.all_rules() if known.issuperset(one.needs))
+
+    def unavailable(self, kind: type[Evidence], reason: str, trainer: Trainer) -> None:
+        """Records that a kind of evidence cannot be had, so that its rules are skipped with the reason."""
+        self.session.observe(Unavailable(evidence=kind.__name__, reason=reason, at=moment(trainer)))
+
+    @contextlib.contextmanager
+    def attempt(self, what: str, trainer: Trainer) -> Iterator[None]:
+        """Guards a part of a hook: an exception inside becomes LD001 and the rest of the hook goes on."""
+        with self.session.guarded(f"{type(self).__name__}: {what}", moment(trainer)):
+            yield
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Joins the session (see the class)."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Records the run's context (see the class)."""
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Closes the session (see the class)."""
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Closes the session (see the class)."""
+
+    def _open(self, trainer: Trainer, stage: str) -> None:
+        session = _SESSIONS.get(trainer)
+        if session is None or (stage == "fit" and session.status != "running"):
+            session = _SESSIONS[trainer] = Session(self.settings)
+        if trainer.barebones:
+            session.sinks.clear()
+        elif not session.sinks:
+            session.sinks = _sinks(session.settings, trainer)
+        self.join(session)
+
+    def join(self, session: Session, *, hosted: bool = False) -> None:
+        """Takes part in a session.
+
+        Args:
+            session: Where evidence goes from now on.
+            hosted: Whether another callback opens, judges and closes that session.
+        """
+        self._session, self._hosted = session, hosted
+        self._failures: dict[str, int] = {}
+        session.add_rules(self.rules())
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = dict(self.__dict__)
+        state["_past"] = self.report
+        state.pop("_session", None)  # sinks hold files and writers
+        return state
+
+
+def _sinks(settings: Settings, trainer: Trainer) -> list[Any]:
+    from lightning_debug import reports  # only a run that reports pays for it
+
+    folder = settings.report_dir or os.path.join(report_folder(trainer), "lightning_debug")
+    if trainer.global_rank != 0:
+        return []
+    write = settings.report_dir is not None or not is_fast_dev_run(trainer)
+    return reports.sinks(settings, folder if write else None, summary_writers(trainer))
+
+
+def _status(exception: BaseException) -> str:
+    if isinstance(exception, KeyboardInterrupt):
+        return "interrupted"
+    return f"failed: {type(exception).__name__}: {exception}"
+
+
+def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a hook: session around it, exceptions of ours into findings, judgement after it."""
+
+    @functools.wraps(function)
+    def hook(self: DebugCallback, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> Any:
+        if name == "setup" and not self._hosted:
+            stage = kwargs.get("stage", args[0] if args else "fit")
+            self._open(trainer, str(getattr(stage, "value", stage)))
+        session = self._session
+        if session is None or self._failures.get(name, 0) >= GIVE_UP_AFTER:
+            return None
+        result = None
+        try:
+            if name == "on_train_start" and not session.record.seen(RunContext):
+                session.observe(run_context(trainer, pl_module))
+            result = function(self, trainer, pl_module, *args, **kwargs)
+        except FaultFound:
+            raise
+        except Exception as error:
+            if session.settings.strict:
+                raise
+            self._failures[name] = self._failures.get(name, 0) + 1
+            given_up = self._failures[name] >= GIVE_UP_AFTER
+            session.failed(f"{type(self).__name__}.{name}", error, moment(trainer), given_up=given_up)
+        if not self._hosted:
+            if name in ("teardown", "on_exception"):
+                exception = kwargs.get("exception", args[0] if args else None)
+                session.close(_status(exception) if isinstance(exception, BaseException) else "finished")
+            else:
+                session.judge()
+        return result
+
+    return hook
+
+
+for _name in ("setup", "on_train_start", "on_exception", "teardown"):
+    setattr(DebugCallback, _name, guard_hook(_name, vars(DebugCallback)[_name]))

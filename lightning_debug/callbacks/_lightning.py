@@ -1,0 +1,148 @@
+"""The one file that touches Lightning's private parts, and the base class for both of its packages.
+
+Every attribute with a leading underscore that we read on a Trainer, loop or module is read here, so that
+``tests/test_lightning_private.py`` can say what broke when a version of Lightning moves one.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import sys
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from lightning_debug.evidence import Moment, RunContext
+
+if TYPE_CHECKING:
+    from pytorch_lightning import Callback
+    from pytorch_lightning import LightningModule as LightningModule
+    from pytorch_lightning import Trainer as Trainer
+else:
+    Trainer = LightningModule = Any
+
+
+def _bases() -> tuple[type, ...]:
+    """The Callback classes to derive from: of the packages already imported, else of those installed.
+
+    A Trainer takes any object with the hooks, but LightningCLI and ``isinstance`` checks want their own
+    package's class; deriving from both serves both.
+    """
+    packages = {"lightning.pytorch": "lightning", "pytorch_lightning": "pytorch_lightning"}
+    loaded = [name for name in packages if name in sys.modules]
+    wanted = loaded or [name for name, top in packages.items() if importlib.util.find_spec(top) is not None]
+    if not wanted:
+        raise ImportError("lightning_debug needs pytorch-lightning (or lightning): pip install pytorch-lightning")
+    return tuple(importlib.import_module(name).Callback for name in wanted)
+
+
+if TYPE_CHECKING:
+
+    class CallbackBase(Callback):
+        """What type checkers see: the two packages' classes have the same hooks."""
+
+else:
+    CallbackBase = type("CallbackBase", _bases(), {"__module__": __name__})
+
+HOOKS: tuple[str, ...] = tuple(
+    sorted(name for name in dir(CallbackBase) if name.startswith("on_") or name in ("setup", "teardown"))
+)
+"""Every hook a Lightning callback has."""
+
+_STAGES = {"sanity_check": "sanity", "train": "train", "validate": "validate", "test": "test", "predict": "predict"}
+
+
+def batches_seen(trainer: Trainer) -> int:
+    """Batches trained on so far in the fit, from 0: the step axis of Lightning's own logs."""
+    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+def moment(trainer: Trainer, batch: int | None = None) -> Moment:
+    """Now, as a :class:`Moment`."""
+    state = getattr(trainer.state.stage, "value", None)
+    stage = _STAGES.get(str(state), "setup")
+    step = batches_seen(trainer)
+    return Moment(stage=stage, epoch=trainer.current_epoch, step=step, batch=batch, rank=trainer.global_rank)
+
+
+def is_compiled(pl_module: LightningModule) -> bool:
+    """Whether the module or any part of it runs through ``torch.compile``."""
+    if getattr(pl_module, "_compiler_ctx", None) is not None:
+        return True
+    for module in pl_module.modules():
+        if getattr(module, "_compiled_call_impl", None) is not None or type(module).__name__ == "OptimizedModule":
+            return True
+    return False
+
+
+def will_step(trainer: Trainer) -> bool:
+    """Whether the batch being trained on ends an accumulation window (always, where the strategy accumulates)."""
+    if not trainer.lightning_module.automatic_optimization:
+        return True
+    return not trainer.fit_loop._should_accumulate()
+
+
+def run_context(trainer: Trainer, pl_module: LightningModule) -> RunContext:
+    """How the run is set up; call in ``on_train_start``, when it is settled."""
+    batches, epochs = trainer.num_training_batches, trainer.max_epochs
+    bounded = isinstance(batches, int) and epochs is not None and epochs >= 0
+    planned = int(batches) * int(epochs or 0) if bounded else None
+    if trainer.max_steps >= 0:
+        planned = trainer.max_steps if planned is None else min(planned, trainer.max_steps)
+    return RunContext(
+        at=moment(trainer),
+        model=f"{type(pl_module).__module__}.{type(pl_module).__qualname__}",
+        parameters=sum(item.numel() for item in pl_module.parameters() if item.requires_grad),
+        strategy=type(trainer.strategy).__name__,
+        precision=str(trainer.precision),
+        world_size=trainer.world_size,
+        device=str(trainer.strategy.root_device),
+        automatic_optimization=pl_module.automatic_optimization,
+        accumulate_grad_batches=trainer.accumulate_grad_batches,
+        optimizers=tuple(type(item).__name__ for item in trainer.optimizers),
+        compiled=is_compiled(pl_module),
+        has_validation=trainer.fit_loop.epoch_loop._should_check_val_epoch() or bool(trainer.val_dataloaders),
+        max_epochs=epochs,
+        planned_steps=planned,
+        resumed=bool(trainer.ckpt_path) or batches_seen(trainer) > 0,
+        versions=versions(),
+    )
+
+
+def versions() -> dict[str, str]:
+    """Versions of what matters to a finding."""
+    found = {"python": ".".join(map(str, sys.version_info[:3])), "torch": torch.__version__}
+    for name in ("pytorch-lightning", "lightning", "torchmetrics", "lightning-debug"):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def report_folder(trainer: Trainer) -> str:
+    """Where the run's logger writes, or its default root. A collective: call it on every rank."""
+    return str(trainer.log_dir or trainer.default_root_dir)
+
+
+def is_fast_dev_run(trainer: Trainer) -> bool:
+    """Whether the Trainer only tries the code out."""
+    return bool(getattr(trainer, "fast_dev_run", False))
+
+
+def callbacks_of(trainer: Trainer) -> list[Any]:
+    """The Trainer's callbacks."""
+    return list(getattr(trainer, "callbacks", []))
+
+
+def summary_writers(trainer: Trainer) -> list[Any]:
+    """The TensorBoard writers of the Trainer's loggers; none under ``fast_dev_run`` or off rank 0."""
+    if is_fast_dev_run(trainer) or trainer.global_rank != 0:
+        return []
+    found = [getattr(logger, "experiment", None) for logger in trainer.loggers if _is_tensorboard(logger)]
+    return [writer for writer in found if hasattr(writer, "add_text")]
+
+
+def _is_tensorboard(logger: Any) -> bool:
+    return any(kind.__name__ == "TensorBoardLogger" for kind in type(logger).__mro__)

@@ -1,0 +1,123 @@
+"""Debugger: every part as one callback. The only module that knows several callbacks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from lightning_debug import registry
+from lightning_debug.callbacks._base import DebugCallback, guard_hook
+from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
+from lightning_debug.session import Session
+from lightning_debug.settings import FailOn, Settings
+
+PARTS: tuple[type[DebugCallback], ...] = ()
+"""The parts, in the order in which their hooks run."""
+
+
+class Debugger(DebugCallback):
+    """Finds the classic bugs of deep learning while a Trainer fits, and leaves the run as it is.
+
+    Add it to any Trainer: ``Trainer(callbacks=[Debugger()])``. Arguments that are left out come from the
+    environment (``LIGHTNING_DEBUG_SELECT`` …), from ``[tool.lightning_debug]`` in ``pyproject.toml``, or
+    from the defaults, in that order.
+
+    A part that is in the Trainer's callbacks by itself (``NonFiniteGuard(action="skip")``) replaces the
+    one in here. Of two Debuggers in one Trainer the second stays silent.
+
+    Args:
+        select: Codes (``LD201``), beginnings of codes (``LD2``) or names to judge. Default: all.
+        ignore: Likewise, to leave out; wins over ``select``.
+        thresholds: Thresholds by rule: ``{"LD210": {"factor": 4.0}}``. A rule's page names them.
+        fail_on: Stop the fit with ``FaultFound`` at the first finding at least this grave. Default: ``never``.
+        report_dir: Folder for ``report.html`` and ``report.json``. Default: ``lightning_debug`` in the
+            logger's folder.
+        console: Print findings. Default: true.
+        tensorboard: Write findings and curves to the Trainer's TensorBoard loggers. Default: true.
+        strict: Let exceptions of this tool through, instead of reporting them. For its own tests.
+        enabled: Whether to do anything at all.
+
+    Raises:
+        SettingsError: If an argument is not accepted.
+        UnknownRule: If a code or name is not known.
+    """
+
+    def __init__(
+        self,
+        select: list[str] | None = None,
+        ignore: list[str] | None = None,
+        thresholds: dict[str, dict[str, float]] | None = None,
+        fail_on: FailOn | None = None,
+        report_dir: str | None = None,
+        console: bool | None = None,
+        tensorboard: bool | None = None,
+        strict: bool | None = None,
+        enabled: bool = True,
+    ) -> None:
+        self.enabled = enabled
+        self._settings = Settings.resolve(
+            select=select,
+            ignore=ignore,
+            thresholds=thresholds,
+            fail_on=fail_on,
+            report_dir=report_dir,
+            console=console,
+            tensorboard=tensorboard,
+            strict=strict,
+        )
+        chosen = self._settings.selection
+        self._parts = [part() for part in PARTS if any(chosen.has(one) for one in part.rules())]
+        self._active: list[DebugCallback] = []
+        self._by_hook: dict[str, list[DebugCallback]] = {}
+
+    @property
+    def settings(self) -> Settings:
+        """The merged settings."""
+        return self._settings
+
+    @property
+    def parts(self) -> tuple[DebugCallback, ...]:
+        """The parts that the selection needs, in the order in which their hooks run."""
+        return tuple(self._parts)
+
+    def _open(self, trainer: Trainer, stage: str) -> None:
+        rivals = [item for item in callbacks_of(trainer) if isinstance(item, Debugger) and item.enabled]
+        if not self.enabled or trainer.barebones or (rivals and rivals[0] is not self):
+            self._session, self._active, self._by_hook = None, [], {}
+            return
+        super()._open(trainer, stage)
+        present = {type(item) for item in callbacks_of(trainer)}
+        self._active = [part for part in self._parts if type(part) not in present]
+        for part in self._active:
+            part.join(self.session, hosted=True)
+        base: Mapping[str, Any] = vars(DebugCallback)
+        self._by_hook = {
+            name: [part for part in self._active if getattr(type(part), name) not in (base.get(name), _lightning(name))]
+            for name in HOOKS
+        }
+
+    def join(self, session: Session, *, hosted: bool = False) -> None:
+        """Takes part in a session, and has its settings and all its parts' rules apply there."""
+        session.settings = self._settings
+        super().join(session, hosted=hosted)
+        session.add_rules(one for part in self._parts for one in part.rules())
+        session.add_rules(one for one in registry.all_rules() if one.code.startswith("LD0"))
+
+
+def _lightning(name: str) -> Any:
+    return getattr(DebugCallback.__mro__[1], name)
+
+
+def _fan_out(name: str) -> Callable[..., None]:
+    def hook(self: Debugger, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        for part in self._by_hook.get(name, ()):
+            getattr(part, name)(trainer, pl_module, *args, **kwargs)
+
+    hook.__name__ = name
+    hook.__qualname__ = f"Debugger.{name}"
+    hook.__doc__ = f"Runs every part's ``{name}``."
+    return hook
+
+
+for _name in HOOKS:
+    setattr(Debugger, _name, guard_hook(_name, _fan_out(_name)))

@@ -1,0 +1,92 @@
+"""Evidence about the run itself, and about this tool's own failures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lightning_debug.evidence._base import Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunContext(Evidence):
+    """How the run was set up, read once when training starts.
+
+    Args:
+        model: Qualified class name of the LightningModule.
+        parameters: Number of trainable parameters.
+        strategy: Class name of Lightning's strategy.
+        precision: Lightning's precision string, such as ``"32-true"`` or ``"16-mixed"``.
+        world_size: Number of processes.
+        device: Root device of this rank.
+        automatic_optimization: Whether Lightning drives the optimizer.
+        accumulate_grad_batches: Micro-batches an optimizer step.
+        optimizers: Class name of each optimizer.
+        compiled: Whether any part of the model is compiled.
+        has_validation: Whether a validation loop will run.
+        max_epochs: Planned epochs; -1 or ``None`` when not bounded by epochs.
+        planned_steps: Planned batches in the whole fit; ``None`` when not known.
+        resumed: Whether training continues from a checkpoint.
+        versions: Version by package.
+    """
+
+    model: str = ""
+    parameters: int = 0
+    strategy: str = ""
+    precision: str = ""
+    world_size: int = 1
+    device: str = "cpu"
+    automatic_optimization: bool = True
+    accumulate_grad_batches: int = 1
+    optimizers: tuple[str, ...] = ()
+    compiled: bool = False
+    has_validation: bool = False
+    max_epochs: int | None = None
+    planned_steps: int | None = None
+    resumed: bool = False
+    versions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unavailable(Evidence):
+    """A kind of evidence that could not be had, and why: rules that need it are skipped with the reason.
+
+    Args:
+        evidence: The kind (class name) that is missing.
+        reason: Why, as half a sentence that can follow "not judged, because".
+    """
+
+    evidence: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeFailure(Evidence):
+    """One of our own probes or callbacks raised; training went on without it.
+
+    Args:
+        where: Callback and hook, or probe.
+        error: Type and text of the exception.
+        traceback: The formatted traceback.
+        given_up: Whether that hook was switched off for the rest of the fit.
+    """
+
+    where: str
+    error: str
+    traceback: str
+    given_up: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleFailure(Evidence):
+    """One of our own rules raised.
+
+    Args:
+        code: The rule's code.
+        error: Type and text of the exception.
+        traceback: The formatted traceback.
+    """
+
+    code: str
+    error: str
+    traceback: str

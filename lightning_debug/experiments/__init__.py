@@ -1,0 +1,1 @@
+"""Runs that leave no trace."""

@@ -1,0 +1,125 @@
+"""Judges a record: runs rules, stamps their claims, folds symptoms under their causes."""
+
+from __future__ import annotations
+
+import dataclasses
+import traceback
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_debug.evidence import Evidence, Moment, RuleFailure, Unavailable
+from lightning_debug.finding import Claim, Finding, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import Rule
+
+Thresholds = Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The outcome of a judgement.
+
+    Args:
+        findings: Causes first, the worst leading, each followed by its symptoms.
+        skips: Rules that were not judged, with reasons.
+    """
+
+    findings: tuple[Finding, ...] = ()
+    skips: tuple[Skip, ...] = ()
+
+
+def judge(
+    record: Record, rules: Sequence[Rule], thresholds: Thresholds | None = None, *, strict: bool = False
+) -> Verdict:
+    """Runs every rule whose evidence is there.
+
+    Args:
+        record: The evidence. A rule that raises adds a :class:`RuleFailure` to it (LD002).
+        rules: What to judge.
+        thresholds: Keyword arguments for rules, by code.
+        strict: Whether an exception of a rule goes through.
+
+    Returns:
+        Findings without duplicates (same code and subject: the earliest stays) and skips.
+    """
+    findings: dict[tuple[str, str], Finding] = {}
+    skips: dict[tuple[str, str], Skip] = {}
+    ordered = sorted(rules, key=lambda one: RuleFailure in one.needs)  # LD002 last: it reports on the others
+    for one in ordered:
+        missing = [kind for kind in one.needs if not record.seen(kind)]
+        if missing:
+            if one.code >= "LD1":  # that this tool did not fail is no news
+                skip = Skip(_reason(record, missing[0]), one.code, one.name)
+                skips[one.code, skip.reason] = skip
+            continue
+        try:
+            outcomes = list(one.function(record, **(thresholds or {}).get(one.code, {})))
+        except Exception as error:
+            if strict:
+                raise
+            text = "".join(traceback.format_exception(error))
+            if not any(failure.code == one.code for failure in record.of(RuleFailure)):
+                record.add(RuleFailure(code=one.code, error=f"{type(error).__name__}: {error}", traceback=text))
+            continue
+        for outcome in outcomes:
+            if isinstance(outcome, Skip):
+                skips[one.code, outcome.reason] = dataclasses.replace(outcome, code=one.code, name=one.name)
+            else:
+                finding = _stamp(record, one, outcome)
+                findings.setdefault(finding.key, finding)
+    return Verdict(fold(findings.values(), rules), tuple(sorted(skips.values(), key=lambda skip: skip.code)))
+
+
+def _reason(record: Record, kind: type[Evidence]) -> str:
+    told = [item.reason for item in record.of(Unavailable) if item.evidence == kind.__name__]
+    return told[-1] if told else f"no {kind.__name__} was recorded"
+
+
+def _stamp(record: Record, one: Rule, claim: Claim) -> Finding:
+    moments = [item.at for kind in one.needs for item in record.of(kind)[-1:]]
+    at = claim.at or max(moments, key=lambda moment: moment.step, default=Moment())
+    return Finding(one.code, one.name, one.severity, claim.message, claim.subject, dict(claim.measured), claim.fix, at)
+
+
+def fold(findings: Iterable[Finding], rules: Iterable[Rule]) -> tuple[Finding, ...]:
+    """Orders findings: causes by severity then time, each followed by the symptoms it explains.
+
+    A finding is a symptom when a rule that explains its code has a finding too. Where causes form a
+    chain the symptom is folded under the end of the chain; a circle of causes is left unfolded.
+    """
+    found = list(findings)
+    roots = _roots({finding.code for finding in found}, rules)
+    weight = {code: max(item.severity.rank for item in found if roots[item.code] == roots[code]) for code in roots}
+
+    def grave(finding: Finding) -> tuple[int, int, str, str]:
+        return -finding.severity.rank, finding.at.step, finding.code, finding.subject
+
+    def gravest(finding: Finding) -> tuple[int, tuple[int, int, str, str]]:
+        return -weight[finding.code], grave(finding)  # a cause is as grave as its gravest symptom
+
+    result: list[Finding] = []
+    for head in sorted((item for item in found if roots[item.code] == item.code), key=gravest):
+        first_of_code = all(item.code != head.code for item in result)
+        result.append(head)
+        if first_of_code:
+            under = (item for item in found if roots[item.code] == head.code and item.code != head.code)
+            result += (dataclasses.replace(item, explained_by=head.code) for item in sorted(under, key=grave))
+    return tuple(result)
+
+
+def _roots(present: set[str], rules: Iterable[Rule]) -> dict[str, str]:
+    """For each code found, the code at the end of its chain of causes (itself, for a headline)."""
+    causes: dict[str, list[str]] = {}
+    for one in sorted(rules, key=lambda item: item.code):
+        if one.code in present:
+            for code in present.intersection(one.explains) - {one.code}:
+                causes.setdefault(code, []).append(one.code)
+
+    def root(code: str, path: tuple[str, ...]) -> str:
+        for cause in causes.get(code, []):
+            if cause not in path:
+                return root(cause, (*path, cause))
+        return code
+
+    return {code: root(code, (code,)) for code in present}

@@ -1,0 +1,1 @@
+"""WHAT: torch in, evidence out. No Lightning, no threshold."""

@@ -1,0 +1,21 @@
+"""What every test has: one thread, fixed seeds, no stray settings from the environment."""
+
+import os
+import warnings
+
+import pytest
+import torch
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _steady(monkeypatch, tmp_path):
+    for name in list(os.environ):
+        if name.startswith("LIGHTNING_DEBUG"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)  # default_root_dir and reports stay out of the working tree
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        yield

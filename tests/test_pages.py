@@ -1,0 +1,38 @@
+"""Every page's programs, trained: Broken gives its code, Repaired gives no warning and no error."""
+
+import pytest
+
+from lightning_debug.registry import all_rules
+from lightning_debug.rule import SECTIONS
+from tests.helpers import alarms, codes, run_program
+
+RULES = [one for one in all_rules() if one.code != "LD002"]  # only a bug of a rule makes LD002: tests/test_judge.py
+
+
+@pytest.mark.parametrize("one", RULES, ids=lambda one: one.code)
+def test_broken_is_found(one, tmp_path):
+    report, raised = run_program(one.page["Broken"], tmp_path, strict=not one.code.startswith("LD0"))
+    assert one.code in codes(report), (raised, report)
+    if raised is not None and not isinstance(raised, RuntimeError | ValueError | IndexError | TypeError):
+        raise raised
+
+
+@pytest.mark.parametrize("one", RULES, ids=lambda one: one.code)
+def test_repaired_is_silent(one, tmp_path):
+    report, raised = run_program(one.page["Repaired"], tmp_path)
+    if raised is not None:
+        raise raised
+    assert report.status == "finished"
+    assert not alarms(report)
+
+
+@pytest.mark.parametrize("one", all_rules(), ids=lambda one: one.code)
+def test_page_is_complete(one):
+    page = one.page
+    missing = [name for name in SECTIONS[:-1] if not page.sections.get(name)]
+    assert not missing
+    assert page.title.endswith(".")
+    module = one.function.__module__.rpartition(".")[2]
+    assert module == f"{one.code.lower()}_{one.name.replace('-', '_')}"
+    for name in one.thresholds:
+        assert name in page["What it sees"] + page["When to ignore"], f"the page does not name the threshold {name}"
