@@ -1,0 +1,57 @@
+"""Shadows: a method of one object is replaced for a while, and put back as it was."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+_MISSING = object()
+
+
+class Shadow:
+    """Wraps ``owner.name`` until :meth:`remove`. Shadows nest, and may be removed in any order.
+
+    Nothing is pickled or copied with the owner that would survive it: remove shadows before a hook returns
+    control for long, and always in ``teardown`` and ``on_exception``.
+
+    Args:
+        owner: The object; only this instance is touched.
+        name: The method's name.
+        wrap: Receives the bound original and the call's arguments, and returns what the caller gets.
+
+    >>> class Greeter:
+    ...     def greet(self):
+    ...         return "hello"
+    >>> greeter = Greeter()
+    >>> shadow = Shadow(greeter, "greet", lambda original: original().upper())
+    >>> greeter.greet(), shadow.remove(), greeter.greet(), vars(greeter)
+    ('HELLO', None, 'hello', {})
+    """
+
+    def __init__(self, owner: Any, name: str, wrap: Callable[..., Any]) -> None:
+        self._owner, self._name = owner, name
+        self._previous = vars(owner).get(name, _MISSING)
+        original = getattr(owner, name)
+        self._active = True
+
+        @functools.wraps(original)
+        def shadowed(*args: Any, **kwargs: Any) -> Any:
+            if not self._active:  # buried under a later shadow when it was removed
+                return original(*args, **kwargs)
+            return wrap(original, *args, **kwargs)
+
+        self._shadowed = shadowed
+        vars(owner)[name] = shadowed
+
+    def remove(self) -> None:
+        """Puts the original back; harmless when repeated."""
+        if not self._active:
+            return
+        self._active = False
+        if vars(self._owner).get(self._name) is not self._shadowed:
+            return  # somebody wrapped us since: our wrapper only passes through from now on
+        if self._previous is _MISSING:
+            del vars(self._owner)[self._name]
+        else:
+            vars(self._owner)[self._name] = self._previous

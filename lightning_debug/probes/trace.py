@@ -1,0 +1,385 @@
+"""Trace: what a piece of code asked of torch, call by call, as the user wrote it.
+
+A ``TorchFunctionMode`` sees ``F.cross_entropy(logits, y)`` as one call with the user's arguments, whichever way
+it is spelled (module, functional or method), and costs nothing when it is not entered. Module paths and source
+lines come from the Python stack, so no hook is installed on any module.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import weakref
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+_OWN = tuple(
+    os.path.dirname(os.path.abspath(module.__file__)) + os.sep
+    for module in (torch, sys.modules[__name__.partition(".")[0]])
+    if module.__file__
+)
+_FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics", "lightning_utilities")
+_IGNORED = frozenset(
+    [
+        "__get__",
+        "__set__",
+        "__delete__",
+        "size",
+        "dim",
+        "shape",
+        "stride",
+        "numel",
+        "is_floating_point",
+        "is_complex",
+        "data_ptr",
+        "__len__",
+        "__repr__",
+        "__format__",
+        "__hash__",
+        "__bool__",
+        "requires_grad_",
+        "register_hook",
+        "is_contiguous",
+        "element_size",
+        "storage_offset",
+        "is_cuda",
+        "get_device",
+        "__dlpack__",
+        "__dlpack_device__",
+        "untyped_storage",
+        "record_stream",
+        "backward",
+        "is_same_size",
+    ]
+)
+_ALIASES = {
+    "__add__": "add",
+    "__radd__": "add",
+    "__iadd__": "add",
+    "__sub__": "sub",
+    "__rsub__": "rsub",
+    "__isub__": "sub",
+    "subtract": "sub",
+    "__mul__": "mul",
+    "__rmul__": "mul",
+    "__imul__": "mul",
+    "multiply": "mul",
+    "__truediv__": "div",
+    "__rtruediv__": "rdiv",
+    "__itruediv__": "div",
+    "__div__": "div",
+    "__rdiv__": "rdiv",
+    "divide": "div",
+    "true_divide": "div",
+    "__pow__": "pow",
+    "__rpow__": "rpow",
+    "__neg__": "neg",
+    "negative": "neg",
+    "__matmul__": "matmul",
+    "__rmatmul__": "matmul",
+    "__getitem__": "getitem",
+    "__setitem__": "setitem",
+    "__eq__": "eq",
+    "absolute": "abs",
+    "clip": "clamp",
+    "concat": "cat",
+    "concatenate": "cat",
+    "special_softmax": "softmax",
+    "special_log_softmax": "log_softmax",
+    "special_expit": "sigmoid",
+    "expit": "sigmoid",
+}
+
+RESHAPES = frozenset(
+    [
+        "view",
+        "reshape",
+        "view_as",
+        "reshape_as",
+        "flatten",
+        "unflatten",
+        "ravel",
+        "squeeze",
+        "unsqueeze",
+        "transpose",
+        "swapaxes",
+        "swapdims",
+        "permute",
+        "movedim",
+        "moveaxis",
+        "t",
+        "mT",
+        "contiguous",
+        "clone",
+        "detach",
+        "alias",
+        "expand",
+        "expand_as",
+        "float",
+        "double",
+        "half",
+        "bfloat16",
+        "to",
+        "type",
+        "type_as",
+        "cpu",
+        "cuda",
+        "as_strided",
+        "narrow",
+        "select",
+        "getitem",
+        "index_select",
+        "unbind",
+        "chunk",
+        "split",
+        "tensor_split",
+        "masked_select",
+    ]
+)
+"""Calls whose output holds the same numbers as their first input, or a part of them, in another shape or dtype."""
+
+
+@dataclass(eq=False)
+class Op:
+    """One recorded call.
+
+    Args:
+        index: Position in the trace.
+        name: Canonical name: ``"softmax"``, ``"cross_entropy"``, ``"add"``; in-place and method forms alike.
+        inputs: Producers of its tensor arguments in order; ``None`` for a tensor that no recorded call made.
+        module: Path of the innermost module whose ``forward`` ran, as in ``named_modules``; ``""`` for the root.
+        module_type: Class name of that module.
+        line: ``file.py:31`` of the innermost frame outside torch and Lightning.
+        shapes: Shape of each tensor argument.
+        shape: Shape of the (first) output.
+        dim: The ``dim`` argument as the user gave it, for calls that have one.
+    """
+
+    index: int
+    name: str
+    inputs: tuple[Op | None, ...]
+    module: str
+    module_type: str
+    line: str
+    shapes: tuple[tuple[int, ...], ...]
+    shape: tuple[int, ...]
+    dim: int | None = None
+
+
+@dataclass
+class Call:
+    """A recorded call while its tensors are alive, as a handler receives it.
+
+    Args:
+        op: The record of it.
+        function: The torch function.
+        arguments: Positional arguments as the user gave them.
+        keywords: Keyword arguments.
+        output: What it returned.
+    """
+
+    op: Op
+    function: Callable[..., Any]
+    arguments: tuple[Any, ...]
+    keywords: Mapping[str, Any]
+    output: Any
+
+    def argument(self, position: int, name: str, default: Any = None) -> Any:
+        """The argument at ``position`` or called ``name``."""
+        if name in self.keywords:
+            return self.keywords[name]
+        return self.arguments[position] if len(self.arguments) > position else default
+
+
+@dataclass
+class _Tracked:
+    tensor: weakref.ref[Tensor]
+    op: Op
+
+
+class Trace(TorchFunctionMode):
+    """Records the calls made to torch while it is entered.
+
+    Tensors are held weakly: memory is freed as without it. Code that ``torch.compile`` runs is not seen.
+
+    Args:
+        root: The model, for module paths; calls outside any module have the path ``""``.
+        handlers: Called with a :class:`Call` right after each call of the given canonical name (``"*"`` for every
+            call), outside the mode and under ``no_grad``, while the tensors are alive.
+
+    >>> with Trace() as trace:
+    ...     probabilities = torch.softmax(torch.zeros(2, 3), dim=-1).view(3, 2)
+    >>> op = trace.producer(probabilities)
+    >>> op.name, trace.origin(op).name, trace.origin(op).dim
+    ('view', 'softmax', -1)
+    """
+
+    def __init__(
+        self, root: nn.Module | None = None, handlers: Mapping[str, Callable[[Call], None]] | None = None
+    ) -> None:
+        super().__init__()
+        self.ops: list[Op] = []
+        self._handlers = dict(handlers or {})
+        self._paths = {} if root is None else {id(module): name for name, module in root.named_modules()}
+        self._tracked: dict[int, _Tracked] = {}
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Any,
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+    ) -> Any:
+        """Runs the call unchanged and records it."""
+        keywords = kwargs or {}
+        name = getattr(func, "__name__", "")
+        if name in _IGNORED or torch.compiler.is_compiling():
+            return func(*args, **keywords)
+        inputs = list(_tensors((args, keywords)))
+        producers = tuple(self.producer(tensor) for tensor in inputs)  # before: an in-place call overwrites
+        shapes = tuple(tuple(tensor.shape) for tensor in inputs)
+        output = func(*args, **keywords)
+        outputs = list(_tensors(output))
+        if outputs or inputs:
+            self._record(func, canonical(name), args, keywords, (producers, shapes), output, outputs)
+        return output
+
+    def _record(
+        self,
+        func: Callable[..., Any],
+        name: str,
+        args: tuple[Any, ...],
+        keywords: dict[str, Any],
+        given: tuple[tuple[Op | None, ...], tuple[tuple[int, ...], ...]],
+        output: Any,
+        outputs: list[Tensor],
+    ) -> None:
+        module, module_type, line = self._where(sys._getframe(2))
+        dim = keywords.get("dim", args[1] if len(args) > 1 and name in _HAS_DIM else None)
+        shape = tuple(outputs[0].shape) if outputs else ()
+        plain_dim = dim if type(dim) is int else None
+        op = Op(len(self.ops), name, given[0], module, module_type, line, given[1], shape, plain_dim)
+        self.ops.append(op)
+        for tensor in outputs:
+            self._tracked[id(tensor)] = _Tracked(weakref.ref(tensor), op)
+        if name == "setitem" and args and isinstance(args[0], Tensor):
+            self._tracked[id(args[0])] = _Tracked(weakref.ref(args[0]), op)
+        for handler in filter(None, (self._handlers.get(name), self._handlers.get("*"))):
+            with torch.no_grad():
+                handler(Call(op, func, args, keywords, output))
+
+    def producer(self, tensor: Tensor) -> Op | None:
+        """The call that made ``tensor``, or ``None`` for a parameter, a batch field or an unseen call."""
+        known = self._tracked.get(id(tensor))
+        return known.op if known is not None and known.tensor() is tensor else None
+
+    def origin(self, op: Op | None, through: frozenset[str] = RESHAPES) -> Op | None:
+        """Follows first inputs from ``op`` through the calls named in ``through``; where that ends."""
+        while op is not None and op.name in through and op.inputs:
+            op = op.inputs[0]
+        return op
+
+    def ancestors(self, op: Op | None) -> Iterator[Op]:
+        """``op`` and every recorded call it depends on, nearest first."""
+        queue, seen = [op] if op is not None else [], set()
+        while queue:
+            here = queue.pop(0)
+            if here.index not in seen:
+                seen.add(here.index)
+                yield here
+                queue += [item for item in here.inputs if item is not None]
+
+    def _where(self, frame: FrameType | None) -> tuple[str, str, str]:
+        """Module path, module class and user line, from the stack."""
+        path = kind = line = None
+        while frame is not None and (path is None or line is None):
+            code = frame.f_code
+            if line is None and not is_library(code.co_filename):
+                line = f"{display_path(code.co_filename)}:{frame.f_lineno}"
+            if path is None and code.co_varnames[:1] == ("self",) and code.co_argcount:
+                owner = frame.f_locals.get("self")
+                if isinstance(owner, nn.Module) and id(owner) in self._paths:
+                    path, kind = self._paths[id(owner)], type(owner).__name__
+            frame = frame.f_back
+        return path or "", kind or "", line or ""
+
+
+_HAS_DIM = frozenset(
+    [
+        "softmax",
+        "log_softmax",
+        "softmin",
+        "gumbel_softmax",
+        "argmax",
+        "argmin",
+        "max",
+        "min",
+        "sum",
+        "mean",
+        "logsumexp",
+        "cumsum",
+        "cat",
+        "stack",
+        "norm",
+        "normalize",
+        "std",
+        "var",
+        "topk",
+        "sort",
+        "gather",
+        "unsqueeze",
+        "squeeze",
+        "flatten",
+    ]
+)
+
+
+def canonical(name: str) -> str:
+    """One name for the spellings of a call.
+
+    >>> [canonical(name) for name in ("relu_", "__sub__", "special_expit", "softmax")]
+    ['relu', 'sub', 'sigmoid', 'softmax']
+    """
+    name = _ALIASES.get(name, name)
+    return name.rstrip("_") if not name.startswith("__") else name
+
+
+def is_library(filename: str) -> bool:
+    """Whether a source file belongs to torch, Lightning or this package rather than to the user."""
+    if filename.startswith(("<frozen", "<string>", "<eval_with_key>", "<__array_function__", *_OWN)):
+        return True
+    parts = filename.replace(os.sep, "/").split("/")
+    return "site-packages" in parts and any(name in parts for name in _FRAMEWORKS)
+
+
+def display_path(filename: str) -> str:
+    """The path as a user would write it: relative below the working directory, else as it is."""
+    relative = os.path.relpath(filename) if os.path.isabs(filename) else filename
+    return filename if relative.startswith("..") else relative
+
+
+def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif depth and isinstance(value, (tuple, list)):
+        for item in value:
+            yield from _tensors(item, depth - 1)
+    elif depth and isinstance(value, dict):
+        for item in value.values():
+            yield from _tensors(item, depth - 1)
+
+
+def changed_by_tracing(root: nn.Module) -> list[str]:
+    """Modules whose arithmetic depends on whether a mode is entered: trace them only in isolation.
+
+    In eval mode PyTorch's transformer modules take a fused path, and leave it under any TorchFunctionMode; the
+    results then differ in the last bits.
+    """
+    kinds = (nn.TransformerEncoder, nn.TransformerEncoderLayer, nn.MultiheadAttention)
+    return [name for name, module in root.named_modules() if isinstance(module, kinds) and not module.training]
