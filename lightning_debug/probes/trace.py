@@ -7,7 +7,6 @@ lines come from the Python stack, so no hook is installed on any module.
 
 from __future__ import annotations
 
-import os
 import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
@@ -19,130 +18,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-_OWN = tuple(
-    os.path.dirname(os.path.abspath(module.__file__)) + os.sep
-    for module in (torch, sys.modules[__name__.partition(".")[0]])
-    if module.__file__
-)
-_FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics", "lightning_utilities")
-_IGNORED = frozenset(
-    [
-        "__get__",
-        "__set__",
-        "__delete__",
-        "size",
-        "dim",
-        "shape",
-        "stride",
-        "numel",
-        "is_floating_point",
-        "is_complex",
-        "data_ptr",
-        "__len__",
-        "__repr__",
-        "__format__",
-        "__hash__",
-        "__bool__",
-        "requires_grad_",
-        "register_hook",
-        "is_contiguous",
-        "element_size",
-        "storage_offset",
-        "is_cuda",
-        "get_device",
-        "__dlpack__",
-        "__dlpack_device__",
-        "untyped_storage",
-        "record_stream",
-        "backward",
-        "is_same_size",
-    ]
-)
-_ALIASES = {
-    "__add__": "add",
-    "__radd__": "add",
-    "__iadd__": "add",
-    "__sub__": "sub",
-    "__rsub__": "rsub",
-    "__isub__": "sub",
-    "subtract": "sub",
-    "__mul__": "mul",
-    "__rmul__": "mul",
-    "__imul__": "mul",
-    "multiply": "mul",
-    "__truediv__": "div",
-    "__rtruediv__": "rdiv",
-    "__itruediv__": "div",
-    "__div__": "div",
-    "__rdiv__": "rdiv",
-    "divide": "div",
-    "true_divide": "div",
-    "__pow__": "pow",
-    "__rpow__": "rpow",
-    "__neg__": "neg",
-    "negative": "neg",
-    "__matmul__": "matmul",
-    "__rmatmul__": "matmul",
-    "__getitem__": "getitem",
-    "__setitem__": "setitem",
-    "__eq__": "eq",
-    "absolute": "abs",
-    "clip": "clamp",
-    "concat": "cat",
-    "concatenate": "cat",
-    "special_softmax": "softmax",
-    "special_log_softmax": "log_softmax",
-    "special_expit": "sigmoid",
-    "expit": "sigmoid",
-}
+from lightning_debug.probes.source import display_path, is_library
+from lightning_debug.probes.vocabulary import HAS_DIM, IGNORED, RESHAPES, canonical
 
-RESHAPES = frozenset(
-    [
-        "view",
-        "reshape",
-        "view_as",
-        "reshape_as",
-        "flatten",
-        "unflatten",
-        "ravel",
-        "squeeze",
-        "unsqueeze",
-        "transpose",
-        "swapaxes",
-        "swapdims",
-        "permute",
-        "movedim",
-        "moveaxis",
-        "t",
-        "mT",
-        "contiguous",
-        "clone",
-        "detach",
-        "alias",
-        "expand",
-        "expand_as",
-        "float",
-        "double",
-        "half",
-        "bfloat16",
-        "to",
-        "type",
-        "type_as",
-        "cpu",
-        "cuda",
-        "as_strided",
-        "narrow",
-        "select",
-        "getitem",
-        "index_select",
-        "unbind",
-        "chunk",
-        "split",
-        "tensor_split",
-        "masked_select",
-    ]
-)
-"""Calls whose output holds the same numbers as their first input, or a part of them, in another shape or dtype."""
+__all__ = ["RESHAPES", "Call", "Op", "Trace", "canonical", "changed_by_tracing", "display_path", "is_library"]
 
 
 @dataclass(eq=False)
@@ -239,7 +118,7 @@ class Trace(TorchFunctionMode):
         """Runs the call unchanged and records it."""
         keywords = kwargs or {}
         name = getattr(func, "__name__", "")
-        if name in _IGNORED or torch.compiler.is_compiling():
+        if name in IGNORED or torch.compiler.is_compiling():
             return func(*args, **keywords)
         inputs = list(_tensors((args, keywords)))
         producers = tuple(self.producer(tensor) for tensor in inputs)  # before: an in-place call overwrites
@@ -260,8 +139,8 @@ class Trace(TorchFunctionMode):
         output: Any,
         outputs: list[Tensor],
     ) -> None:
-        module, module_type, line = self._where(sys._getframe(2))
-        dim = keywords.get("dim", args[1] if len(args) > 1 and name in _HAS_DIM else None)
+        module, module_type, line = self._where(sys._getframe(2))  # noqa: SLF001 - the documented way to the stack
+        dim = keywords.get("dim", args[1] if len(args) > 1 and name in HAS_DIM else None)
         shape = tuple(outputs[0].shape) if outputs else ()
         plain_dim = dim if type(dim) is int else None
         op = Op(len(self.ops), name, given[0], module, module_type, line, given[1], shape, plain_dim)
@@ -308,60 +187,6 @@ class Trace(TorchFunctionMode):
                     path, kind = self._paths[id(owner)], type(owner).__name__
             frame = frame.f_back
         return path or "", kind or "", line or ""
-
-
-_HAS_DIM = frozenset(
-    [
-        "softmax",
-        "log_softmax",
-        "softmin",
-        "gumbel_softmax",
-        "argmax",
-        "argmin",
-        "max",
-        "min",
-        "sum",
-        "mean",
-        "logsumexp",
-        "cumsum",
-        "cat",
-        "stack",
-        "norm",
-        "normalize",
-        "std",
-        "var",
-        "topk",
-        "sort",
-        "gather",
-        "unsqueeze",
-        "squeeze",
-        "flatten",
-    ]
-)
-
-
-def canonical(name: str) -> str:
-    """One name for the spellings of a call.
-
-    >>> [canonical(name) for name in ("relu_", "__sub__", "special_expit", "softmax")]
-    ['relu', 'sub', 'sigmoid', 'softmax']
-    """
-    name = _ALIASES.get(name, name)
-    return name.rstrip("_") if not name.startswith("__") else name
-
-
-def is_library(filename: str) -> bool:
-    """Whether a source file belongs to torch, Lightning or this package rather than to the user."""
-    if filename.startswith(("<frozen", "<string>", "<eval_with_key>", "<__array_function__", *_OWN)):
-        return True
-    parts = filename.replace(os.sep, "/").split("/")
-    return "site-packages" in parts and any(name in parts for name in _FRAMEWORKS)
-
-
-def display_path(filename: str) -> str:
-    """The path as a user would write it: relative below the working directory, else as it is."""
-    relative = os.path.relpath(filename) if os.path.isabs(filename) else filename
-    return filename if relative.startswith("..") else relative
 
 
 def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:

@@ -1,0 +1,29 @@
+"""Which source lines are the user's."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import torch
+
+_OWN = tuple(
+    os.path.dirname(os.path.abspath(module.__file__)) + os.sep
+    for module in (torch, sys.modules[__name__.partition(".")[0]])
+    if module.__file__
+)
+_FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics", "lightning_utilities")
+
+
+def is_library(filename: str) -> bool:
+    """Whether a source file belongs to torch, Lightning or this package rather than to the user."""
+    if filename.startswith(("<frozen", "<string>", "<eval_with_key>", "<__array_function__", *_OWN)):
+        return True
+    parts = filename.replace(os.sep, "/").split("/")
+    return "site-packages" in parts and any(name in parts for name in _FRAMEWORKS)
+
+
+def display_path(filename: str) -> str:
+    """The path as a user would write it: relative below the working directory, else as it is."""
+    relative = os.path.relpath(filename) if os.path.isabs(filename) else filename
+    return filename if relative.startswith("..") else relative
