@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
+import numbers
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -20,6 +23,8 @@ else:
 
 FailOn = Literal["never", "warning", "error"]
 PREFIX = "LIGHTNING_DEBUG_"
+TRUE = ("1", "true", "yes", "on")
+FALSE = ("0", "false", "no", "off")
 
 
 class SettingsError(ValueError):
@@ -60,10 +65,10 @@ class Settings:
     strict: bool = False
 
     def __post_init__(self) -> None:
-        if self.fail_on not in get_args(FailOn):
-            raise SettingsError(f"fail_on={self.fail_on!r} is not accepted; choose from {', '.join(get_args(FailOn))}")
-        _ = self.selection
+        for name in _names():
+            object.__setattr__(self, name, convert(name, getattr(self, name), name))
         object.__setattr__(self, "thresholds", _checked(self.thresholds))
+        _ = self.selection  # raises for a word that fits no rule
 
     @property
     def selection(self) -> Selection:
@@ -74,97 +79,178 @@ class Settings:
     def resolve(cls, folder: Path | None = None, **given: Any) -> Settings:
         """Merges the sources: ``given`` (what is not ``None``), environment, pyproject.toml, defaults.
 
+        A field comes from one source: thresholds given in Python replace those of the project.
+
         Args:
             folder: Where to look for ``pyproject.toml`` first, then in its parents; the working
                 directory by default.
             given: Fields of this class.
         """
-        merged = {**from_pyproject(folder or Path.cwd()), **from_environment(os.environ)}
-        merged.update({name: value for name, value in given.items() if value is not None})
-        return cls(**{name: _convert(name, value, "argument") for name, value in merged.items()})
+        own = {name: convert(name, value, name) for name, value in given.items() if value is not None}
+        return cls(**{**from_pyproject(folder), **from_environment(os.environ), **own})
 
 
 def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     """Settings in variables such as ``LIGHTNING_DEBUG_SELECT=LD2,LD401`` or ``LIGHTNING_DEBUG_FAIL_ON=error``.
 
+    ``LIGHTNING_DEBUG_THRESHOLDS`` is JSON. A variable that is empty is not set.
+
     >>> from_environment({"LIGHTNING_DEBUG_IGNORE": "LD310", "LIGHTNING_DEBUG_HTML": "0"})
     {'ignore': ('LD310',), 'html': False}
     """
-    names = [item.name for item in dataclasses.fields(Settings) if item.name != "thresholds"]
-    present = {name: environment.get(PREFIX + name.upper(), "") for name in names}
-    return {name: _convert(name, text, PREFIX + name.upper()) for name, text in present.items() if text.strip()}
+    variables = {name: PREFIX + name.upper() for name in _names()}
+    present = {name: variable for name, variable in variables.items() if environment.get(variable, "").strip()}
+    return {name: convert(name, environment[variable], variable) for name, variable in present.items()}
 
 
-def from_pyproject(folder: Path) -> dict[str, Any]:
-    """The table ``[tool.lightning_debug]`` of the nearest ``pyproject.toml`` in ``folder`` or above.
+def from_pyproject(folder: Path | None = None) -> dict[str, Any]:
+    """The table ``[tool.lightning_debug]`` of the nearest ``pyproject.toml`` that has one, in ``folder`` or above.
+
+    A relative ``report_dir`` is relative to that file. A file that cannot be read, or that is no TOML
+    and does not mention this tool, is somebody else's affair.
+
+    Args:
+        folder: Where to look first; the working directory by default.
 
     Raises:
-        SettingsError: If the table holds an unknown key or the file is no TOML.
+        SettingsError: If the table holds a key or value that is not accepted.
     """
-    for parent in (folder, *folder.parents):
+    try:
+        start = (folder or Path.cwd()).absolute()
+    except OSError:  # the working directory was deleted
+        return {}
+    for parent in (start, *start.parents):
         path = parent / "pyproject.toml"
-        if not path.is_file():
+        table = _table(path)
+        if table is None:
             continue
-        try:
-            table = tomllib.loads(path.read_text(encoding="utf-8")).get("tool", {}).get("lightning_debug", {})
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise SettingsError(f"{path}: {error}") from error
-        known = [item.name for item in dataclasses.fields(Settings)]
-        for key in table:
-            if key.replace("-", "_") not in known:
-                raise SettingsError(f"{path}: [tool.lightning_debug] has no {key!r}; accepted: {', '.join(known)}")
-        return {key.replace("-", "_"): value for key, value in table.items()}
+        result: dict[str, Any] = {}
+        for key, value in table.items():
+            name = key.replace("-", "_")
+            if name not in _names():
+                raise SettingsError(f"{path}: [tool.lightning_debug] has no {key!r}; accepted: {', '.join(_names())}")
+            result[name] = convert(name, value, f"{path}: {key}")
+        if "report_dir" in result:
+            result["report_dir"] = str(parent / result["report_dir"])
+        return result
     return {}
 
 
-def _convert(name: str, value: Any, source: str) -> Any:
-    default = next((item for item in dataclasses.fields(Settings) if item.name == name), None)
-    if default is None:
-        raise SettingsError(f"{name!r} is no setting")
-    if name in ("select", "ignore"):
-        words = value.split(",") if isinstance(value, str) else value
-        if not isinstance(words, Sequence) or not all(isinstance(word, str) for word in words):
-            raise SettingsError(f"{source} {name}={value!r} must be codes or names, as a list or separated by commas")
-        return tuple(word.strip() for word in words if word.strip())
-    if isinstance(default.default, bool):
-        if isinstance(value, bool):
-            return value
-        truth = {
-            "1": True,
-            "true": True,
-            "yes": True,
-            "on": True,
-            "0": False,
-            "false": False,
-            "no": False,
-            "off": False,
-        }
-        if isinstance(value, str) and value.strip().lower() in truth:
-            return truth[value.strip().lower()]
-        raise SettingsError(f"{source} {name}={value!r} must be true or false")
-    if name == "report_dir":
-        if not isinstance(value, (str, os.PathLike)):
-            raise SettingsError(f"{source} report_dir={value!r} must be a path")
-        return os.fspath(value)
-    return value
+def _table(path: Path) -> Mapping[str, Any] | None:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError):
+        return None
+    if "lightning_debug" not in text and "lightning-debug" not in text:
+        return None
+    try:
+        tool = tomllib.loads(text).get("tool", {})
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError(f"{path}: {error}") from error
+    spelled = [name for name in ("lightning_debug", "lightning-debug") if isinstance(tool, Mapping) and name in tool]
+    if not spelled:
+        return None
+    if len(spelled) > 1 or not isinstance(tool[spelled[0]], Mapping):
+        raise SettingsError(f"{path}: [tool.lightning_debug] must be one table")
+    table: Mapping[str, Any] = tool[spelled[0]]
+    return table
+
+
+def _names() -> tuple[str, ...]:
+    return tuple(item.name for item in dataclasses.fields(Settings))
+
+
+def convert(name: str, value: Any, source: str) -> Any:
+    """A setting's value in its own type.
+
+    Args:
+        name: A field of :class:`Settings`.
+        value: The value as it was written.
+        source: Where it was written, for the message.
+
+    Raises:
+        SettingsError: If the value is not accepted; the message names ``source``.
+    """
+    kinds = {item.name: str(item.type) for item in dataclasses.fields(Settings)}
+    if name not in kinds:
+        raise SettingsError(f"{name!r} is no setting; accepted: {', '.join(kinds)}")
+    return _READ[kinds[name]](value, source)
+
+
+def _words(value: Any, source: str) -> tuple[str, ...]:
+    words = value.split(",") if isinstance(value, str) else value
+    listed = isinstance(words, Collection) and not isinstance(words, Mapping)
+    if not listed or not all(isinstance(word, str) for word in words):
+        raise SettingsError(f"{source}={value!r} must be codes or names, as a list or separated by commas")
+    return tuple(word.strip() for word in words if word.strip())
+
+
+def _truth(value: Any, source: str) -> bool:
+    word = str(value).strip().lower() if isinstance(value, (bool, str)) else ""
+    if word not in (*TRUE, *FALSE):
+        raise SettingsError(f"{source}={value!r} must be true or false")
+    return word in TRUE
+
+
+def _choice(value: Any, source: str) -> str:
+    word = value.strip().lower() if isinstance(value, str) else ""
+    if word not in get_args(FailOn):
+        raise SettingsError(f"{source}={value!r} is not accepted; choose from {', '.join(get_args(FailOn))}")
+    return word
+
+
+def _path(value: Any, source: str) -> str | None:
+    if value is None:
+        return None
+    if not isinstance(value, (str, os.PathLike)) or not str(value).strip():
+        raise SettingsError(f"{source}={value!r} must be a path")
+    return os.path.expanduser(os.fspath(value))
+
+
+def _mapping(value: Any, source: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise SettingsError(f"{source}={value!r} must be JSON such as {_EXAMPLE}: {error}") from error
+
+
+_READ: dict[str, Callable[[Any, str], Any]] = {
+    "tuple[str, ...]": _words,
+    "bool": _truth,
+    "FailOn": _choice,
+    "str | None": _path,
+    "Mapping[str, Mapping[str, Any]]": _mapping,
+}
+_EXAMPLE = '{"LD210": {"factor": 4.0}}'
 
 
 def _checked(thresholds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    if not isinstance(thresholds, Mapping):
-        raise SettingsError(f"thresholds={thresholds!r} must map rules to their thresholds, like {{'LD210': {{…}}}}")
+    if not isinstance(thresholds, Mapping) or not all(isinstance(word, str) for word in thresholds):
+        raise SettingsError(f"thresholds={thresholds!r} must map rules to their thresholds, like {_EXAMPLE}")
     result: dict[str, dict[str, Any]] = {}
     for word, values in thresholds.items():
         one = registry.get(word)
         accepted = one.thresholds
+        told = ", ".join(f"{name} (default {default!r})" for name, default in accepted.items()) or "none"
         if not isinstance(values, Mapping):
-            raise SettingsError(
-                f"thresholds[{word!r}]={values!r} must map names to values; accepted: {accepted or 'none'}"
-            )
+            raise SettingsError(f"thresholds[{word!r}]={values!r} must map names to values; accepted: {told}")
         for key, value in values.items():
             if key not in accepted:
-                names = ", ".join(f"{name} (default {default!r})" for name, default in accepted.items()) or "none"
-                raise SettingsError(f"thresholds[{word!r}] has no {key!r}; {one.code} {one.name} accepts: {names}")
-            if isinstance(accepted[key], (int, float)) and not isinstance(value, (int, float)):
-                raise SettingsError(f"thresholds[{word!r}][{key!r}]={value!r} must be a number")
-        result[one.code] = dict(values)
+                raise SettingsError(f"thresholds[{word!r}] has no {key!r}; {one.code} {one.name} accepts: {told}")
+            wanted = _misfit(accepted[key], value)
+            if wanted:
+                raise SettingsError(f"thresholds[{word!r}][{key!r}]={value!r} must be {wanted}")
+        result.setdefault(one.code, {}).update(values)
     return result
+
+
+def _misfit(default: Any, value: Any) -> str:
+    """What ``value`` should have been, given the default it replaces; nothing when it fits."""
+    if isinstance(default, bool):
+        return "" if isinstance(value, bool) else "true or false"
+    if isinstance(default, (int, float)):
+        wrong = isinstance(value, bool) or not isinstance(value, numbers.Real) or math.isnan(value)
+        return "a number" if wrong else ""
+    return ""
