@@ -42,6 +42,8 @@ class Debugger(DebugCallback):
         UnknownRule: If a code or name is not known.
     """
 
+    leads = True
+
     def __init__(
         self,
         select: list[str] | None = None,

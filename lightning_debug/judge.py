@@ -116,10 +116,11 @@ def _roots(present: set[str], rules: Iterable[Rule]) -> dict[str, str]:
             for code in present.intersection(one.explains) - {one.code}:
                 causes.setdefault(code, []).append(one.code)
 
-    def root(code: str, path: tuple[str, ...]) -> str:
-        for cause in causes.get(code, []):
-            if cause not in path:
-                return root(cause, (*path, cause))
-        return code
+    def root(code: str) -> str:
+        path = [code]
+        while further := [cause for cause in causes.get(path[-1], []) if cause not in path]:
+            path.append(further[0])
+        return path[-1]
 
-    return {code: root(code, (code,)) for code in present}
+    ends = {code: root(code) for code in present}
+    return {code: end if ends[end] == end else code for code, end in ends.items()}  # a circle has no end

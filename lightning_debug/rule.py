@@ -61,7 +61,7 @@ class Page:
         >>> page.title, page["What it sees"], page["Broken"]
         ('Title.', 'one thing,\nand another.', 'x = 1')
         """
-        lines = inspect.cleandoc(docstring).splitlines()
+        lines = inspect.cleandoc(docstring).splitlines() or [""]
         sections: dict[str, list[str]] = {}
         first: dict[str, str] = {}
         heading = ""

@@ -94,8 +94,8 @@ class Session:
             self._stale = True
         self.judge()
         if self._shown != self.report:
-            self._shown = self.report
             self._tell("on_report", self.report, self.record)
+            self._shown = self.judge()  # a sink that failed just now is in the report, and needs no second showing
         return self.report
 
     @contextlib.contextmanager

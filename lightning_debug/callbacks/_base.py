@@ -15,6 +15,7 @@ from lightning_debug.callbacks._lightning import (
     CallbackBase,
     LightningModule,
     Trainer,
+    callbacks_of,
     is_fast_dev_run,
     moment,
     report_folder,
@@ -47,6 +48,12 @@ class DebugCallback(CallbackBase):
 
     produces: ClassVar[tuple[type[Evidence], ...]] = ()
     """The kinds of evidence it records; the rules that need nothing else are judged."""
+
+    leads: ClassVar[bool] = False
+    """Whether its settings apply to the whole session, whichever callback opens that."""
+
+    enabled: bool = True
+    """Whether it does anything at all."""
 
     _session: Session | None = None
     _hosted: bool = False
@@ -112,11 +119,12 @@ class DebugCallback(CallbackBase):
     def _open(self, trainer: Trainer, stage: str) -> None:
         session = _SESSIONS.get(trainer)
         if session is None or (stage == "fit" and session.status != "running"):
-            session = _SESSIONS[trainer] = Session(self.settings)
-        if trainer.barebones:
-            session.sinks.clear()
-        elif not session.sinks:
-            session.sinks = _sinks(session.settings, trainer)
+            ours = [item for item in callbacks_of(trainer) if isinstance(item, DebugCallback)]
+            leader = next((item for item in ours if item.leads and item.enabled), self)
+            session = _SESSIONS[trainer] = Session(leader.settings)
+            if not trainer.barebones:
+                with session.guarded("where to report", moment(trainer)):  # a logger that cannot say where it writes
+                    session.sinks = _sinks(session.settings, trainer)  # a collective: once a session, on every rank
         self.join(session)
 
     def join(self, session: Session, *, hosted: bool = False) -> None:
@@ -167,7 +175,8 @@ def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         result = None
         try:
             if name == "on_train_start" and not session.record.seen(RunContext):
-                session.observe(run_context(trainer, pl_module))
+                with session.guarded("RunContext", moment(trainer)):
+                    session.observe(run_context(trainer, pl_module))
             result = function(self, trainer, pl_module, *args, **kwargs)
         except FaultFound:
             raise

@@ -12,6 +12,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import torch
+from torch.nn.parameter import is_lazy
 
 from lightning_debug.evidence import Moment, RunContext
 
@@ -55,7 +56,7 @@ _STAGES = {"sanity_check": "sanity", "train": "train", "validate": "validate", "
 
 def batches_seen(trainer: Trainer) -> int:
     """Batches trained on so far in the fit, from 0: the step axis of Lightning's own logs."""
-    return int(trainer.fit_loop.epoch_loop._batches_that_stepped)
+    return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))
 
 
 def moment(trainer: Trainer, batch: int | None = None) -> Moment:
@@ -86,14 +87,16 @@ def will_step(trainer: Trainer) -> bool:
 def run_context(trainer: Trainer, pl_module: LightningModule) -> RunContext:
     """How the run is set up; call in ``on_train_start``, when it is settled."""
     batches, epochs = trainer.num_training_batches, trainer.max_epochs
-    bounded = isinstance(batches, int) and epochs is not None and epochs >= 0
-    planned = int(batches) * int(epochs or 0) if bounded else None
+    bounded = epochs is not None and epochs >= 0
+    planned = batches * int(epochs or 0) if bounded and isinstance(batches, int) else None
+    every = trainer.check_val_every_n_epoch or 1
     if trainer.max_steps >= 0:
-        planned = trainer.max_steps if planned is None else min(planned, trainer.max_steps)
+        steps = trainer.max_steps * trainer.accumulate_grad_batches
+        planned = steps if planned is None else min(planned, steps)
     return RunContext(
         at=moment(trainer),
         model=f"{type(pl_module).__module__}.{type(pl_module).__qualname__}",
-        parameters=sum(item.numel() for item in pl_module.parameters() if item.requires_grad),
+        parameters=sum(item.numel() for item in pl_module.parameters() if item.requires_grad and not is_lazy(item)),
         strategy=type(trainer.strategy).__name__,
         precision=str(trainer.precision),
         world_size=trainer.world_size,
@@ -102,7 +105,7 @@ def run_context(trainer: Trainer, pl_module: LightningModule) -> RunContext:
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         optimizers=tuple(type(item).__name__ for item in trainer.optimizers),
         compiled=is_compiled(pl_module),
-        has_validation=trainer.fit_loop.epoch_loop._should_check_val_epoch() or bool(trainer.val_dataloaders),
+        has_validation=bool(trainer.enable_validation) and not (bounded and (epochs or 0) < every),
         max_epochs=epochs,
         planned_steps=planned,
         resumed=bool(trainer.ckpt_path) or batches_seen(trainer) > 0,
