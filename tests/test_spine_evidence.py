@@ -92,7 +92,7 @@ def test_evidence_is_frozen():
 
 
 def test_an_unknown_kind_is_named():
-    with pytest.raises(ValueError, match="'Nonsense' is no kind of evidence; known: .*RunContext"):
+    with pytest.raises(ValueError, match=r"'Nonsense' is no kind of evidence; known: .*RunContext"):
         decode({"kind": "Nonsense"})
 
 

@@ -38,11 +38,9 @@ def test_several_needs():
 @pytest.mark.parametrize("code", ["201", "LD1", "LD2010", "ld201", "LDabc", ""])
 @pytest.mark.parametrize("place", ["code", "explains"])
 def test_a_malformed_code_is_refused(code, place):
+    arguments = {"code": "LD299", "explains": (), place: code if place == "code" else (code,)}
     with pytest.raises(ValueError, match="is not 'LD' and three digits"):
-        if place == "code":
-            rule(code, severity=ERROR, needs=RunContext)
-        else:
-            rule("LD299", severity=ERROR, needs=RunContext, explains=(code,))
+        rule(severity=ERROR, needs=RunContext, **arguments)
 
 
 def test_a_page_is_read_in_sections():
