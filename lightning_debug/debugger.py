@@ -8,6 +8,7 @@ from typing import Any
 from lightning_debug import registry
 from lightning_debug.callbacks._base import DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
+from lightning_debug.registry import Selection
 from lightning_debug.session import Session
 from lightning_debug.settings import FailOn, Settings
 
@@ -43,6 +44,7 @@ class Debugger(DebugCallback):
     """
 
     leads = True
+    produces = tuple(dict.fromkeys(kind for part in PARTS for kind in part.produces))
 
     def __init__(
         self,
@@ -67,8 +69,7 @@ class Debugger(DebugCallback):
             tensorboard=tensorboard,
             strict=strict,
         )
-        chosen = self._settings.selection
-        self._parts = [part() for part in PARTS if any(chosen.has(one) for one in part.rules())]
+        self._parts = [part() for part in PARTS if _is_wanted(part, self._settings.selection)]
         self._active: list[DebugCallback] = []
         self._by_hook: dict[str, list[DebugCallback]] = {}
 
@@ -102,8 +103,12 @@ class Debugger(DebugCallback):
         """Takes part in a session, and has its settings and all its parts' rules apply there."""
         session.settings = self._settings
         super().join(session, hosted=hosted)
-        session.add_rules(one for part in self._parts for one in part.rules())
-        session.add_rules(one for one in registry.all_rules() if one.code.startswith("LD0"))
+
+
+def _is_wanted(part: type[DebugCallback], selection: Selection) -> bool:
+    """Whether a selected rule needs what the part produces; one that no rule needs runs where all are selected."""
+    users = [one for one in registry.all_rules() if not set(part.produces).isdisjoint(one.needs)]
+    return any(selection.has(one) for one in users) if users else not selection.select
 
 
 def _lightning(name: str) -> Any:

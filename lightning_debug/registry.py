@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lightning_debug import rules as _rules
+from lightning_debug.evidence import Evidence
 from lightning_debug.rule import Rule
 
 
@@ -42,6 +43,12 @@ def all_rules() -> tuple[Rule, ...]:
                 raise TypeError(f"{one.code} {one.name} and {other.code} {other.name} clash")
         found[one.code] = one
     return tuple(found[code] for code in sorted(found))
+
+
+def fed_by(kinds: Iterable[type[Evidence]]) -> tuple[Rule, ...]:
+    """The rules that need no other kinds of evidence than these."""
+    known = set(kinds)
+    return tuple(one for one in all_rules() if known.issuperset(one.needs))
 
 
 def _did_you_mean(word: str) -> str:

@@ -40,6 +40,8 @@ class Session:
     def __init__(self, settings: Settings, rules: Iterable[Rule] = (), sinks: Iterable[Sink] = ()) -> None:
         self.settings = settings
         self.sinks = list(sinks)
+        self.kinds: set[type[Evidence]] = set()
+        """What the callbacks that take part can produce."""
         self.record = Record()
         self.status = "running"
         self.report = Report()

@@ -91,8 +91,7 @@ class DebugCallback(CallbackBase):
     @classmethod
     def rules(cls) -> tuple[Rule, ...]:
         """The rules that need no other evidence than this callback produces."""
-        known = {*cls.produces, *_ALWAYS}
-        return tuple(one for one in registry.all_rules() if known.issuperset(one.needs))
+        return registry.fed_by((*cls.produces, *_ALWAYS))
 
     def unavailable(self, kind: type[Evidence], reason: str, trainer: Trainer) -> None:
         """Records that a kind of evidence cannot be had, so that its rules are skipped with the reason."""
@@ -136,7 +135,8 @@ class DebugCallback(CallbackBase):
         """
         self._session, self._hosted = session, hosted
         self._failures: dict[str, int] = {}
-        session.add_rules(self.rules())
+        session.kinds.update(self.produces, _ALWAYS)
+        session.add_rules(registry.fed_by(session.kinds))  # a rule may need what two callbacks produce
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
@@ -146,13 +146,13 @@ class DebugCallback(CallbackBase):
 
 
 def _sinks(settings: Settings, trainer: Trainer) -> list[Any]:
-    from lightning_debug import reports  # only a run that reports pays for it
+    from lightning_debug import _tally, reports  # only a run that reports pays for it
 
     folder = settings.report_dir or os.path.join(report_folder(trainer), "lightning_debug")
     if trainer.global_rank != 0:
         return []
     write = settings.report_dir is not None or not is_fast_dev_run(trainer)
-    return reports.sinks(settings, folder if write else None, summary_writers(trainer))
+    return [*reports.sinks(settings, folder if write else None, summary_writers(trainer)), *_tally.sinks()]
 
 
 def _status(exception: BaseException) -> str:
