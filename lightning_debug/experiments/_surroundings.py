@@ -1,0 +1,169 @@
+"""What a step touches beside objects: random generators, torch's flags, the terminal, warnings."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import random
+import signal
+import sys
+import threading
+import types
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy
+import torch
+
+from lightning_debug.experiments._kinds import repr_state
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global random generator."""
+    state: dict[str, Any] = {
+        "python": random.getstate(),
+        "numpy": numpy.random.get_state(legacy=False),
+        "torch": torch.get_rng_state(),
+    }
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        state["cuda"] = torch.cuda.get_rng_state_all()
+    if torch.backends.mps.is_available():
+        state["mps"] = torch.mps.get_rng_state()
+    if hasattr(torch, "xpu") and torch.xpu.is_available() and torch.xpu.is_initialized():
+        state["xpu"] = torch.xpu.get_rng_state_all()
+    return state
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Sets every global random generator."""
+    random.setstate(state["python"])
+    if repr_state(numpy.random.get_state(legacy=False)) != repr_state(state["numpy"]):
+        numpy.random.set_state(state["numpy"])
+    torch.set_rng_state(state["torch"])
+    if "cuda" in state:
+        torch.cuda.set_rng_state_all(state["cuda"])
+    if "mps" in state:
+        torch.mps.set_rng_state(state["mps"])
+    if "xpu" in state:
+        torch.xpu.set_rng_state_all(state["xpu"])
+
+
+def _switches() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    backends: list[tuple[Any, str]] = [
+        *((torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic", "allow_tf32")),
+        (torch.backends.cuda.matmul, "allow_tf32"),
+    ]
+    found: list[tuple[Callable[[], Any], Callable[[Any], Any]]] = [
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+        (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+        (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
+        (torch.get_num_threads, torch.set_num_threads),
+    ]
+    for owner, name in backends:
+        found.append((_getter(owner, name), _setter(owner, name)))
+    return found
+
+
+def _getter(owner: Any, name: str) -> Callable[[], Any]:
+    return lambda: getattr(owner, name)
+
+
+def _setter(owner: Any, name: str) -> Callable[[Any], Any]:
+    return lambda value: setattr(owner, name, value)
+
+
+@contextlib.contextmanager
+def flags_kept() -> Iterator[None]:
+    """Puts torch's global flags back where they changed."""
+    saved = []
+    for read, write in _switches():
+        with contextlib.suppress(Exception):  # flags that a backend lacks
+            saved.append((read, write, read()))
+    try:
+        yield
+    finally:
+        for read, write, value in saved:
+            if read() != value:
+                write(value)
+
+
+def global_hooks() -> dict[str, Any]:
+    """The dictionaries of hooks that torch keeps for all modules."""
+    owner = torch.nn.modules.module
+    return {name: held for name, held in vars(owner).items() if name.startswith("_global_") and isinstance(held, dict)}
+
+
+class _Nowhere(io.TextIOBase):
+    def write(self, text: str) -> int:
+        return len(text)
+
+    def writable(self) -> bool:
+        return True
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Has prints, warnings and log messages appear neither now nor less often later.
+
+    ``warnings.catch_warnings`` would have every warning of the program be shown again; so the registries
+    of what was shown already are copied and put back instead.
+    """
+    registries = _registries()
+    shown = {name: dict(held) for name, held in registries.items()}
+    once, show = dict(_once()), warnings.showwarning
+    disabled = logging.root.manager.disable
+    warnings.showwarning = lambda *args, **kwargs: None
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(_Nowhere()), contextlib.redirect_stderr(_Nowhere()):
+            yield
+    finally:
+        logging.disable(disabled)
+        warnings.showwarning = show
+        for name, held in _registries().items():
+            _refill(held, shown.get(name, {}))
+        _refill(_once(), once)
+
+
+def _registries() -> dict[str, dict[Any, Any]]:
+    found = {}
+    for name, module in list(sys.modules.items()):
+        held = vars(module).get("__warningregistry__") if isinstance(module, types.ModuleType) else None
+        if isinstance(held, dict):
+            found[name] = held
+    return found
+
+
+def _once() -> dict[Any, Any]:
+    held = getattr(warnings, "onceregistry", None)
+    return held if isinstance(held, dict) else {}
+
+
+def _refill(held: dict[Any, Any], content: dict[Any, Any]) -> None:
+    if held != content:
+        held.clear()
+        held.update(content)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Holds Ctrl-C back until the block is done."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pending: list[tuple[int, Any]] = []
+    before = signal.getsignal(signal.SIGINT)
+    if before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, lambda number, frame: pending.append((number, frame)))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if pending and callable(before):
+            before(*pending[0])

@@ -1,0 +1,228 @@
+"""Training steps inside a live fit that leave no trace: everything is put back bit for bit.
+
+    with isolated(trainer, pl_module) as sandbox, sandbox.mode(training=True):
+        loss = sandbox.loss(sandbox.training_step(batch))
+
+What cannot be put back is refused before anything runs (:class:`Unrepeatable`).
+
+Not covered: files and services that a step writes to directly, state kept inside extension modules,
+and the choice of algorithms by ``cudnn.benchmark``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+
+from lightning_debug.callbacks import _lightning_state as lightning
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled
+from lightning_debug.experiments._keepers import Mapping
+from lightning_debug.experiments._snapshot import Snapshot
+from lightning_debug.experiments._surroundings import (
+    flags_kept,
+    global_hooks,
+    random_state,
+    set_random_state,
+    silence,
+    uninterrupted,
+)
+
+_depth = 0
+
+
+class Unrepeatable(RuntimeError):
+    """Steps cannot be run and undone here.
+
+    Attributes:
+        reasons: What stands in the way: attribute paths and types, the strategy, the step's signature.
+    """
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(dict.fromkeys(reasons))
+        more = f" (and {len(self.reasons) - 5} more)" if len(self.reasons) > 5 else ""
+        super().__init__(f"cannot run a step without leaving a trace: {'; '.join(self.reasons[:5])}{more}")
+
+
+def in_sandbox() -> bool:
+    """Whether an experiment is running, so that instruments can look away."""
+    return _depth > 0
+
+
+class Sandbox:
+    """Runs steps while :func:`isolated` is in effect.
+
+    Attributes:
+        logged: What the step's ``self.log`` and ``self.log_dict`` received, by name; the last value of each.
+    """
+
+    def __init__(self, trainer: Trainer, pl_module: LightningModule, state: Snapshot, offload: str | None) -> None:
+        self.logged: dict[str, Any] = {}
+        self._trainer, self._module, self._state = trainer, pl_module, state
+        self._batches: dict[int, tuple[Any, Snapshot]] = {}
+        self._random = random_state()
+        self._offload = offload
+
+    def training_step(self, batch: Any, batch_idx: int = 0) -> Any:
+        """Runs the user's ``training_step`` under the run's precision, with gradients.
+
+        Args:
+            batch: As the loop would pass it: converted, transferred. It may be changed by the step; it is
+                as it was before the next step and when the isolation ends.
+            batch_idx: Its index, passed on if the step takes one.
+
+        Returns:
+            What the user's step returns.
+        """
+        return self._step("training_step", batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0) -> Any:
+        """Runs the user's ``validation_step`` without gradients. Modes are the caller's choice: :meth:`mode`."""
+        return self._step("validation_step", batch, batch_idx, dataloader_idx)
+
+    def backward(self, loss: torch.Tensor, optimizer: Any = None) -> None:
+        """Backward as the run does it: GradScaler and the module's hooks included, no reduction over ranks."""
+        with silence(), torch.enable_grad():
+            lightning.backward(self._trainer, loss, optimizer)
+
+    def optimizer_step(self, optimizer: Any, closure: Callable[[], Any]) -> Any:
+        """A step as the run does it: unscaling, the module's hooks and clipping. Needs ``updates=True``."""
+        with silence(), torch.enable_grad():
+            return lightning.optimizer_step(self._trainer, optimizer, closure)
+
+    @contextlib.contextmanager
+    def mode(self, training: bool) -> Iterator[None]:
+        """Has the whole module tree in train (or eval) mode; no ``train()`` of the user's is called."""
+        before = [(module, module.training) for module in self._module.modules()]
+        for module, flag in before:
+            if flag != training:
+                module.training = training
+        try:
+            yield
+        finally:
+            for module, flag in before:
+                if module.training != flag:
+                    module.training = flag
+
+    def reseed(self) -> None:
+        """Sets every random generator to where it was on entry, so that two runs draw alike."""
+        set_random_state(self._random)
+        self._state.reseed()
+
+    def rewind(self) -> None:
+        """Puts parameters, optimizers, counters and random generators back, to begin another experiment."""
+        self._restore()
+        self._begin()
+
+    @staticmethod
+    def loss(output: Any) -> torch.Tensor | None:
+        """The loss in what a step returned: the tensor itself or its entry ``"loss"``; None if there is none."""
+        if isinstance(output, torch.Tensor):
+            return output
+        if hasattr(output, "get") and hasattr(output, "keys"):
+            found = output.get("loss")
+            return found if isinstance(found, torch.Tensor) else None
+        return None
+
+    def _step(self, name: str, batch: Any, *indices: int) -> Any:
+        known = self._batches.get(id(batch))
+        if known is not None:
+            known[1].restore()
+        else:
+            kept = Snapshot(self._offload)
+            kept.add(batch, "batch", lenient=True)
+            if kept.reasons:
+                raise Unrepeatable(kept.reasons)
+            self._batches[id(batch)] = (batch, kept)
+        gradients = torch.enable_grad() if name == "training_step" else torch.no_grad()
+        with silence(), torch.inference_mode(False), gradients, lightning.stage(self._trainer, self._module, name):
+            return lightning.call_step(self._trainer, self._module, name, batch, *indices)
+
+    def _begin(self) -> None:
+        self._state.clear_gradients()
+        self._state.detach()
+        vars(self._module).update(lightning.recorders(self.logged))
+
+    def _restore(self) -> None:
+        lightning.settle(self._trainer, self._module)
+        self._state.restore()
+        for _, kept in self._batches.values():
+            kept.restore()
+        set_random_state(self._random)
+
+
+@contextlib.contextmanager
+def isolated(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    *,
+    updates: bool = False,
+    offload: str | None = None,
+    also: Sequence[Any] = (),
+) -> Iterator[Sandbox]:
+    """Lets steps run inside a live fit, and puts everything back afterwards, however the block ends.
+
+    Inside, nothing reaches callbacks, loggers, results, the progress bar or the terminal; gradients start
+    out empty; compiled modules run uncompiled (a graph compiled for us could be the one the run uses);
+    under DistributedDataParallel nothing is reduced over ranks.
+
+    Args:
+        trainer: The Trainer, in fit.
+        pl_module: Its module.
+        updates: Whether optimizers may step. Then their states are copied as well; under manual
+            optimization they always are, since ``training_step`` steps them itself.
+        offload: Device for the copies, as "cpu"; by default they stay on the tensors' devices.
+        also: More objects whose state the block may change, as a data set and its collate function. What
+            cannot be put back in these is passed over.
+
+    Yields:
+        The sandbox.
+
+    Raises:
+        Unrepeatable: If something reachable from the module cannot be put back. Nothing has run then.
+    """
+    global _depth  # noqa: PLW0603 -- one process, one training loop
+    reasons = lightning.obstacles(trainer, pl_module)
+    if reasons:
+        raise Unrepeatable(reasons)
+    state = _remember(trainer, pl_module, updates or not pl_module.automatic_optimization, offload, also)
+    if state.reasons:
+        raise Unrepeatable(state.reasons)
+    trainer_state = [Mapping(held) for held in lightning.shallow_roots(trainer)]
+    sandbox = Sandbox(trainer, pl_module, state, offload)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(flags_kept())
+        try:
+            _depth += 1
+            if is_compiled(pl_module):
+                stack.enter_context(torch.compiler.set_stance("force_eager"))
+            stack.enter_context(lightning.muted(trainer))
+            sandbox._begin()
+            yield sandbox
+        finally:
+            _depth -= 1
+            with uninterrupted():
+                try:
+                    sandbox._restore()
+                finally:
+                    for keeper in trainer_state:
+                        keeper.restore()
+
+
+def _remember(
+    trainer: Trainer, pl_module: LightningModule, updates: bool, offload: str | None, also: Sequence[Any]
+) -> Snapshot:
+    state = Snapshot(offload)
+    state.add(pl_module, type(pl_module).__name__)
+    for name, held in global_hooks().items():
+        state.add(held, name, lenient=True)
+    for name, root in lightning.state_roots(trainer).items():
+        if root is not None:
+            bulky = name.startswith("optimizers") and not name.endswith("param_groups")
+            state.add(root, name, copies=updates or not bulky)
+    for index, extra in enumerate([lightning.data_module(trainer), *also]):
+        if extra is not None:
+            state.add(extra, f"also[{index}]", lenient=True)
+    return state
