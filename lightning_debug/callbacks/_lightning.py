@@ -89,7 +89,8 @@ def run_context(trainer: Trainer, pl_module: LightningModule) -> RunContext:
     batches, epochs = trainer.num_training_batches, trainer.max_epochs
     bounded = epochs is not None and epochs >= 0
     planned = batches * int(epochs or 0) if bounded and isinstance(batches, int) else None
-    every = trainer.check_val_every_n_epoch or 1
+    every, loaders = trainer.check_val_every_n_epoch or 1, trainer.val_dataloaders
+    empty = isinstance(loaders, (list, tuple, dict)) and not loaders  # a loader's own length may be unknown
     if trainer.max_steps >= 0:
         steps = trainer.max_steps * trainer.accumulate_grad_batches
         planned = steps if planned is None else min(planned, steps)
@@ -105,7 +106,7 @@ def run_context(trainer: Trainer, pl_module: LightningModule) -> RunContext:
         accumulate_grad_batches=trainer.accumulate_grad_batches,
         optimizers=tuple(type(item).__name__ for item in trainer.optimizers),
         compiled=is_compiled(pl_module),
-        has_validation=bool(trainer.enable_validation) and not (bounded and (epochs or 0) < every),
+        has_validation=bool(trainer.enable_validation) and not empty and not (bounded and (epochs or 0) < every),
         max_epochs=epochs,
         planned_steps=planned,
         resumed=bool(trainer.ckpt_path) or batches_seen(trainer) > 0,
