@@ -1,0 +1,24 @@
+"""How the reports write files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes a file whole or not at all: a reader never sees half of it, and a full disk spares the old one.
+
+    Raises:
+        OSError: If the folder cannot be made or the file cannot be written.
+    """
+    os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
+    try:
+        with open(temporary, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        raise

@@ -1,0 +1,174 @@
+"""Charts as SVG text that takes its colours from the page it stands in. Matplotlib's objects, never pyplot's state."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from lightning_debug.finding import Finding
+from lightning_debug.reports._curves import Chart, Curve
+
+COLOURS = 6
+"""How many curve colours the page defines: ``--curve-0`` to ``--curve-5``."""
+
+MARKS = 12
+LOG_SPAN = 100.0
+"""A chart whose positive values span more than this is drawn on a logarithmic axis."""
+
+# Matplotlib wants colours, the page decides on them (light or dark): each of these becomes a CSS variable.
+_INK, _GRID, _MARK = "#0a0b01", "#0a0b02", "#0a0b03"
+_CURVES = tuple(f"#0a0c{index:02x}" for index in range(COLOURS))
+_VARIABLES = {
+    _INK: "var(--ink)",
+    _GRID: "var(--grid)",
+    _MARK: "var(--error)",
+    **{colour: f"var(--curve-{index})" for index, colour in enumerate(_CURVES)},
+}
+_STYLE: Any = {
+    "svg.fonttype": "none",  # text stays text, in the page's font
+    "svg.hashsalt": "lightning_debug",  # the same chart gives the same ids
+    "font.family": "sans-serif",
+    "font.size": 9.0,
+    "text.color": _INK,
+    "axes.edgecolor": _GRID,
+    "axes.labelcolor": _INK,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "grid.color": _GRID,
+    "legend.frameon": False,
+    "axes.unicode_minus": False,
+}
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A chart ready to be shown.
+
+    Args:
+        title: What it shows.
+        svg: The drawing, an ``<svg>`` element.
+        note: What a reader must know of it: curves and values left out.
+    """
+
+    title: str
+    svg: str
+    note: str = ""
+
+
+def marks(findings: Iterable[Finding]) -> tuple[tuple[int, str], ...]:
+    """Step and codes of what was found during training or validation, earliest first.
+
+    >>> marks([])
+    ()
+    """
+    codes: dict[int, list[str]] = {}
+    for finding in findings:
+        if finding.at.stage in ("train", "validate") and finding.code not in codes.setdefault(finding.at.step, []):
+            codes[finding.at.step].append(finding.code)
+    told = ((step, f"{', '.join(here[:2])}{' …' if len(here) > 2 else ''}") for step, here in sorted(codes.items()))
+    return tuple(told)[:MARKS]
+
+
+def draw(chart: Chart, marked: Sequence[tuple[int, str]] = ()) -> Plot:
+    """Draws a chart.
+
+    Args:
+        chart: The curves.
+        marked: Steps to mark with a label (see :func:`marks`).
+    """
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # matplotlib's remarks are no news of the user's program
+        figure = Figure(figsize=(7.2, 2.7), layout="constrained")
+        figure.patch.set_alpha(0.0)
+        axes = figure.add_subplot()
+        axes.patch.set_alpha(0.0)
+        for index, curve in enumerate(chart.curves):
+            _draw_curve(axes, curve, _CURVES[index % COLOURS])
+        _dress(axes, chart, marked)
+        buffer = io.StringIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return Plot(chart.title, _inline(buffer.getvalue(), chart.title), _note(chart))
+
+
+def _draw_curve(axes: Any, curve: Curve, colour: str) -> None:
+    steps = [math.nan if step < 0 else step for step, _ in curve.points]
+    values = [value if math.isfinite(value) else math.nan for _, value in curve.points]
+    dots = "." if sum(math.isfinite(value) for value in values) < 30 else None
+    axes.plot(steps, values, color=colour, linewidth=1.6, marker=dots, markersize=5, label=curve.tag)
+    broken = [step for step, value in curve.points if step >= 0 and not math.isfinite(value)]
+    if broken:  # on the upper edge, whatever the scale
+        edge = axes.get_xaxis_transform()
+        axes.plot(broken, [0.97] * len(broken), "x", color=colour, markersize=6, transform=edge, clip_on=False)
+
+
+def _dress(axes: Any, chart: Chart, marked: Sequence[tuple[int, str]]) -> None:
+    finite = [value for curve in chart.curves for _, value in curve.points if math.isfinite(value)]
+    if finite and min(finite) > 0 and max(finite) / min(finite) > LOG_SPAN:
+        axes.set_yscale("log")
+    axes.margins(x=0.02)
+    for step, _ in marked:
+        axes.axvline(step, color=_MARK, linewidth=1.0, linestyle=(0, (4, 3)))
+    lowest, highest = axes.get_xlim()
+    for (step, label), row in zip(marked, _rows([step for step, _ in marked], (highest - lowest) / 6), strict=True):
+        axes.annotate(
+            label,
+            (step, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(-1, 2 + 9 * row),
+            textcoords="offset points",
+            color=_MARK,
+            fontsize=8,
+        )
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlabel("step (batches trained on)")
+    axes.grid(visible=True, linewidth=0.6)
+    axes.set_axisbelow(True)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
+
+
+def _rows(steps: Sequence[int], room: float) -> list[int]:
+    """For each label the row it is written in, so that neighbours do not run into each other.
+
+    >>> _rows([0, 1, 50], room=10)
+    [0, 1, 0]
+    """
+    ends: list[float] = []
+    rows = []
+    for step in steps:
+        row = next((index for index, end in enumerate(ends) if end <= step), len(ends))
+        ends[row : row + 1] = [step + room]
+        rows.append(row)
+    return rows
+
+
+def _inline(svg: str, title: str) -> str:
+    """The element alone, with the page's colours, a size that follows the page, and a name for screen readers."""
+    element = svg[svg.index("<svg") :].strip()
+    for colour, variable in _VARIABLES.items():
+        element = element.replace(colour, variable)
+    element = re.sub(r"<metadata>.*?</metadata>\s*", "", element, flags=re.DOTALL)
+    element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)
+    element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
+    label = "".join(letter for letter in title if letter.isalnum() or letter in " .-")
+    return element.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
+
+
+def _note(chart: Chart) -> str:
+    notes = []
+    if chart.left_out:
+        notes.append(f"{chart.left_out} more curves of this family are in report.json.")
+    if any(step < 0 for curve in chart.curves for step, _ in curve.points):
+        notes.append("The middle of the run is not kept: the line is broken there.")
+    if any(step >= 0 and not math.isfinite(value) for curve in chart.curves for step, value in curve.points):
+        notes.append("A cross on the upper edge is a value that is NaN or infinite.")
+    return " ".join(notes)
