@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
 import math
 import numbers
@@ -23,6 +24,8 @@ else:
 
 FailOn = Literal["never", "warning", "error"]
 PREFIX = "LIGHTNING_DEBUG_"
+TALLY = "LIGHTNING_DEBUG_TALLY"
+"""No setting: the file in which ``lightning-debug run`` collects what the runs of a script come to."""
 TRUE = ("1", "true", "yes", "on")
 FALSE = ("0", "false", "no", "off")
 
@@ -101,6 +104,22 @@ def from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
     variables = {name: PREFIX + name.upper() for name in _names()}
     present = {name: variable for name, variable in variables.items() if environment.get(variable, "").strip()}
     return {name: convert(name, environment[variable], variable) for name, variable in present.items()}
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """What to say about variables that begin like settings and are none; they may be misspelt.
+
+    >>> unknown_variables({"LIGHTNING_DEBUG_FAILON": "error"})
+    ['LIGHTNING_DEBUG_FAILON is no setting; did you mean LIGHTNING_DEBUG_FAIL_ON?']
+    """
+    known = [PREFIX + name.upper() for name in _names()]
+    told = []
+    for name in sorted(environment):
+        if name.startswith(PREFIX) and name not in (*known, TALLY):
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"settings: {', '.join(known)}"
+            told.append(f"{name} is no setting; {hint}")
+    return told
 
 
 def from_pyproject(folder: Path | None = None) -> dict[str, Any]:
