@@ -32,6 +32,7 @@ GIVE_UP_AFTER = 3
 """How often a hook of ours may fail in one fit before it is switched off."""
 
 _SESSIONS: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+_LENT = ("log", "log_dict")  # Lightning puts the module's methods on callbacks: they would keep the model alive
 _ALWAYS: tuple[type[Evidence], ...] = (RunContext, ProbeFailure, RuleFailure, Unavailable)
 
 
@@ -141,7 +142,8 @@ class DebugCallback(CallbackBase):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         state["_past"] = self.report
-        state.pop("_session", None)  # sinks hold files and writers
+        for name in ("_session", *_LENT):  # sinks hold files and writers
+            state.pop(name, None)
         return state
 
 
@@ -190,6 +192,8 @@ def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             if name in ("teardown", "on_exception"):
                 exception = kwargs.get("exception", args[0] if args else None)
                 session.close(_status(exception) if isinstance(exception, BaseException) else "finished")
+                for lent in _LENT:
+                    vars(self).pop(lent, None)
             else:
                 session.judge()
         return result
