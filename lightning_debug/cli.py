@@ -223,8 +223,11 @@ def _demo(options: Any) -> int:
 
     if options.get("list"):
         return _show(demo.listing())
-    code: int = demo.run(options.get("bug"), options.folder)
-    return code
+    try:
+        demo.run(options.get("bug"), options.folder, _show)
+    except demo.CannotShow as error:
+        raise _Refused(error) from error
+    return 0
 
 
 # ---------------------------------------------------------------------------------------------- rules, explain

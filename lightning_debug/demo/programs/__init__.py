@@ -1,0 +1,1 @@
+"""Healthy programs on scikit-learn's digits, into which the demo plants its bugs."""
