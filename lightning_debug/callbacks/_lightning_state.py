@@ -6,6 +6,7 @@ Like ``_lightning.py`` this file may touch Lightning's private parts; the experi
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import inspect
 import sys
@@ -16,6 +17,15 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled
+
+ENTRIES = frozenset(
+    {
+        *("training_step", "validation_step", "forward", "backward", "manual_backward", "optimizer_step"),
+        *("on_before_backward", "on_after_backward", "on_before_zero_grad", "on_before_optimizer_step"),
+        *("configure_gradient_clipping", "clip_gradients", "optimizer_zero_grad", "lr_scheduler_step", "update"),
+    }
+)
+"""Methods of a user's classes that steps call, directly or through hooks."""
 
 _STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy", "ModelParallelStrategy")
 _OTHER_STRATEGIES = ("xla", "tpu", "hpu", "deepspeed", "fsdpstrategy", "hivemind", "colossal", "bagua", "horovod")
@@ -166,10 +176,10 @@ def muted(trainer: Trainer) -> Iterator[None]:
 def recorders(logged: dict[str, Any]) -> dict[str, Callable[..., None]]:
     """Stand-ins for a module's ``log`` and ``log_dict`` that put the values into ``logged``."""
 
-    def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+    def log(name: str, value: Any, *_: Any, **__: Any) -> None:
         logged[name] = _plain(value)
 
-    def log_dict(dictionary: Any, *args: Any, **kwargs: Any) -> None:
+    def log_dict(dictionary: Any, *_: Any, **__: Any) -> None:
         for name, value in dictionary.items():
             logged[name] = _plain(value)
 
@@ -215,9 +225,10 @@ def settle(trainer: Trainer, pl_module: LightningModule) -> None:
             module.reshard()  # type: ignore[operator]
 
 
-def role(value: Any) -> str | None:
-    """What an object is to Lightning: "outside" (not state of a step), "logger", "data", or None."""
-    for kind in type(value).__mro__:
+@functools.lru_cache(maxsize=8192)
+def role(of: Any) -> str | None:
+    """What objects of a type are to Lightning: "outside" (no state of a step), "logger", "data", or None."""
+    for kind in of.__mro__:
         top, name = kind.__module__.split(".")[0], kind.__name__
         if top in _OURS or name in _LOADERS:
             return "outside"

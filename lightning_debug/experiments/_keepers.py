@@ -25,7 +25,6 @@ class Keeper:
 
     def restore(self) -> None:
         """Puts the state back."""
-        raise NotImplementedError
 
 
 def same(first: Iterable[Any], second: Iterable[Any]) -> bool:
@@ -46,12 +45,15 @@ class Mapping(Keeper):
     def restore(self) -> None:
         """Puts the entries back."""
         base, target = self.base, self.target
-        if len(target) == len(self.keys):
-            if same(base.keys(target), self.keys) and same(base.values(target), self.values):
-                return
-        base.clear(target)
-        for key, value in zip(self.keys, self.values, strict=True):
-            base.__setitem__(target, key, value)
+        untouched = base.__len__(target) == len(self.keys) and same(base.keys(target), self.keys)
+        if not (untouched and same(base.values(target), self.values)):
+            base.clear(target)
+            self.fill(self.values)
+
+    def fill(self, values: list[Any]) -> None:
+        """Sets the entries to other values."""
+        for key, value in zip(self.keys, values, strict=True):
+            self.base.__setitem__(self.target, key, value)
 
 
 class Sequence(Keeper):
@@ -60,15 +62,20 @@ class Sequence(Keeper):
     __slots__ = ("base", "target", "values")
 
     def __init__(self, target: Any) -> None:
-        self.target, self.values = target, list(target)
+        self.target = target
         self.base: Any = list if isinstance(target, list) else collections.deque
+        self.values = list(self.base.__iter__(target))
 
     def restore(self) -> None:
         """Puts the items back."""
-        if len(self.target) == len(self.values) and same(self.base.__iter__(self.target), self.values):
-            return
+        base, target = self.base, self.target
+        if base.__len__(target) != len(self.values) or not same(base.__iter__(target), self.values):
+            self.fill(self.values)
+
+    def fill(self, values: list[Any]) -> None:
+        """Sets the items to other values."""
         self.base.clear(self.target)
-        self.base.extend(self.target, self.values)
+        self.base.extend(self.target, values)
 
 
 class Set(Keeper):
@@ -77,13 +84,14 @@ class Set(Keeper):
     __slots__ = ("target", "values")
 
     def __init__(self, target: set[Any]) -> None:
-        self.target, self.values = target, set.copy(target)
+        self.target, self.values = target, list(set.__iter__(target))
 
     def restore(self) -> None:
         """Puts the members back."""
-        if len(self.target) != len(self.values) or not set.__eq__(self.target, self.values):
+        if set.__len__(self.target) != len(self.values) or not same(set.__iter__(self.target), self.values):
             set.clear(self.target)
-            set.update(self.target, self.values)
+            for value in self.values:
+                set.add(self.target, value)
 
 
 class Slots(Keeper):
@@ -91,9 +99,13 @@ class Slots(Keeper):
 
     __slots__ = ("target", "values")
 
-    def __init__(self, target: Any, members: list[types.MemberDescriptorType]) -> None:
+    def __init__(self, target: Any, members: Iterable[types.MemberDescriptorType]) -> None:
         self.target = target
         self.values = [(member, _slot(target, member)) for member in members]
+
+    def items(self) -> list[tuple[str, Any]]:
+        """Names and values of the slots that are filled."""
+        return [(member.__name__, value) for member, value in self.values if value is not _MISSING]
 
     def restore(self) -> None:
         """Puts the values back."""
@@ -114,9 +126,9 @@ def _slot(target: Any, member: types.MemberDescriptorType) -> Any:
 
 
 class Accessor(Keeper):
-    """Anything with a way to read its state and a way to write it: random generators, buffers, cells."""
+    """Anything with a way to read its state and a way to write it: random generators, buffers, frames."""
 
-    __slots__ = ("equal", "value", "write", "read")
+    __slots__ = ("equal", "read", "value", "write")
 
     def __init__(self, read: Callable[[], Any], write: Callable[[Any], Any], equal: Callable[..., bool]) -> None:
         self.read, self.write, self.equal = read, write, equal
@@ -126,6 +138,32 @@ class Accessor(Keeper):
         """Writes the state back."""
         if not self.equal(self.read(), self.value):
             self.write(self.value)
+
+
+class Cell(Keeper):
+    """A variable that a function shares with the one around it (``nonlocal``)."""
+
+    __slots__ = ("target", "value")
+
+    def __init__(self, target: types.CellType) -> None:
+        self.target, self.value = target, content(target)
+
+    def restore(self) -> None:
+        """Binds the variable again to what it was bound to."""
+        if content(self.target) is self.value:
+            return
+        if self.value is _MISSING:
+            del self.target.cell_contents
+        else:
+            self.target.cell_contents = self.value
+
+
+def content(cell: types.CellType) -> Any:
+    """What a cell holds, or a mark for nothing."""
+    try:
+        return cell.cell_contents
+    except ValueError:
+        return _MISSING
 
 
 class ClassAttributes(Keeper):
@@ -154,8 +192,8 @@ def _class_data(kind: type) -> dict[str, Any]:
     }
 
 
-class GlobalName(Keeper):
-    """A global variable that a step's code reads or writes."""
+class Name(Keeper):
+    """A variable of a module that a step's code reads or writes."""
 
     __slots__ = ("name", "target", "value")
 
@@ -174,116 +212,42 @@ class GlobalName(Keeper):
 
 
 class Array(Keeper):
-    """A numpy array's bytes, shape and strides."""
+    """A numpy array's elements, bit for bit."""
 
     __slots__ = ("saved", "target")
 
     def __init__(self, target: numpy.ndarray[Any, Any]) -> None:
-        self.target, self.saved = target, target.copy(order="K")
+        self.target = target
+        self.saved = target.view(numpy.ndarray).copy(order="K")
 
     def restore(self) -> None:
         """Writes the elements back where they differ."""
-        target, saved = self.target, self.saved
-        if target.shape != saved.shape:
-            target.resize(saved.shape, refcheck=False)
-        if target.dtype.hasobject:
-            if not same(target.flat, saved.flat):
-                target[...] = saved
-        elif target.tobytes() != saved.tobytes():
-            numpy.copyto(target, saved)
-
-
-class Storage(Keeper):
-    """The bytes under one or several tensors; alone or shared, strided any way."""
-
-    __slots__ = ("saved", "target")
-
-    def __init__(self, target: torch.UntypedStorage, offload: str | None) -> None:
-        self.target = target
-        try:
-            self.saved = _bytes(target).to(offload, copy=True) if offload else _bytes(target).clone()
-        except torch.cuda.OutOfMemoryError:
-            self.saved = _bytes(target).to("cpu", copy=True)
-
-    def restore(self) -> None:
-        """Writes the bytes back where they differ (never into untouched, perhaps read-only, memory)."""
-        if self.target.nbytes() != self.saved.numel():
-            self.target.resize_(self.saved.numel())
-        now, saved = _bytes(self.target), self.saved
-        if not torch.equal(now.to(saved.device), saved):
-            now.copy_(saved)
-
-
-def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:
-    return torch.empty(0, dtype=torch.uint8, device=storage.device).set_(storage)
-
-
-def plain_tensor_state() -> Any:
-    """A context in which tensors of any subclass are handled as what they are, outside of autograd."""
-    return torch._C.DisableTorchFunctionSubclass()
-
-
-class Face(Keeper):
-    """What a tensor is beside its bytes: which memory it shows, whether it needs a gradient, which it has."""
-
-    __slots__ = ("alias", "grad", "leaf", "requires_grad", "target", "version")
-
-    def __init__(self, target: torch.Tensor) -> None:
-        self.target = target
-        self.leaf, self.requires_grad = target.is_leaf, target.requires_grad
-        self.grad = target.grad if self.leaf else None
-        self.version = None if target.is_inference() else target._version
-        self.alias = target.detach()
-
-    def restore(self) -> None:
-        """Points the tensor at the memory it showed, and puts its gradient object back."""
-        target = self.target
-        if not _shows_the_same(target, self.alias):
-            target.data = self.alias
-        if not self.leaf:
-            return
-        if target.requires_grad != self.requires_grad and target.is_leaf:
-            target.requires_grad_(self.requires_grad)
-        if target.grad is not self.grad:
-            target.grad = self.grad
-
-
-def _shows_the_same(first: torch.Tensor, second: torch.Tensor) -> bool:
-    if first.layout != second.layout or first.shape != second.shape or first.dtype != second.dtype:
-        return False
-    if first.layout != torch.strided:
-        return False
-    if torch.utils._python_dispatch.is_traceable_wrapper_subclass(first):
-        return True  # its inner tensors have keepers of their own
-    if first.stride() != second.stride() or first.storage_offset() != second.storage_offset():
-        return False
-    return first.untyped_storage()._cdata == second.untyped_storage()._cdata
-
-
-def restore_versions(faces: Iterable[Face]) -> None:
-    """Sets tensors' version counters back, so that graphs made before still accept them."""
-    for face in faces:
-        if face.version is None or face.target.is_inference() or face.target._version == face.version:
-            continue
-        try:
-            torch._C._autograd._unsafe_set_version_counter((face.target,), (face.version,))
-        except TypeError:  # torch < 2.5 takes one tensor
-            torch._C._autograd._unsafe_set_version_counter(face.target, face.version)  # type: ignore[arg-type]
+        if self.target.shape != self.saved.shape:
+            self.target.resize(self.saved.shape, refcheck=False)
+        now, saved = self.target.view(numpy.ndarray), self.saved
+        if now.dtype.hasobject:
+            if not same(now.flat, saved.flat):
+                now[...] = saved
+        elif now.tobytes() != saved.tobytes():
+            numpy.copyto(now, saved)
 
 
 class Scripted(Keeper):
-    """The plain attributes of a TorchScript module, which live outside of Python."""
+    """The attributes of a TorchScript module, which live outside of Python."""
 
     __slots__ = ("target", "values")
 
     def __init__(self, target: Any) -> None:
         self.target = target
-        names = target._concrete_type.get_attributes()
-        values = {name: target._c.getattr(name) for name in names}
-        self.values = {name: copy.deepcopy(one) for name, one in values.items() if not isinstance(one, torch.Tensor)}
+        self.values = {name: self._read(name) for name in target._concrete_type.get_attributes()}
+
+    def _read(self, name: str) -> Any:
+        value = self.target._c.getattr(name)
+        return value if isinstance(value, torch.Tensor) else copy.deepcopy(value)
 
     def restore(self) -> None:
         """Sets the attributes that differ."""
         for name, value in self.values.items():
-            if self.target._c.getattr(name) != value:
-                self.target._c.setattr(name, copy.deepcopy(value))
+            now = self.target._c.getattr(name)
+            if now is not value and (isinstance(value, torch.Tensor) or now != value):
+                self.target._c.setattr(name, value if isinstance(value, torch.Tensor) else copy.deepcopy(value))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import array
+import asyncio
+import concurrent.futures
 import copy
 import enum
 import functools
 import io
+import multiprocessing.process
 import random
 import sys
 import sysconfig
 import threading
 import types
 from collections import OrderedDict, defaultdict, deque
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 import torch
@@ -24,146 +27,147 @@ ATOMS: frozenset[type] = frozenset(
     {
         *(type(None), bool, int, float, complex, str, bytes, range, slice, type(...), type(NotImplemented)),
         *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size, torch.finfo, torch.iinfo),
-        *(types.ModuleType, types.CodeType, type(threading.Lock()), type(threading.RLock()), type(numpy.add)),
+        *(types.ModuleType, types.CodeType, type(threading.Lock()), type(threading.RLock()), numpy.ufunc),
     }
 )
 """Types whose instances never change, or not in a way that matters."""
 
 LEAVES = (
-    *("lightning_debug", "torch.distributed", "torch._C._distributed", "torch._dynamo", "torch._inductor"),
-    *("torch._functorch", "torch._guards", "torch.fx", "torch.cuda", "torch.jit", "torch._ops", "torch._C"),
-    *("tokenizers", "sentencepiece", "torchtext", "regex", "typing", "re", "_sre", "datetime", "decimal", "uuid"),
-    *("zoneinfo", "pathlib", "logging", "pyarrow", "polars", "PIL", "operator", "inspect", "_thread", "importlib"),
-    *("abc", "_abc", "contextvars", "warnings", "jaxtyping", "fractions", "ipaddress", "packaging"),
+    *("torch._dynamo", "torch._inductor", "torch._functorch", "torch._guards", "torch._ops", "torch._C", "torch.fx"),
+    *("torch.jit", "torch.cuda.streams", "torch.cuda.graphs", "torch.distributed.device_mesh"),
+    *("torch.distributed.distributed_c10d", "torch.distributed.tensor", "torch.distributed._tensor"),
+    *("torch.distributed.fsdp", "torch.distributed._composable", "tokenizers", "sentencepiece", "torchtext"),
+    *("pyarrow", "polars", "PIL", "typing", "re", "_sre", "regex", "datetime", "decimal", "uuid", "zoneinfo"),
+    *(
+        "pathlib",
+        "logging",
+        "numba",
+        "operator",
+        "inspect",
+        "_thread",
+        "importlib",
+        "abc",
+        "_abc",
+        "contextvars",
+        "warnings",
+    ),
+    *("fractions", "ipaddress", "packaging", "jaxtyping", "lightning_debug"),
 )
-"""Beginnings of the modules of types taken for constant: compilers, tokenizers, dates, paths, loggers of ``logging``."""
+"""Where types come from that are taken for constant: compilers, tokenizers, dates, paths, ``logging``, tables.
 
-_SILENT = ("lightning_debug", "torch._dynamo", "torch._inductor", "torch._functorch")
-"""Modules whose functions are not looked into."""
+Modules, optimizers, tensors and generators are looked into wherever they come from.
+"""
 
-_REFUSED = ("torch._C.ScriptObject", "torch._C.Generator")
-_NEVER_LEAVES = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor, torch.Generator, torch.UntypedStorage)
+_SILENT = ("torch._dynamo", "torch._inductor", "torch._functorch", "lightning_debug")
+_WALKED = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor, torch.Generator, torch.UntypedStorage)
+_CONSTANT = (
+    *(numpy.generic, numpy.dtype, enum.Enum, BaseException, types.GenericAlias, types.UnionType, classmethod),
+    *(staticmethod, property, types.MemberDescriptorType, types.GetSetDescriptorType, types.MethodDescriptorType),
+    *(types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.TracebackType, functools.cached_property),
+    *(type(functools.lru_cache(len)), torch.autograd.graph.Node, torch.Stream, torch.Event),
+)
+_ALIVE = (
+    *(threading.Thread, multiprocessing.process.BaseProcess, concurrent.futures.Executor, asyncio.AbstractEventLoop),
+    *(asyncio.Future, torch.ScriptObject),
+)
+_NUMBERS = (torch.Generator, numpy.random.Generator, numpy.random.BitGenerator, numpy.random.RandomState, random.Random)
 _CONTAINERS = (dict, OrderedDict, defaultdict, list, tuple, set, frozenset, deque)
-_BASES: dict[type, int] = {
-    kind: kind.__basicsize__
-    for kind in (object, *_CONTAINERS, int, float, str, bytes, types.SimpleNamespace, BaseException, Exception)
-}
+_BASES = (object, *_CONTAINERS, int, float, str, bytes, types.SimpleNamespace)
 _HEAP_TYPE = 1 << 9
+_OURS = ("torch", "lightning_debug", "pytorch_lightning", "lightning", "lightning_fabric", "builtins")
 
 
-class Layout(NamedTuple):
-    """Where a class's instances keep their state beside ``__dict__`` and what a container holds."""
+@functools.lru_cache(maxsize=8192)
+def slots_of(kind: Any) -> tuple[types.MemberDescriptorType, ...] | None:
+    """The slots of a class's instances; None if they hold state out of Python's sight.
 
-    members: list[types.MemberDescriptorType]
-
-
-@functools.lru_cache(maxsize=4096)
-def layout(kind: type) -> Layout | None:
-    """How to look into a class's instances; None if they hold state out of Python's sight.
-
-    A class written in Python adds slots and pointers to its base, and nothing else: larger instances
+    A class written in Python adds slots and two pointers to its base, and nothing else: larger instances
     belong to a class of some extension.
     """
     base = kind
-    while base.__flags__ & _HEAP_TYPE and base.__base__ is not None and base not in _BASES:
+    while base not in _BASES and base.__flags__ & _HEAP_TYPE:
         base = base.__base__
     if base not in _BASES:
-        return None
-    members = [
-        item
-        for one in kind.__mro__
-        if one not in _BASES
-        for item in vars(one).values()
-        if isinstance(item, types.MemberDescriptorType)
-    ]
-    size = _BASES[base] + 8 * len(members)
-    size += 8 * (kind.__dictoffset__ > 0 and not base.__dictoffset__)
+        return () if issubclass(kind, tuple) and hasattr(kind, "n_sequence_fields") else None
+    members = [item for one in kind.__mro__ for item in vars(one).values() if one not in _BASES]
+    slots = tuple(item for item in members if isinstance(item, types.MemberDescriptorType))
+    size = base.__basicsize__ + 8 * len(slots)
+    pointer = kind.__dictoffset__ > 0 or (kind.__dictoffset__ < 0 and kind.__itemsize__ > 0)
+    size += 8 * (pointer and not base.__dictoffset__)
     size += 8 * (kind.__weakrefoffset__ > 0 and not base.__weakrefoffset__)
-    return Layout(members) if kind.__basicsize__ <= size else None
+    return slots if kind.__basicsize__ <= size else None
 
 
-@functools.lru_cache(maxsize=4096)
-def is_user_code(module: str) -> bool:
+@functools.lru_cache(maxsize=8192)
+def is_user_code(module: str | None) -> bool:
     """Whether a module is the user's own: neither installed, nor of the standard library, nor ours."""
-    if module in ("builtins", "__builtin__"):
+    top = (module or "builtins").partition(".")[0]
+    if top in _OURS or top in sys.builtin_module_names:
         return False
-    if module.split(".")[0] in ("torch", "lightning_debug", "pytorch_lightning", "lightning", "lightning_fabric"):
+    file = getattr(sys.modules.get(module or ""), "__file__", None)
+    if file is None:
+        return top not in sys.stdlib_module_names
+    if "site-packages" in file or "dist-packages" in file:
         return False
-    if module == "__main__":
-        return True
-    found = getattr(sys.modules.get(module), "__file__", None)
-    if found is None:
-        return module not in sys.builtin_module_names and module.split(".")[0] not in sys.stdlib_module_names
-    paths = sysconfig.get_paths()
-    if "site-packages" in found or "dist-packages" in found:
-        return False
-    return not found.startswith((paths["stdlib"], paths["platstdlib"]))
+    return not file.startswith((sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
 
 
 def is_leaf(value: Any) -> bool:
-    """Whether an object is taken for constant by its type."""
-    if isinstance(value, _NEVER_LEAVES):
+    """Whether an object is taken for constant."""
+    if isinstance(value, _WALKED):
         return False
-    kind = type(value)
-    if isinstance(value, (numpy.generic, numpy.dtype, types.GenericAlias, types.UnionType, classmethod, staticmethod)):
+    if isinstance(value, (*_CONSTANT, type)):
         return True
-    if isinstance(value, (types.MethodType, types.FunctionType)):
-        name = getattr(value, "__module__", None) or ""
-        return any(name == leaf or name.startswith(f"{leaf}.") for leaf in _SILENT)
-    if isinstance(value, types.BuiltinFunctionType):
+    if isinstance(value, types.FunctionType):
+        return _within(value.__module__ or "", _SILENT)
+    if isinstance(value, (types.MethodType, types.BuiltinFunctionType)):
         return False
-    if value is sys.stdout or value is sys.stderr or value is sys.__stdout__ or value is sys.__stderr__:
-        return True
-    return isinstance(value, enum.Enum) or _leaf_kind(kind)
+    if isinstance(value, io.IOBase):
+        return any(value is stream for stream in (sys.stdout, sys.stderr, sys.__stdout__, sys.__stderr__))
+    kind: Any = type(value)
+    return _is_leaf_kind(kind)
 
 
-@functools.lru_cache(maxsize=4096)
-def _leaf_kind(kind: type) -> bool:
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    if name in _REFUSED:
-        return False
-    return any(name == leaf or name.startswith(f"{leaf}.") for leaf in LEAVES)
+@functools.lru_cache(maxsize=8192)
+def _is_leaf_kind(kind: Any) -> bool:
+    return "cython_function" in kind.__name__ or _within(f"{kind.__module__}.{kind.__qualname__}", LEAVES)
 
 
-def blank(value: Any) -> bool:
-    """Whether it is an empty immutable container."""
-    return type(value) in (tuple, frozenset) and not value
+def _within(name: str, places: tuple[str, ...]) -> bool:
+    return any(name == place or name.startswith(f"{place}.") for place in places)
 
 
-def accessor(value: Any, *, copies: bool) -> tuple[Any, bool] | None:
-    """The keeper of an object whose state is read and written as a whole; and whether it draws numbers."""
-    keeper: Keeper
+def is_alive(value: Any) -> bool:
+    """Whether it runs by itself or lives elsewhere: threads, processes, pools."""
+    return isinstance(value, _ALIVE)
+
+
+def draws(value: Any) -> bool:
+    """Whether it is a random generator."""
+    return isinstance(value, _NUMBERS)
+
+
+def accessor(value: Any) -> Keeper | None:
+    """The keeper of an object whose state is read and written as a whole."""
     if isinstance(value, torch.Generator):
-        return Accessor(value.get_state, value.set_state, torch.equal), True
+        return Accessor(value.get_state, value.set_state, torch.equal)
     if isinstance(value, numpy.random.Generator):
-        bits = value.bit_generator
-        return _numpy(lambda: bits.state, lambda state: setattr(bits, "state", state)), True
+        return accessor(value.bit_generator)
     if isinstance(value, numpy.random.BitGenerator):
-        return _numpy(lambda: value.state, lambda state: setattr(value, "state", state)), True
+        return _numpy(lambda: value.state, functools.partial(setattr, value, "state"))
     if isinstance(value, numpy.random.RandomState):
-        return _numpy(lambda: value.get_state(legacy=False), value.set_state), True
+        return _numpy(lambda: value.get_state(legacy=False), value.set_state)
     if isinstance(value, random.Random):
-        return Accessor(value.getstate, value.setstate, _equal), True
+        return Accessor(value.getstate, value.setstate, _equal)
     if isinstance(value, numpy.ndarray):
-        if not value.flags.writeable or not copies:
-            return _NOTHING, False
-        keeper = Array(value)
-        return keeper, False
+        return Array(value) if value.flags.writeable else Keeper()
     if isinstance(value, (bytearray, array.array)):
-        return Accessor(lambda: value[:], lambda saved: value.__setitem__(slice(None), saved), _equal), False
-    if isinstance(value, (io.StringIO, io.BytesIO)):
-        return Accessor(lambda: (value.getvalue(), value.tell()), functools.partial(_rewrite, value), _equal), False
+        return Accessor(lambda: value[:], functools.partial(value.__setitem__, slice(None)), _equal)
+    if type(value) in (io.StringIO, io.BytesIO):
+        return Accessor(lambda: (value.getvalue(), value.tell()), functools.partial(_rewrite, value), _equal)
+    if any(f"{kind.__module__}.{kind.__name__}" == "pandas.core.generic.NDFrame" for kind in type(value).__mro__):
+        return Accessor(lambda: value.copy(deep=True), value._update_inplace, lambda now, then: now.equals(then))
     return None
-
-
-class _Nothing(Keeper):
-    __slots__ = ()
-
-    def restore(self) -> None:
-        return
-
-
-_NOTHING = _Nothing()
 
 
 def _equal(first: Any, second: Any) -> bool:
@@ -171,13 +175,13 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 def _numpy(read: Any, write: Any) -> Accessor:
-    return Accessor(lambda: copy.deepcopy(read()), write, lambda first, second: repr_state(first) == repr_state(second))
+    return Accessor(lambda: copy.deepcopy(read()), write, lambda now, then: plain_state(now) == plain_state(then))
 
 
-def repr_state(state: Any) -> Any:
+def plain_state(state: Any) -> Any:
     """A comparable form of a numpy generator's state."""
     if isinstance(state, dict):
-        return {key: repr_state(value) for key, value in state.items()}
+        return {key: plain_state(value) for key, value in state.items()}
     return state.tobytes() if isinstance(state, numpy.ndarray) else state
 
 

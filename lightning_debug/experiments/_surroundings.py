@@ -17,7 +17,7 @@ from typing import Any
 import numpy
 import torch
 
-from lightning_debug.experiments._kinds import repr_state
+from lightning_debug.experiments._kinds import plain_state
 
 
 def random_state() -> dict[str, Any]:
@@ -27,19 +27,21 @@ def random_state() -> dict[str, Any]:
         "numpy": numpy.random.get_state(legacy=False),
         "torch": torch.get_rng_state(),
     }
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        state["cuda"] = torch.cuda.get_rng_state_all()
+    cuda: Any = torch.cuda
+    if cuda.is_available() and cuda.is_initialized():
+        state["cuda"] = cuda.get_rng_state_all()
     if torch.backends.mps.is_available():
         state["mps"] = torch.mps.get_rng_state()
-    if hasattr(torch, "xpu") and torch.xpu.is_available() and torch.xpu.is_initialized():
-        state["xpu"] = torch.xpu.get_rng_state_all()
+    xpu: Any = getattr(torch, "xpu", None)
+    if xpu is not None and xpu.is_available() and xpu.is_initialized():
+        state["xpu"] = xpu.get_rng_state_all()
     return state
 
 
 def set_random_state(state: dict[str, Any]) -> None:
     """Sets every global random generator."""
     random.setstate(state["python"])
-    if repr_state(numpy.random.get_state(legacy=False)) != repr_state(state["numpy"]):
+    if plain_state(numpy.random.get_state(legacy=False)) != plain_state(state["numpy"]):
         numpy.random.set_state(state["numpy"])
     torch.set_rng_state(state["torch"])
     if "cuda" in state:
@@ -91,6 +93,24 @@ def flags_kept() -> Iterator[None]:
                 write(value)
 
 
+@contextlib.contextmanager
+def uncompiled() -> Iterator[None]:
+    """Has ``torch.compile`` neither compile nor run compiled code.
+
+    A graph compiled for us could be the one that the run uses afterwards, and a second batch size makes
+    the compiler take sizes for dynamic from then on.
+    """
+    if "torch._dynamo" in sys.modules:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+        return
+    try:
+        yield
+    finally:
+        if "torch._dynamo" in sys.modules:  # first used inside: all that it knows comes from us
+            torch._dynamo.reset()
+
+
 def global_hooks() -> dict[str, Any]:
     """The dictionaries of hooks that torch keeps for all modules."""
     owner = torch.nn.modules.module
@@ -116,7 +136,7 @@ def silence() -> Iterator[None]:
     shown = {name: dict(held) for name, held in registries.items()}
     once, show = dict(_once()), warnings.showwarning
     disabled = logging.root.manager.disable
-    warnings.showwarning = lambda *args, **kwargs: None
+    warnings.showwarning = lambda *_, **__: None
     logging.disable(logging.CRITICAL)
     try:
         with contextlib.redirect_stdout(_Nowhere()), contextlib.redirect_stderr(_Nowhere()):

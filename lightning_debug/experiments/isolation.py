@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from lightning_debug.callbacks import _lightning_state as lightning
-from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled
+from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.experiments._keepers import Mapping
 from lightning_debug.experiments._snapshot import Snapshot
 from lightning_debug.experiments._surroundings import (
@@ -27,6 +27,7 @@ from lightning_debug.experiments._surroundings import (
     random_state,
     set_random_state,
     silence,
+    uncompiled,
     uninterrupted,
 )
 
@@ -61,7 +62,7 @@ class Sandbox:
     def __init__(self, trainer: Trainer, pl_module: LightningModule, state: Snapshot, offload: str | None) -> None:
         self.logged: dict[str, Any] = {}
         self._trainer, self._module, self._state = trainer, pl_module, state
-        self._batches: dict[int, tuple[Any, Snapshot]] = {}
+        self._batch: tuple[Any, Snapshot] | None = None
         self._random = random_state()
         self._offload = offload
 
@@ -113,8 +114,8 @@ class Sandbox:
 
     def rewind(self) -> None:
         """Puts parameters, optimizers, counters and random generators back, to begin another experiment."""
-        self._restore()
-        self._begin()
+        self.end()
+        self.begin()
 
     @staticmethod
     def loss(output: Any) -> torch.Tensor | None:
@@ -127,29 +128,32 @@ class Sandbox:
         return None
 
     def _step(self, name: str, batch: Any, *indices: int) -> Any:
-        known = self._batches.get(id(batch))
-        if known is not None:
-            known[1].restore()
-        else:
-            kept = Snapshot(self._offload)
-            kept.add(batch, "batch", lenient=True)
-            if kept.reasons:
-                raise Unrepeatable(kept.reasons)
-            self._batches[id(batch)] = (batch, kept)
+        self._protect(batch)
         gradients = torch.enable_grad() if name == "training_step" else torch.no_grad()
         with silence(), torch.inference_mode(False), gradients, lightning.stage(self._trainer, self._module, name):
             return lightning.call_step(self._trainer, self._module, name, batch, *indices)
 
-    def _begin(self) -> None:
+    def _protect(self, batch: Any) -> None:
+        """Remembers a batch, which a step may change in place, and puts back what the last step changed."""
+        if self._batch is not None:
+            self._batch[1].restore()
+        if self._batch is None or self._batch[0] is not batch:
+            kept = Snapshot(self._offload)
+            kept.add(batch, "batch", lenient=True)
+            self._batch = (batch, kept)
+
+    def begin(self) -> None:
+        """Prepares for the first step. Called by :func:`isolated`."""
         self._state.clear_gradients()
         self._state.detach()
         vars(self._module).update(lightning.recorders(self.logged))
 
-    def _restore(self) -> None:
+    def end(self) -> None:
+        """Puts everything back. Called by :func:`isolated`."""
         lightning.settle(self._trainer, self._module)
         self._state.restore()
-        for _, kept in self._batches.values():
-            kept.restore()
+        if self._batch is not None:
+            self._batch[1].restore()
         set_random_state(self._random)
 
 
@@ -183,7 +187,6 @@ def isolated(
     Raises:
         Unrepeatable: If something reachable from the module cannot be put back. Nothing has run then.
     """
-    global _depth  # noqa: PLW0603 -- one process, one training loop
     reasons = lightning.obstacles(trainer, pl_module)
     if reasons:
         raise Unrepeatable(reasons)
@@ -194,21 +197,31 @@ def isolated(
     sandbox = Sandbox(trainer, pl_module, state, offload)
     with contextlib.ExitStack() as stack:
         stack.enter_context(flags_kept())
+        stack.enter_context(uncompiled())
+        stack.callback(_put_back, sandbox, trainer_state)
+        stack.enter_context(_inside())
+        stack.enter_context(lightning.muted(trainer))
+        sandbox.begin()
+        yield sandbox
+
+
+@contextlib.contextmanager
+def _inside() -> Iterator[None]:
+    global _depth  # noqa: PLW0603 -- one process has one training loop
+    _depth += 1
+    try:
+        yield
+    finally:
+        _depth -= 1
+
+
+def _put_back(sandbox: Sandbox, trainer_state: Sequence[Mapping]) -> None:
+    with uninterrupted():
         try:
-            _depth += 1
-            if is_compiled(pl_module):
-                stack.enter_context(torch.compiler.set_stance("force_eager"))
-            stack.enter_context(lightning.muted(trainer))
-            sandbox._begin()
-            yield sandbox
+            sandbox.end()
         finally:
-            _depth -= 1
-            with uninterrupted():
-                try:
-                    sandbox._restore()
-                finally:
-                    for keeper in trainer_state:
-                        keeper.restore()
+            for keeper in trainer_state:
+                keeper.restore()
 
 
 def _remember(
@@ -216,6 +229,7 @@ def _remember(
 ) -> Snapshot:
     state = Snapshot(offload)
     state.add(pl_module, type(pl_module).__name__)
+    state.add_code(lightning.ENTRIES)
     for name, held in global_hooks().items():
         state.add(held, name, lenient=True)
     for name, root in lightning.state_roots(trainer).items():

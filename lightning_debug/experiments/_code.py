@@ -1,0 +1,170 @@
+"""StepCode: what the code of a step uses beside objects: global variables, services, files.
+
+A step reaches more than attributes: ``COUNT += 1`` on a global, a list in the function around the class,
+``wandb.log``. The bytecode of the user's own classes and functions tells which names are used; where it
+cannot tell which method of which class is called, all that bear the name count.
+"""
+
+from __future__ import annotations
+
+import builtins
+import dis
+import functools
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lightning_debug.experiments._kinds import is_user_code
+
+SERVICES = frozenset(
+    {"wandb", "mlflow", "comet_ml", "neptune", "clearml", "swanlab", "trackio", "subprocess", "requests", "socket"}
+)
+"""Modules through which a step would tell the world of an experiment."""
+
+WRITERS = frozenset(
+    {
+        *("open", "savefig", "to_csv", "to_pickle", "to_parquet", "write_text", "write_bytes", "save_image", "imwrite"),
+        *("imsave", "savetxt", "savez", "savez_compressed", "save_checkpoint", "save_pretrained", "unlink", "rmtree"),
+    }
+)
+"""Names of functions that write files; ``torch.save`` and ``numpy.save`` besides."""
+
+_MAKING = frozenset({"__init__", "__new__", "__post_init__"})
+_SELDOM = frozenset(
+    {
+        *(
+            "__del__",
+            "__repr__",
+            "__str__",
+            "__format__",
+            "__reduce__",
+            "__reduce_ex__",
+            "__getstate__",
+            "__setstate__",
+        ),
+        *("__copy__", "__deepcopy__", "__init_subclass__", "__class_getitem__", "__sizeof__", "__dir__"),
+    }
+)
+_GLOBAL = frozenset({"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME"})
+
+
+class StepCode:
+    """The code that runs when methods of some names are called.
+
+    Args:
+        entries: Those names. Special methods (``__call__``) are always taken for called, except those that
+            make, copy and print objects: ``__init__`` counts for classes that the code itself names.
+    """
+
+    def __init__(self, entries: Iterable[str]) -> None:
+        self.reasons: list[str] = []
+        self._called = set(entries)
+        self._classes: dict[type, None] = {}
+        self._made: set[type] = set()
+        self._scanned: dict[types.CodeType, None] = {}
+        self._functions: list[types.FunctionType] = []
+        self._variables: dict[tuple[int, str], tuple[dict[str, Any], str, str]] = {}
+        self._fresh: list[tuple[dict[str, Any], str, str]] = []
+
+    def grow(self, classes: Iterable[type]) -> bool:
+        """Takes in more classes; whether that showed anything new."""
+        self._classes.update(dict.fromkeys(classes))
+        before = len(self._scanned)
+        more = True
+        while more:
+            known = (len(self._scanned), len(self._called))
+            for kind in list(self._classes):
+                for name, function in _methods(kind):
+                    if name in self._called or self._special(kind, name):
+                        self._scan(function)
+            more = known != (len(self._scanned), len(self._called))
+        return len(self._scanned) > before
+
+    def new_functions(self) -> list[types.FunctionType]:
+        """Functions found since the last call."""
+        found, self._functions = self._functions, []
+        return found
+
+    def new_variables(self) -> list[tuple[dict[str, Any], str, str]]:
+        """Variables of modules found since the last call: the module's namespace, the name, a label."""
+        found, self._fresh = self._fresh, []
+        return found
+
+    def _special(self, kind: type, name: str) -> bool:
+        if not (name.startswith("__") and name.endswith("__")) or name in _SELDOM:
+            return False
+        return kind in self._made or name not in _MAKING
+
+    def _scan(self, function: types.FunctionType) -> None:
+        if function.__code__ in self._scanned:
+            return
+        self._scanned[function.__code__] = None
+        self._functions.append(function)
+        for code in _nested(function.__code__):
+            self._called.update(code.co_names)
+            loaded = {item.argval for item in dis.get_instructions(code) if item.opname in _GLOBAL}
+            for name in sorted(loaded):
+                self._global(function, name, code)
+            self._effects(function, code, loaded)
+        wrapped = getattr(function, "__wrapped__", None)
+        if isinstance(wrapped, types.FunctionType):
+            self._scan(wrapped)
+
+    def _global(self, function: types.FunctionType, name: str, code: types.CodeType) -> None:
+        namespace = function.__globals__
+        value = namespace.get(name)
+        if isinstance(value, types.ModuleType):
+            if is_user_code(value.__name__):
+                for attribute in vars(value).keys() & set(code.co_names):
+                    self._value(vars(value), attribute, f"{value.__name__}.{attribute}")
+        else:
+            self._value(namespace, name, name)
+
+    def _value(self, namespace: dict[str, Any], name: str, label: str) -> None:
+        value = namespace.get(name)
+        if isinstance(value, type):
+            if is_user_code(value.__module__):
+                self._classes[value] = None
+                self._made.update(value.__mro__)
+        elif isinstance(value, types.FunctionType):
+            if is_user_code(value.__module__):
+                self._scan(value)
+        elif not isinstance(value, types.ModuleType) and name != "__builtins__":
+            key = (id(namespace), name)
+            if key not in self._variables and (name in namespace or not hasattr(builtins, name)):
+                self._variables[key] = (namespace, name, label)
+                self._fresh.append(self._variables[key])
+
+    def _effects(self, function: types.FunctionType, code: types.CodeType, loaded: set[str]) -> None:
+        imported = {item.argval for item in dis.get_instructions(code) if item.opname == "IMPORT_NAME"}
+        where = f"{function.__qualname__} (line {code.co_firstlineno})"
+        modules = {name for name in loaded if isinstance(function.__globals__.get(name), types.ModuleType)}
+        tops = {function.__globals__[name].__name__.partition(".")[0] for name in modules} | imported
+        for name in sorted(tops & SERVICES):
+            self.reasons.append(f"{where} uses {name} directly")
+        writers = WRITERS & set(code.co_names)
+        if "save" in code.co_names and tops & {"torch", "numpy"}:
+            writers |= {"save"}
+        for name in sorted(writers):
+            self.reasons.append(f"{where} calls {name}, and files cannot be put back")
+
+
+def _methods(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
+    for name, value in list(vars(kind).items()):
+        held = [value]
+        if isinstance(value, (classmethod, staticmethod)):
+            held = [value.__func__]
+        elif isinstance(value, property):
+            held = [value.fget, value.fset, value.fdel]
+        elif isinstance(value, functools.cached_property):
+            held = [value.func]
+        for function in held:
+            if isinstance(function, types.FunctionType):
+                yield name, function
+
+
+def _nested(code: types.CodeType) -> Iterator[types.CodeType]:
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested(constant)

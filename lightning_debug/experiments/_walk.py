@@ -1,0 +1,271 @@
+"""Walk: finds everything reachable from some objects, and a keeper for each part of it.
+
+The walk follows attributes, slots, containers, closures, bound methods, and the class attributes of the
+user's classes. What it meets is known to be constant (a leaf), has a keeper, or is refused: then
+:attr:`Walk.reasons` names its path and its type.
+"""
+
+from __future__ import annotations
+
+import collections
+import functools
+import types
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import numpy
+import torch
+
+from lightning_debug.callbacks._lightning_state import role
+from lightning_debug.experiments._keepers import (
+    Cell,
+    ClassAttributes,
+    Keeper,
+    Mapping,
+    Name,
+    Scripted,
+    Sequence,
+    Set,
+    Slots,
+    content,
+)
+from lightning_debug.experiments._kinds import ATOMS, accessor, draws, is_alive, is_leaf, is_user_code, slots_of
+from lightning_debug.experiments._tensors import Face, Storage, inner_tensors
+
+LIMIT = 200_000
+"""How many objects may be walked; beyond it the run is refused rather than held up."""
+
+LARGE = 1 << 26
+"""Arrays of so many bytes are taken for constant where they belong to a data set."""
+
+Path = tuple[Any, str]
+"""Linked steps: the path before, and the last step."""
+
+
+class Manner(NamedTuple):
+    """How a part of the graph is walked.
+
+    Attributes:
+        lenient: Whether what cannot be put back is passed over instead of refused.
+        copies: Whether bytes of tensors and arrays are copied.
+    """
+
+    lenient: bool = False
+    copies: bool = True
+
+
+class Walk:
+    """Collects keepers of all that is reachable.
+
+    Args:
+        offload: Device for copies of tensors; by default they stay where they are.
+        limit: How many objects to walk at most.
+    """
+
+    def __init__(self, offload: str | None = None, limit: int = LIMIT) -> None:
+        self.reasons: list[str] = []
+        self.keepers: list[Keeper] = []
+        self.generators: list[Keeper] = []
+        self.faces: list[Face] = []
+        self.storages: dict[int, Storage] = {}
+        self.classes: dict[type, None] = {}
+        self._offload, self._limit = offload, limit
+        self._seen: dict[int, Any] = {}
+        self._stack: list[tuple[Any, Path, Manner]] = []
+        self._later: list[tuple[Any, Path, Manner]] = []
+
+    def walk(self, root: Any, name: str, manner: Manner) -> None:
+        """Walks from one object; ``name`` is what reasons call it."""
+        self._push(root, (None, name), manner)
+        while self._stack or self._later:
+            if not self._stack:  # what is passed over in data must still be refused where it is met elsewhere
+                self._stack, self._later = self._later, []
+            value, path, how = self._stack.pop()
+            if len(self._seen) > self._limit:
+                self._refuse(value, path, how, f"beyond the {self._limit} objects that are looked at")
+                self._stack.clear()
+                continue
+            if type(value) in weakref.ProxyTypes:
+                value = _referent(value)
+            if id(value) not in self._seen:
+                self._seen[id(value)] = value
+                self._visit(value, path, how)
+
+    def variable(self, namespace: dict[str, Any], name: str, label: str) -> None:
+        """Walks from a module's variable and remembers what it is bound to."""
+        self.keepers.append(Name(namespace, name))
+        self.walk(namespace.get(name), label, Manner())
+
+    def function(self, value: types.FunctionType, path: Path, how: Manner) -> None:
+        """Collects what a function holds: variables shared with the one around it, defaults, attributes."""
+        for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=False):
+            if id(cell) not in self._seen:
+                self._seen[id(cell)] = cell
+                self.keepers.append(Cell(cell))
+                self._push(content(cell), (path, f".<{name}>"), how)
+        for held in (value.__defaults__, value.__kwdefaults__, value.__dict__):
+            self._push(held, path, how)
+
+    def _push(self, value: Any, path: Path, how: Manner) -> None:
+        kind = type(value)
+        if kind in ATOMS or id(value) in self._seen:
+            return
+        if kind in (tuple, frozenset) and {*map(type, value)} <= ATOMS:
+            return
+        (self._later if how.lenient else self._stack).append((value, path, how))
+
+    def _push_all(self, values: Any, label: Callable[[int], str], path: Path, how: Manner) -> None:
+        if not {*map(type, values)} <= ATOMS:  # a million strings take a glance
+            for index, value in enumerate(values):
+                if type(value) not in ATOMS:
+                    self._push(value, (path, label(index)), how)
+
+    def _visit(self, value: Any, path: Path, how: Manner) -> None:
+        if isinstance(value, torch.Tensor):
+            self._tensor(value, path, how)
+        elif isinstance(value, torch.UntypedStorage):
+            self._storage(value, how)
+        elif not is_leaf(value) and not self._callable(value, path, how):
+            kind: Any = type(value)
+            what = role(kind)
+            if what == "logger":
+                self._refuse(value, path, how, "a logger, which a step would write to")
+            elif what != "outside":
+                self._object(value, path, Manner(how.lenient or what == "data", how.copies))
+
+    def _callable(self, value: Any, path: Path, how: Manner) -> bool:
+        parts: Iterable[Any]
+        if isinstance(value, types.FunctionType):
+            self.function(value, path, how)
+            return True
+        if isinstance(value, functools.partial):
+            parts = (value.func, value.args, value.keywords)
+        elif isinstance(value, types.MethodType):
+            parts = (value.__self__, value.__func__)
+        elif isinstance(value, (types.BuiltinMethodType, types.MethodWrapperType)):
+            parts = () if type(value.__self__).__name__ == "PyCapsule" else (value.__self__,)
+        elif isinstance(value, weakref.ref):
+            parts = (value(),)
+        elif isinstance(value, types.MappingProxyType):
+            parts = (dict(value),)
+        elif isinstance(value, memoryview):
+            parts = (value.obj,)
+        else:
+            return False
+        for part in parts:
+            self._push(part, path, how)
+        return True
+
+    def _object(self, value: Any, path: Path, how: Manner) -> None:
+        if isinstance(value, numpy.ndarray) and self._array(value, path, how):
+            return
+        keeper = accessor(value)
+        if keeper is not None:
+            (self.generators if draws(value) else self.keepers).append(keeper)
+            return
+        kind: Any = type(value)
+        slots = slots_of(kind)
+        if slots is None or is_alive(value):
+            self._refuse(value, path, how, "")
+            return
+        if isinstance(value, torch.jit.ScriptModule):
+            self._script(value, path, how)
+            return
+        self._contents(value, path, how)
+        if slots:
+            self.keepers.append(kept := Slots(value, slots))
+            for name, item in kept.items():
+                self._push(item, (path, f".{name}"), how)
+        attributes = getattr(value, "__dict__", None)
+        if type(attributes) is dict:
+            self._seen[id(attributes)] = attributes
+            self._entries(attributes, ".{}".format, path, how)
+        for one in kind.__mro__:
+            self._class(one, how)
+
+    def _contents(self, value: Any, path: Path, how: Manner) -> None:
+        if isinstance(value, dict):
+            self._entries(value, "[{!r}]".format, path, how)
+        elif isinstance(value, (list, collections.deque)):
+            self.keepers.append(kept := Sequence(value))
+            self._push_all(kept.values, "[{}]".format, path, how)
+        elif isinstance(value, set):
+            self.keepers.append(members := Set(value))
+            self._push_all(members.values, "{{{}}}".format, path, how)
+        elif isinstance(value, (tuple, frozenset)):
+            self._push_all(tuple(value), "[{}]".format, path, how)
+
+    def _entries(self, entries: dict[Any, Any], form: Callable[[Any], str], path: Path, how: Manner) -> None:
+        self.keepers.append(kept := Mapping(entries))
+        self._push_all(kept.values, lambda index: form(kept.keys[index]), path, how)
+        self._push_all(kept.keys, ".keys[{}]".format, path, how)
+
+    def _class(self, kind: type, how: Manner) -> None:
+        if not is_user_code(kind.__module__):
+            return
+        if not how.lenient:
+            self.classes[kind] = None
+        if id(kind) not in self._seen:
+            self._seen[id(kind)] = kind
+            self.keepers.append(kept := ClassAttributes(kind))
+            for name, value in kept.values.items():
+                self._push(value, ((None, kind.__qualname__), f".{name}"), how)
+
+    def _script(self, value: Any, path: Path, how: Manner) -> None:
+        self.keepers.append(kept := Scripted(value))
+        for name, item in [*kept.values.items(), *value.named_children()]:
+            if isinstance(item, (torch.Tensor, torch.nn.Module)):
+                self._push(item, (path, f".{name}"), how)
+
+    def _array(self, value: Any, path: Path, how: Manner) -> bool:
+        """Looks into an array of objects; whether the array itself needs no keeper."""
+        if value.dtype.hasobject:
+            self._push_all(value.ravel().tolist(), "[{}]".format, path, how)
+        if hasattr(value, "__dict__"):
+            self._push(value.__dict__, path, how)
+        return not how.copies or (how.lenient and value.nbytes >= LARGE)
+
+    def _tensor(self, value: torch.Tensor, path: Path, how: Manner) -> None:
+        if torch.nn.parameter.is_lazy(value):
+            self._refuse(value, path, how, "not initialised yet")
+            return
+        try:
+            inner = inner_tensors(value)
+            for part in inner:
+                self._push(part, path, how)
+            if not inner and value.device.type != "meta":
+                self._storage(value.untyped_storage(), how)
+            self.faces.append(face := Face(value))
+        except (RuntimeError, NotImplementedError) as error:
+            self._refuse(value, path, how, str(error).splitlines()[0])
+            return
+        for name, item in face.held():
+            self._push(item, (path, f".{name}"), how)
+
+    def _storage(self, storage: torch.UntypedStorage, how: Manner) -> None:
+        constant = not how.copies or (how.lenient and storage.nbytes() >= LARGE)
+        if storage.nbytes() and not constant and storage._cdata not in self.storages:
+            self.storages[storage._cdata] = Storage(storage, self._offload)
+
+    def _refuse(self, value: Any, path: Path, how: Manner, why: str) -> None:
+        if not how.lenient:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            why = why or ("an iterator, which cannot be set back" if hasattr(value, "__next__") else "not known")
+            self.reasons.append(f"{render(path)} ({kind}): {why}")
+
+
+def _referent(proxy: Any) -> Any:
+    try:
+        return proxy.__repr__.__self__
+    except ReferenceError:
+        return None
+
+
+def render(path: Path | None) -> str:
+    """A path as the user would write it."""
+    steps: list[str] = []
+    while path is not None:
+        steps.append(path[1])
+        path = path[0]
+    return "".join(reversed(steps))
