@@ -38,7 +38,7 @@ ONLY = {
     "reports/*.py": (
         *JUDGEMENT, "lightning_debug.registry", "lightning_debug.reports", "lightning_debug.session",
         "lightning_debug.settings", "lightning_debug.judge", "lightning_debug.__version__", "lightning_debug.curves",
-        "jinja2", "markdown", "markupsafe", "matplotlib", "numpy", "rich", "tensorboard",
+        "google.protobuf", "jinja2", "markdown", "markupsafe", "matplotlib", "numpy", "rich", "tensorboard",
     ),
     **{
         f"{name}.py": (*JUDGEMENT, *(f"lightning_debug.{other}" for other in (*CORE, "rules")), "tomli")
