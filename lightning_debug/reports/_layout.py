@@ -87,7 +87,7 @@ def written(folder: str) -> Layout | None:
     last: bytes | None = None
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*tfevents*"))):  # TensorBoard's own order
         for payload in _events_with(path, TAG):
-            last = payload
+            last = _layout_in(payload) or last
     return None if last is None else _parse(last)
 
 
@@ -103,20 +103,29 @@ def _events_with(path: str, needle: bytes) -> Iterator[bytes]:
         while found >= 0 and at + 12 <= len(data):
             (length,) = struct.unpack_from("<Q", data, at)
             end = at + 12 + length
-            if found < end:
+            if found < end and end + 4 <= len(data):  # a record that is still being written is not read
                 yield data[at + 12 : end]
+            if found < end:
                 found = data.find(needle, end)
             at = end + 4
 
 
-def _parse(payload: bytes) -> Layout:
+def _layout_in(payload: bytes) -> bytes | None:
+    """The layout that an event carries, if it does: other events may name the tag in a text."""
     from tensorboard.compat.proto.event_pb2 import Event
+
+    try:
+        values = Event.FromString(payload).summary.value
+    except Exception as error:  # protobuf has no typed error to catch
+        raise UnreadableLayout(f"an event cannot be read: {error}") from error
+    found = [bytes(value.tensor.string_val[0]) for value in values if value.tag == TAG.decode()]
+    return found[-1] if found else None
+
+
+def _parse(content: bytes) -> Layout:
     from tensorboard.plugins.custom_scalar import layout_pb2
 
-    values = [value for value in Event.FromString(payload).summary.value if value.tag == TAG.decode()]
-    if not values:
-        raise UnreadableLayout("an event names the layout's tag and holds no layout")
-    proto = layout_pb2.Layout.FromString(values[-1].tensor.string_val[0])
+    proto = layout_pb2.Layout.FromString(content)
     layout: Layout = {}
     for category in proto.category:
         charts = layout.setdefault(category.title, {})

@@ -13,7 +13,7 @@ from lightning_debug.rule import Rule
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NOTHING_SEEN = re.compile(r"^no [A-Z]\w+ was recorded$")
-NOTHING_SEEN = "what they need to see did not occur"
+NOTHING_SEEN = "nothing was recorded that they could judge"
 
 
 def clean(text: object) -> str:
@@ -87,12 +87,13 @@ def listed(words: Sequence[str], limit: int | None = None) -> str:
 
 
 def capital(text: str) -> str:
-    """Text as a sentence begins.
+    """Text as a sentence begins, unless it begins with a name or an address.
 
-    >>> capital("no fault found")
-    'No fault found'
+    >>> capital("no fault found"), capital("cross_entropy applies it")
+    ('No fault found', 'cross_entropy applies it')
     """
-    return text[:1].upper() + text[1:]
+    first = text.split(maxsplit=1)[0] if text.strip() else ""
+    return text[:1].upper() + text[1:] if first.rstrip(",;:.").isalpha() else text
 
 
 def plural(count: int, word: str) -> str:
@@ -152,7 +153,7 @@ def by_code(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
 def skips_by_reason(report: Report) -> list[tuple[str, tuple[str, ...]]]:
     """Reason and codes of what was not judged; the reasons that a rule or probe gave itself come first.
 
-    Where evidence is simply absent (the program has no such part) the reasons are merged into one.
+    Where evidence is simply absent (most often the program has no such part) the reasons are merged into one.
     """
     groups: dict[str, list[str]] = {}
     for skip in report.skips:

@@ -40,7 +40,7 @@ from lightning_debug.rule import Rule
 
 MOST_OTHERS = 50
 MOST_PLOTS = 12
-PROSE = ("What it sees", "Why it hurts", "How to fix", "When to ignore", "References")
+PROSE = ("What it sees", "Why it hurts", "How to fix", "When to ignore", "Thresholds", "References")
 
 _CODE = re.compile(r"``(.+?)``|`([^`]+)`", re.DOTALL)
 _URL = re.compile(r"https?://[^\s<>()\"']*[^\s<>()\"'.,;:]")
@@ -148,7 +148,9 @@ def _rule_page(rule: Rule | None) -> RulePage | None:
     if rule is None:
         return None
     page = rule.page
-    prose_sections = tuple((name, page[name]) for name in PROSE if page.sections.get(name))
+    thresholds = "\n".join(f"- `{name}` (default {value!r})" for name, value in rule.thresholds.items())
+    sections = {**page.sections, "Thresholds": thresholds}
+    prose_sections = tuple((name, capital(sections[name])) for name in PROSE if sections.get(name))
     broken, repaired = (page.sections.get(name, "").splitlines() for name in ("Broken", "Repaired"))
     lines = _compared(broken, repaired)
     named = tuple((name, text) for name, text in zip(("Broken", "Repaired"), lines, strict=True) if text)
@@ -193,7 +195,7 @@ def _unknown(report: Report) -> list[str]:
     """What a reader must not conclude from this page."""
     notes = []
     if report.context is None:
-        notes.append("Training did not start: how the run is set up is not known, and nothing of it was seen.")
+        notes.append("Training did not start: how the run is set up is not known.")
     if report.status.startswith(("failed", "interrupted")):
         notes.append("The run ended early: what comes later was not seen.")
     if report.status == "running":

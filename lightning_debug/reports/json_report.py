@@ -11,7 +11,7 @@
         "skips": [{"code", "name", "reason"}],
         "context": {...} or null
       },
-      "record": {"evidence": [{"kind", "at", ...}], "seen": {"<kind>": <count>}}
+      "record": {"seen": {"<kind>": <count>}, "evidence": [{"kind", "at", ...}]}
     }
 
 Non-finite numbers are the strings ``"nan"``, ``"inf"`` and ``"-inf"``. Within one version fields may be added
@@ -25,6 +25,7 @@ and are never renamed or removed; the number changes when they are.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
@@ -61,9 +62,24 @@ def to_document(report: Report, record: Record, settings: Mapping[str, Any] | No
 
 
 def to_json(report: Report, record: Record, settings: Mapping[str, Any] | None = None) -> str:
-    """:func:`to_document` as text: strict JSON in ASCII, one line for each piece of evidence's field."""
+    """:func:`to_document` as text: strict JSON in ASCII, each piece of evidence on a line of its own."""
     document = to_document(report, record, settings)
-    return json.dumps(document, allow_nan=False, indent=1) + "\n"
+    told = {name: _dumps(value, indent=1).replace("\n", "\n ") for name, value in document.items() if name != "record"}
+    evidence = ",\n".join(f"   {_dumps(item)}" for item in document["record"]["evidence"])
+    lines = [
+        "{",
+        *(f' "{name}": {text},' for name, text in told.items()),
+        ' "record": {',
+        f'  "seen": {_dumps(document["record"]["seen"])},',
+        f'  "evidence": [\n{evidence}\n  ]' if evidence else '  "evidence": []',
+        " }",
+        "}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _dumps(value: Any, indent: int | None = None) -> str:
+    return json.dumps(value, allow_nan=False, indent=indent)
 
 
 def from_document(document: Any) -> tuple[Report, Record]:
@@ -112,12 +128,8 @@ def _load(path: str | os.PathLike[str]) -> Any:
 
 
 def _finding(finding: Finding) -> dict[str, Any]:
-    measured = {str(name): _tolerant(value) for name, value in finding.measured.items()}
-    return {**to_plain(_without_measured(finding)), "measured": measured}
-
-
-def _without_measured(finding: Finding) -> dict[str, Any]:
-    return {name: value for name, value in vars(finding).items() if name != "measured"}
+    values = {item.name: getattr(finding, item.name) for item in dataclasses.fields(finding)}
+    return {name: (_tolerant if name == "measured" else to_plain)(value) for name, value in values.items()}
 
 
 def _tolerant(value: Any) -> Any:
