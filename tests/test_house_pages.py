@@ -131,7 +131,7 @@ assert [one.code for one in Selection(select=("LD09",)).rules()] == ["LD099"]
 
 from lightning_debug import cli
 for arguments, expected in (
-    (["rules"], "odd-parameters"), (["rules", "--markdown"], row), (["explain", "LD099"], "add one."),
+    (["rules"], "odd-parameters"), (["rules", "--markdown"], row), (["explain", "LD099"], "Add one."),
     (["explain", "odd-parameters"], "LD099"),
 ):
     import contextlib, io
@@ -161,7 +161,7 @@ class Model(pl.LightningModule):
         return self.net(batch).pow(2).mean()
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.01)
-report = debugged(Model(), torch.randn(4, 2).split(1), debugger=Debugger(select=["odd-parameters"], console=False))
+report = debugged(Model(), torch.utils.data.DataLoader(torch.randn(4, 2)), debugger=Debugger(select=["odd-parameters"], console=False))
 assert [(item.code, item.measured) for item in report] == [("LD099", {"n": 3})], report
 """
 
@@ -196,15 +196,21 @@ def offending(text):
     return [line.strip() for line in text.splitlines() if MACHINE.search(line) and "MACHINE" not in line]
 
 
+def tracked():
+    """The files of this checkout (or of an unpacked sdist), not what runs have left in it."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if listed.returncode == 0 and listed.stdout:
+        return [ROOT / name for name in listed.stdout.splitlines()]
+    tops = ("*.md", "*.toml", ".*.yaml", ".ci/*", "lightning_debug/**/*", "tests/**/*")
+    return [path for pattern in tops for path in ROOT.glob(pattern) if "__pycache__" not in path.parts]
+
+
 def test_nothing_names_a_machine():
-    own = Path(__file__).resolve()
     found = {}
-    for pattern in ("*.md", "*.toml", ".*.yaml", ".ci/*", "lightning_debug/**/*", "tests/**/*", "benchmarks/**/*",
-                    "notebooks/**/*"):  # fmt: skip
-        for path in ROOT.glob(pattern):
-            if path.is_file() and path.suffix not in (".pyc", ".png") and path.resolve() != own:
-                lines = offending(path.read_text(encoding="utf-8", errors="replace"))
-                found.update({str(path.relative_to(ROOT)): lines} if lines else {})
+    for path in tracked():
+        if path.is_file() and path.suffix != ".png" and path.resolve() != Path(__file__).resolve():
+            lines = offending(path.read_text(encoding="utf-8", errors="replace"))
+            found.update({str(path.relative_to(ROOT)): lines} if lines else {})
     assert not found
 
 
@@ -223,15 +229,14 @@ def test_the_machine_check_lets_pass(line):
 
 
 def test_the_top_level_is_fixed():
-    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
-    if listed.returncode or not listed.stdout.strip():
-        pytest.skip("not a git checkout")
-    tops = {name.partition("/")[0] for name in listed.stdout.split("\n") if name}
+    tops = {path.relative_to(ROOT).parts[0] for path in tracked()}
     allowed = {"pyproject.toml", "README.md", "LICENSE", "lightning_debug", "tests", "notebooks", "benchmarks"}
-    assert {name for name in tops if not name.startswith(".")} <= allowed
+    assert {name for name in tops if not name.startswith(".")} - {"PKG-INFO"} <= allowed
 
 
 def test_the_two_commands_are_in_the_readme():
+    demo = README.partition("<!-- demo")[2].partition("<!-- end of demo")[0]
+    assert {"LD201", "LD401"} <= set(re.findall(r"LD\d{3}", demo)), "the console text of the demo"
     for number, words in (
         ("1", ["pip install -c .ci/constraints.txt", "lightning-debug demo"]),
         ("2", ["pytest -n 2"]),
