@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from lightning_debug.experiments._code import StepCode
-from lightning_debug.experiments._keepers import Mapping, Sequence
 from lightning_debug.experiments._tensors import detached, restore_versions
 from lightning_debug.experiments._walk import Manner, Walk
 
@@ -86,11 +85,10 @@ class Snapshot:
 
     def detach(self) -> None:
         """Takes tensors that are held with their graph off it, so that no backward pass runs into the graph."""
-        for keeper in self._walk.keepers:
-            if isinstance(keeper, (Mapping, Sequence)):
-                values = [detached(value) for value in keeper.values]
-                if any(new is not old for new, old in zip(values, keeper.values, strict=True)):
-                    keeper.fill(values)
+        for keeper in self._walk.holders if self._walk.attached else ():
+            values = [detached(value) for value in keeper.values]
+            if any(new is not old for new, old in zip(values, keeper.values, strict=True)):
+                keeper.fill(values)
 
 
 @contextlib.contextmanager

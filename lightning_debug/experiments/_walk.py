@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import functools
+import itertools
 import types
 import weakref
 from collections.abc import Callable, Iterable
@@ -70,6 +71,8 @@ class Walk:
         self.faces: list[Face] = []
         self.storages: dict[int, Storage] = {}
         self.classes: dict[type, None] = {}
+        self.holders: list[Mapping | Sequence] = []
+        self.attached = False
         self._offload, self._limit = offload, limit
         self._seen: dict[int, Any] = {}
         self._stack: list[tuple[Any, Path, Manner]] = []
@@ -108,18 +111,18 @@ class Walk:
             self._push(held, path, how)
 
     def _push(self, value: Any, path: Path, how: Manner) -> None:
-        kind = type(value)
-        if kind in ATOMS or id(value) in self._seen:
-            return
-        if kind in (tuple, frozenset) and {*map(type, value)} <= ATOMS:
-            return
-        (self._later if how.lenient else self._stack).append((value, path, how))
+        if not _is_atom(value) and id(value) not in self._seen:
+            (self._later if how.lenient else self._stack).append((value, path, how))
 
-    def _push_all(self, values: Any, label: Callable[[int], str], path: Path, how: Manner) -> None:
-        if not {*map(type, values)} <= ATOMS:  # a million strings take a glance
-            for index, value in enumerate(values):
-                if type(value) not in ATOMS:
-                    self._push(value, (path, label(index)), how)
+    def _push_all(self, values: Any, label: Callable[[int], str], path: Path, how: Manner) -> bool:
+        """Pushes what is worth a look; whether anything is."""
+        kinds = {*map(type, values)}  # a million strings, or pairs of them, take a glance
+        if kinds <= ATOMS or (kinds == {tuple} and ATOMS.issuperset(map(type, itertools.chain.from_iterable(values)))):
+            return False
+        for index, value in enumerate(values):
+            if not _is_atom(value):
+                self._push(value, (path, label(index)), how)
+        return True
 
     def _visit(self, value: Any, path: Path, how: Manner) -> None:
         if isinstance(value, torch.Tensor):
@@ -189,7 +192,8 @@ class Walk:
             self._entries(value, "[{!r}]".format, path, how)
         elif isinstance(value, (list, collections.deque)):
             self.keepers.append(kept := Sequence(value))
-            self._push_all(kept.values, "[{}]".format, path, how)
+            if self._push_all(kept.values, "[{}]".format, path, how):
+                self.holders.append(kept)
         elif isinstance(value, set):
             self.keepers.append(members := Set(value))
             self._push_all(members.values, "{{{}}}".format, path, how)
@@ -198,7 +202,8 @@ class Walk:
 
     def _entries(self, entries: dict[Any, Any], form: Callable[[Any], str], path: Path, how: Manner) -> None:
         self.keepers.append(kept := Mapping(entries))
-        self._push_all(kept.values, lambda index: form(kept.keys[index]), path, how)
+        if self._push_all(kept.values, lambda index: form(kept.keys[index]), path, how):
+            self.holders.append(kept)
         self._push_all(kept.keys, ".keys[{}]".format, path, how)
 
     def _class(self, kind: type, how: Manner) -> None:
@@ -240,6 +245,7 @@ class Walk:
         except (RuntimeError, NotImplementedError) as error:
             self._refuse(value, path, how, str(error).splitlines()[0])
             return
+        self.attached |= not face.leaf
         for name, item in face.held():
             self._push(item, (path, f".{name}"), how)
 
@@ -253,6 +259,11 @@ class Walk:
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             why = why or ("an iterator, which cannot be set back" if hasattr(value, "__next__") else "not known")
             self.reasons.append(f"{render(path)} ({kind}): {why}")
+
+
+def _is_atom(value: Any) -> bool:
+    kind = type(value)
+    return kind in ATOMS or (kind in (tuple, frozenset) and ATOMS.issuperset(map(type, value)))
 
 
 def _referent(proxy: Any) -> Any:
