@@ -163,6 +163,15 @@ def _status(exception: BaseException) -> str:
     return f"failed: {type(exception).__name__}: {exception}"
 
 
+def _conclude(callback: DebugCallback, session: Session, name: str, argument: Any) -> None:
+    if name not in ("teardown", "on_exception"):
+        session.judge()
+        return
+    session.close(_status(argument) if isinstance(argument, BaseException) else "finished")
+    for lent in _LENT:
+        vars(callback).pop(lent, None)
+
+
 def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps a hook: session around it, exceptions of ours into findings, judgement after it."""
 
@@ -189,13 +198,7 @@ def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             given_up = self._failures[name] >= GIVE_UP_AFTER
             session.failed(f"{type(self).__name__}.{name}", error, moment(trainer), given_up=given_up)
         if not self._hosted:
-            if name in ("teardown", "on_exception"):
-                exception = kwargs.get("exception", args[0] if args else None)
-                session.close(_status(exception) if isinstance(exception, BaseException) else "finished")
-                for lent in _LENT:
-                    vars(self).pop(lent, None)
-            else:
-                session.judge()
+            _conclude(self, session, name, kwargs.get("exception", args[0] if args else None))
         return result
 
     return hook
