@@ -101,6 +101,12 @@ def test_markup_escape_codes_and_line_breaks_in_a_message_are_only_text():
         assert part in coloured
 
 
+def test_a_run_that_fail_on_stopped_and_one_with_a_long_error():
+    assert "; the run was stopped by fail_on\n" in summary(Report((SOFTMAX,), status="failed: FaultFound: LD201 x: y"))
+    first = summary(Report((SOFTMAX,), status=f"failed: RuntimeError: {'long ' * 500}")).splitlines()[0]
+    assert len(first) < 400
+
+
 def test_a_symptom_names_its_cause():
     assert "warning LD602 learning-rate-too-low (follows from LD201)" in finding_line(SLOW)
 
@@ -141,17 +147,22 @@ def test_tqdm_bars_are_cleared_before_and_drawn_again_after(monkeypatch):
     assert "3/10" in after.partition("\n")[2]  # and back on the next
 
 
-def test_rich_bars_move_aside():
+def test_rich_bars_move_aside(monkeypatch):
     progress = pytest.importorskip("rich.progress")
     from rich.console import Console
 
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
     stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
     console = Console(file=stream, force_terminal=True, width=200)
     with progress.Progress(console=console, auto_refresh=False, redirect_stderr=True) as bars:
         bars.add_task("Epoch 0", total=3)
         bars.refresh()
         ConsoleSink().on_finding(SOFTMAX)
-    assert "lightning_debug:" in stream.getvalue()  # written through rich's console, above the bar
+    before, _, after = stream.getvalue().partition("lightning_debug:")
+    assert before.endswith("\x1b[2K\x1b[2m")  # through rich's console: the bar's line is cleared, and in colour
+    assert "Epoch 0" in after
 
 
 def test_evidence_is_not_printed():

@@ -309,6 +309,11 @@ def test_a_file_too_large_to_search_is_left_alone(tmp_path, monkeypatch):
         _layout.written(str(tmp_path))
 
 
+def test_a_folder_elsewhere_is_left_alone():
+    with pytest.raises(_layout.UnreadableLayout, match="cannot be searched"):
+        _layout.written("s3://bucket/run")
+
+
 def test_a_truncated_file_is_read_as_far_as_it_goes(tmp_path):
     writer = SummaryWriter(str(tmp_path))
     writer.add_custom_scalars(MINE)

@@ -82,8 +82,10 @@ def written(folder: str) -> Layout | None:
 
     Raises:
         OSError: If a file cannot be read.
-        UnreadableLayout: If it holds what ``add_custom_scalars`` cannot express.
+        UnreadableLayout: If the folder is not on this machine, or the layout is more than we could write again.
     """
+    if "://" in folder:
+        raise UnreadableLayout(f"the event files in {folder} cannot be searched for one")
     last: bytes | None = None
     for path in sorted(glob.glob(os.path.join(glob.escape(folder), "*tfevents*"))):  # TensorBoard's own order
         for payload in _events_with(path, TAG):

@@ -131,7 +131,9 @@ def ending(report: Report) -> str:
     >>> ending(Report(status="failed: ValueError: x"))
     'the run failed with ValueError: x'
     """
-    status = one_line(report.status)
+    status = one_line(report.status, limit=300)
+    if status.startswith("failed: FaultFound"):
+        return "the run was stopped by fail_on"
     if status.startswith("failed: "):
         return f"the run failed with {status.removeprefix('failed: ')}"
     return {"running": "the run goes on", "finished": "the run finished"}.get(status, f"the run was {status}")

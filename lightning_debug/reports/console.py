@@ -255,7 +255,8 @@ def is_fancy(stream: TextIO) -> bool:
     """Whether a stream is a terminal that may be written to in colour."""
     if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return False
-    return stream.isatty() and "utf" in str(getattr(stream, "encoding", "")).lower()
+    real = getattr(stream, "rich_proxied_file", stream)  # while rich draws a bar, its proxy knows no encoding
+    return stream.isatty() and "utf" in str(getattr(real, "encoding", "")).lower()
 
 
 @contextlib.contextmanager

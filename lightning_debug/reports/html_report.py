@@ -211,7 +211,7 @@ def _unknown(report: Report) -> list[str]:
 def prose(text: str) -> Markup:
     """A section's text as HTML: paragraphs, bullets, code between backticks, addresses as links."""
     parts = []
-    for paragraph in re.split(r"\n\s*\n", clean(text).strip()):
+    for paragraph in re.split(r"\n\s*\n|\n\s*(?=https?://)", clean(text).strip()):  # one reference a line
         lines = paragraph.splitlines()
         if lines and all(_BULLET.match(line) or line.startswith("  ") for line in lines):
             items = re.split(r"(?m)^\s*[-*] ", paragraph)[1:]
