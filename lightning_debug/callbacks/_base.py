@@ -139,6 +139,10 @@ class DebugCallback(CallbackBase):
         session.kinds.update(self.produces, _ALWAYS)
         session.add_rules(registry.fed_by(session.kinds))  # a rule may need what two callbacks produce
 
+    def takes_part(self, session: Session) -> bool:
+        """Whether this callback's evidence goes to that session."""
+        return self._session is session
+
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         state["_past"] = self.report
@@ -163,13 +167,17 @@ def _status(exception: BaseException) -> str:
     return f"failed: {type(exception).__name__}: {exception}"
 
 
-def _conclude(callback: DebugCallback, session: Session, name: str, argument: Any) -> None:
+def _conclude(callback: DebugCallback, trainer: Trainer, session: Session, name: str, argument: Any) -> None:
     if name not in ("teardown", "on_exception"):
         session.judge()
         return
+    sharing = [item for item in callbacks_of(trainer) if isinstance(item, DebugCallback) and item.takes_part(session)]
+    if sharing and sharing[-1] is not callback:
+        return  # the last one closes the session, when all have said what they know
     session.close(_status(argument) if isinstance(argument, BaseException) else "finished")
-    for lent in _LENT:
-        vars(callback).pop(lent, None)
+    for item in (callback, *sharing):
+        for lent in _LENT:
+            vars(item).pop(lent, None)
 
 
 def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -198,7 +206,7 @@ def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             given_up = self._failures[name] >= GIVE_UP_AFTER
             session.failed(f"{type(self).__name__}.{name}", error, moment(trainer), given_up=given_up)
         if not self._hosted:
-            _conclude(self, session, name, kwargs.get("exception", args[0] if args else None))
+            _conclude(self, trainer, session, name, kwargs.get("exception", args[0] if args else None))
         return result
 
     return hook
