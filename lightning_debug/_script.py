@@ -9,9 +9,15 @@ import io
 import os
 import runpy
 import sys
+import traceback
 import types
 from collections.abc import Callable, Sequence
 from types import TracebackType
+
+
+class NoSuchModule(ImportError):
+    """There is no module of that name, or it cannot be run."""
+
 
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
@@ -42,9 +48,19 @@ def run_script(path: str, arguments: Sequence[str]) -> None:
 
 
 def run_module(name: str, arguments: Sequence[str]) -> None:
-    """Runs a module as ``python -m name arguments…`` does."""
+    """Runs a module as ``python -m name arguments…`` does.
+
+    Raises:
+        NoSuchModule: If there is nothing of that name to run.
+    """
     _start([name, *arguments], os.getcwd())
-    runpy.run_module(name, run_name="__main__", alter_sys=True)
+    try:
+        runpy.run_module(name, run_name="__main__", alter_sys=True)
+    except ImportError as error:
+        files = [frame.f_code.co_filename for frame, _ in traceback.walk_tb(error.__traceback__)]
+        if all(file == __file__ or file.startswith("<frozen ") or file == runpy.__file__ for file in files):
+            raise NoSuchModule(str(error)) from None  # raised before any line of the program
+        raise
 
 
 def _start(words: list[str], folder: str) -> None:
@@ -62,15 +78,13 @@ def forget_our_frames() -> None:
 
 
 def _shorter(hook: Hook, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    ours = (__file__, os.path.join(os.path.dirname(__file__), "cli.py"), runpy.run_path.__code__.co_filename)
     frames = []
-    rest = trace
-    while rest is not None:
-        frames.append(rest)
-        rest = rest.tb_next
-    is_ours = [frame.tb_frame.f_code.co_filename in ours for frame in frames]
-    if any(is_ours):  # the launcher that called us, then us, then the program
-        start = is_ours.index(True)
-        start += next((index for index, own in enumerate(is_ours[start:]) if not own), len(frames))
-        trace = next(iter(frames[start:]), None)
-    hook(kind, error.with_traceback(trace), trace)
+    while trace is not None:
+        frames.append(trace)
+        trace = trace.tb_next
+    files = [frame.tb_frame.f_code.co_filename for frame in frames]
+    start = files.index(__file__) if __file__ in files else 0  # before it stand whoever called us
+    while start < len(files) and files[start] in (__file__, runpy.run_path.__code__.co_filename):
+        start += 1
+    shorter = frames[start] if start < len(files) else None
+    hook(kind, error.with_traceback(shorter), shorter)

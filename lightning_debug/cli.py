@@ -183,6 +183,8 @@ def _run(options: Any, script: list[str]) -> int:
         except SystemExit as ended:
             if ended.code not in (None, 0):
                 raise
+        except _script.NoSuchModule as error:
+            raise _Refused(error) from None
         except BaseException as error:
             if not (stop and isinstance(error, FaultFound)):
                 _script.forget_our_frames()
