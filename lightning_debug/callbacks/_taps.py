@@ -33,25 +33,32 @@ class Shadow:
         self._owner, self._name = owner, name
         self._previous = vars(owner).get(name, _MISSING)
         original = getattr(owner, name)
-        self._active = True
+        self.active = True
 
         @functools.wraps(original)
         def shadowed(*args: Any, **kwargs: Any) -> Any:
-            if not self._active:  # buried under a later shadow when it was removed
+            if not self.active:  # buried under a later shadow when it was removed
                 return original(*args, **kwargs)
             return wrap(original, *args, **kwargs)
 
+        shadowed.of = self  # type: ignore[attr-defined]
         self._shadowed = shadowed
         vars(owner)[name] = shadowed
 
+    def beneath(self) -> Any:
+        """What it was put over, less shadows that were removed while they lay under it."""
+        below = getattr(self._previous, "of", None)
+        return below.beneath() if isinstance(below, Shadow) and not below.active else self._previous
+
     def remove(self) -> None:
         """Puts the original back; harmless when repeated."""
-        if not self._active:
+        if not self.active:
             return
-        self._active = False
+        self.active = False
         if vars(self._owner).get(self._name) is not self._shadowed:
             return  # somebody wrapped us since: our wrapper only passes through from now on
-        if self._previous is _MISSING:
+        previous = self.beneath()
+        if previous is _MISSING:
             del vars(self._owner)[self._name]
         else:
-            vars(self._owner)[self._name] = self._previous
+            vars(self._owner)[self._name] = previous

@@ -1,0 +1,136 @@
+"""Experiments on the loss, in isolation: a batch whole and in parts; a batch in training and in validation."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.evidence.loss_checks import BatchScaling, ValidationLossComparison
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
+from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
+from lightning_debug.probes.loss_tap import LossTap, scalar_terms
+from lightning_debug.probes.validation_loss_comparison import StepRun, validation_loss_comparison
+
+MOST_SAMPLES = 16
+"""How many samples of a batch an experiment uses at most: what it looks for shows in a few."""
+
+
+class NotJudged(Exception):
+    """The experiment cannot be made.
+
+    Args:
+        reason: Half a sentence that can follow "not judged, because".
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+def batch_scaling(trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int = 0) -> BatchScaling:
+    """The loss of up to 16 samples of a batch, together and in two parts, cut in the middle and at a quarter.
+
+    Raises:
+        NotJudged: If the batch cannot be cut, the step cannot be run again, or it returns no finite loss.
+    """
+    samples = min(_samples(batch), MOST_SAMPLES)
+    if samples < 4:
+        raise NotJudged(f"a batch of {samples} samples is too small to be cut in parts")
+    cuts = (samples // 2, samples // 4)
+    with _sandbox(trainer, pl_module) as sandbox:
+        whole = _run(sandbox, pl_module, sandbox.training_step, cut_batch(batch, 0, samples), batch_idx)
+        value = _finite(whole)
+        assert whole.loss is not None
+        source = whole.tap.source(whole.loss)
+        terms = list(scalar_terms(source))
+        call = next((item for item in whole.tap.heard if item.op in terms and item.reduction == "sum"), None)
+        op = call.op if call is not None else next((item for item in terms if item.name == "sum"), source)
+        draws, many = whole.tap.draws(), len(terms)
+        del whole
+        parts = []
+        for cut in cuts:
+            runs = (cut_batch(batch, 0, cut), cut_batch(batch, cut, samples))
+            one, two = (_finite(_run(sandbox, pl_module, sandbox.training_step, part, batch_idx)) for part in runs)
+            parts.append((one, two))
+    batches = trainer.num_training_batches
+    return BatchScaling(
+        samples=samples,
+        whole=value,
+        cuts=cuts,
+        parts=tuple(parts),
+        function=op.name if op is not None else "",
+        line=op.line if op is not None else "",
+        reduction=call.reduction if call is not None else "",
+        terms=many,
+        draws=draws,
+        batches=int(batches) if math.isfinite(batches) else None,
+    )
+
+
+def compare_validation(
+    trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0
+) -> ValidationLossComparison:
+    """Runs ``training_step`` and ``validation_step`` on the first samples of one batch, and compares their losses.
+
+    Raises:
+        NotJudged: If the batch cannot be cut, a step cannot be run again, or one does not take such a batch.
+    """
+    whole = _samples(batch)
+    samples = min(whole, MOST_SAMPLES // 2)
+    # Validation batches are made in inference mode, where no gradient starts.
+    with torch.inference_mode(False), _sandbox(trainer, pl_module) as sandbox:
+        try:
+            part = cut_batch(batch, 0, samples)
+            training = _run(sandbox, pl_module, sandbox.training_step, part, batch_idx)
+        except NotJudged:  # a step that takes full batches only
+            samples = whole
+            part = cut_batch(batch, 0, whole)
+            training = _run(sandbox, pl_module, sandbox.training_step, part, batch_idx)
+        validation = _run(sandbox, pl_module, sandbox.validation_step, part, batch_idx, dataloader_idx)
+        return validation_loss_comparison(training, validation, samples)
+
+
+def _samples(batch: Any) -> int:
+    try:
+        return batch_size(batch)
+    except Uncuttable as error:
+        raise NotJudged(error.reason) from error
+
+
+@contextlib.contextmanager
+def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
+    """``isolated`` in eval mode, with its refusals turned into :class:`NotJudged`."""
+    try:
+        with isolated(trainer, pl_module) as sandbox, sandbox.mode(training=False):
+            yield sandbox
+    except Unrepeatable as error:
+        raise NotJudged(str(error)) from error
+
+
+def _run(sandbox: Sandbox, pl_module: LightningModule, step: Callable[..., Any], batch: Any, *indices: int) -> StepRun:
+    """Runs a step with the random numbers that every other one draws."""
+    sandbox.reseed()
+    sandbox.logged.clear()
+    tap = LossTap(pl_module)
+    try:
+        with tap:
+            output = step(batch, *indices)
+    except Unrepeatable:
+        raise
+    except Exception as error:
+        raise NotJudged(f"{step.__name__} raises {type(error).__name__} when run again: {error}") from error
+    return StepRun(tap, sandbox.loss(output), dict(sandbox.logged))
+
+
+def _finite(run: StepRun) -> float:
+    if run.loss is None or run.loss.numel() != 1:
+        raise NotJudged("training_step returns no loss")
+    value = float(run.loss)
+    if not math.isfinite(value):
+        raise NotJudged("the loss is not finite")
+    return value

@@ -1,0 +1,123 @@
+"""One batch in training_step and in validation_step: which loss calls belong together, and how they differ."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from lightning_debug.evidence.loss_checks import ValidationLossComparison
+from lightning_debug.probes.loss_pairs import equal_terms, relation
+from lightning_debug.probes.loss_tap import HeardLoss, LossTap
+
+_LOSS_NAME = re.compile(r"(?:^|[^a-z])loss(?:$|[^a-z])")
+_TOTAL_NAME = re.compile(r"(?:^|[^a-z])(?:sum|summed|total|count|num|per|tot)(?:$|[^a-z])")
+
+
+@dataclass
+class StepRun:
+    """One step as it was run.
+
+    Args:
+        tap: Its loss calls.
+        loss: What it returned.
+        logged: What it logged, by name.
+    """
+
+    tap: LossTap
+    loss: Tensor | None
+    logged: Mapping[str, Any]
+
+    @property
+    def calls(self) -> list[HeardLoss]:
+        """The loss calls that what it returned depends on, or else all."""
+        found = self.tap.reaching(self.loss) if self.loss is not None else []
+        return found or self.tap.heard
+
+
+def validation_loss_comparison(training: StepRun, validation: StepRun, samples: int | None) -> ValidationLossComparison:
+    """Pairs each loss call of validation with one of training, and says how the pair differs. Reads on the host."""
+    pairs = [
+        (first, second, relation(first, second, samples))
+        for second in _deduplicated(validation.calls)
+        for first in training.calls
+    ]
+    equal = [(first, second) for first, second, how in pairs if how == "equal"]
+    settled = {id(item) for pair in equal for item in pair}
+    for first, second, how in pairs:
+        if how not in ("equal", "unknown") and not {id(first), id(second)} & settled:
+            return _told(how, first, second, samples, key=_key(validation.logged, _value(second)))
+    for first, second in equal:
+        summed = _summed(first, second, validation, samples)
+        if summed is not None:
+            return summed
+    if equal:
+        return _told("equal", *equal[0], samples)
+    return ValidationLossComparison(relation="unknown", samples=samples)
+
+
+def _deduplicated(calls: list[HeardLoss]) -> list[HeardLoss]:
+    return list({(call.op.line, call.function): call for call in reversed(calls)}.values())[::-1]
+
+
+def _summed(
+    first: HeardLoss, second: HeardLoss, validation: StepRun, samples: int | None
+) -> ValidationLossComparison | None:
+    """The pair's values are the same but for how many of them were added up."""
+    before = _value(first)
+    if first.reduction != "mean" or not equal_terms(first, second) or not before:
+        return None
+    names = {name: _number(value) for name, value in validation.logged.items() if _is_loss(name)}
+    counts = {float(samples or 0), float(first.target.numel())}
+    if first.is_classes:
+        counts.add(float((first.target != first.options.get("ignore_index", -100)).sum()))
+    if any(math.isclose(value, before, rel_tol=1e-4) for value in names.values() if value is not None):
+        return None
+    for name, value in names.items():
+        for count in counts:
+            if value is not None and count > 1 and math.isclose(value, before * count, rel_tol=1e-4):
+                return _told("summed", first, second, samples, key=name, value=value, factor=count)
+    return None
+
+
+def _told(how: str, first: HeardLoss, second: HeardLoss, samples: int | None, **more: Any) -> ValidationLossComparison:
+    known = {
+        "value": _value(second),
+        "training_value": _value(first),
+        "function": second.function,
+        "line": second.op.line,
+        "training_function": first.function,
+        "training_line": first.op.line,
+    }
+    return ValidationLossComparison(relation=how, samples=samples, **{**known, **more})
+
+
+def _key(logged: Mapping[str, Any], value: float | None) -> str:
+    for name, other in logged.items():
+        number = _number(other)
+        if number is not None and value is not None and math.isclose(number, value, rel_tol=1e-5):
+            return name
+    return ""
+
+
+def _is_loss(name: str) -> bool:
+    """Whether a name is that of a loss which is a mean.
+
+    >>> [_is_loss(name) for name in ("val_loss", "val/loss_epoch", "loss", "val_loss_sum", "glossary")]
+    [True, True, True, False, False]
+    """
+    return bool(_LOSS_NAME.search(name.lower())) and not _TOTAL_NAME.search(name.lower())
+
+
+def _value(call: HeardLoss) -> float | None:
+    return float(call.value.mean()) if call.value.numel() else None
+
+
+def _number(value: Any) -> float | None:
+    if isinstance(value, Tensor):
+        return float(value) if value.numel() == 1 and not value.is_complex() else None
+    return float(value) if isinstance(value, (int, float)) else None
