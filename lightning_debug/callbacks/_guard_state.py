@@ -1,0 +1,130 @@
+"""What NonFiniteGuard holds while a fit runs: the window of steps, the last batches, tags of values on their way."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_debug.evidence import Moment
+from lightning_debug.evidence.numbers import StepWindow
+from lightning_debug.probes.deferred import Values
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that was trained on, by reference, with the state of torch's generators when its step began."""
+
+    count: int
+    index: int
+    value: Any
+    cpu: Tensor
+    cuda: Tensor | None
+
+
+def held(count: int, index: int, value: Any, device: torch.device) -> Batch:
+    """A batch about to be trained on. Takes microseconds, and no wait for the device."""
+    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+    return Batch(count, index, value, torch.get_rng_state(), cuda)
+
+
+@dataclass(frozen=True)
+class Tag:
+    """What a deferred read holds.
+
+    Args:
+        count: Which batch of the fit, from 0.
+        names: The names of its values.
+        at: When they were.
+        divisor: What Lightning has divided the losses by.
+    """
+
+    count: int
+    names: tuple[str, ...]
+    at: Moment
+    divisor: int = 1
+
+    def read(self, values: Values) -> Numbers:
+        """The values by what they are."""
+        found = dict(zip(self.names, values, strict=True))
+        losses = {name: value * self.divisor for name, value in found.items() if name.startswith("loss")}
+        norms = {name: value for name, value in found.items() if name.startswith("gradient_norm")}
+        return Numbers(losses, norms, found.get("scale"))
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The losses and gradient norms of one batch by name, and the gradient scaler's scale if there is one."""
+
+    losses: Mapping[str, float]
+    norms: Mapping[str, float]
+    scale: float | None = None
+
+    @property
+    def bad_loss(self) -> bool:
+        """Whether a loss is not finite."""
+        return not all(map(math.isfinite, self.losses.values()))
+
+    @property
+    def bad_gradient(self) -> bool:
+        """Whether a norm is not finite."""
+        return not all(map(math.isfinite, self.norms.values()))
+
+    @property
+    def loss(self) -> float | None:
+        """The loss to tell: the first that is not finite, else the last."""
+        values = list(self.losses.values())
+        return next((value for value in values if not math.isfinite(value)), values[-1] if values else None)
+
+
+@dataclass
+class Window:
+    """Losses and norms since the last evidence."""
+
+    steps: list[int] = field(default_factory=list)
+    losses: dict[str, list[float | None]] = field(default_factory=dict)
+    norms: dict[str, list[float]] = field(default_factory=dict)
+    clipped: int = 0
+    not_finite: int = 0
+    skipped: int = 0
+    skipped_by_scaler: int = 0
+
+    def add(self, step: int, numbers: Numbers, limit: float | None) -> None:
+        """Takes in one batch; ``limit`` is the norm's threshold in force."""
+        for name in numbers.losses:
+            self.losses.setdefault(name, [None] * len(self.steps))
+        self.steps.append(step)
+        for name, values in self.losses.items():
+            values.append(numbers.losses.get(name))
+        for name, norm in numbers.norms.items():
+            self.norms.setdefault(name, []).append(norm)
+            self.clipped += limit is not None and norm > limit
+        self.not_finite += numbers.bad_loss or numbers.bad_gradient
+
+    def evidence(self, at: Moment, **how: Any) -> StepWindow:
+        """The window as evidence."""
+        return StepWindow(
+            at=at,
+            steps=tuple(self.steps),
+            losses={name: tuple(values) for name, values in self.losses.items()},
+            gradient_norms={name: tuple(values) for name, values in self.norms.items()},
+            optimizer_steps=sum(map(len, self.norms.values())),
+            clipped=self.clipped,
+            not_finite=self.not_finite,
+            skipped=self.skipped,
+            skipped_by_scaler=self.skipped_by_scaler,
+            **how,
+        )
+
+
+def loss_names(count: int) -> list[str]:
+    """Names for the losses of one batch.
+
+    >>> loss_names(1), loss_names(2)
+    (['loss'], ['loss_0', 'loss_1'])
+    """
+    return ["loss"] if count == 1 else [f"loss_{index}" for index in range(count)]

@@ -1,0 +1,255 @@
+"""One fit under NonFiniteGuard: takes numbers in, decides about steps, and says what was found."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any
+
+from torch import Tensor
+from torch.optim import LBFGS
+
+from lightning_debug.callbacks import _ranks
+from lightning_debug.callbacks._guard_replay import inquire
+from lightning_debug.callbacks._guard_state import Batch, Numbers, Tag, Window, held, loss_names
+from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, scale_of, scaler_of
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.evidence import Moment
+from lightning_debug.evidence.numbers import WeightsCheck
+from lightning_debug.finding import FaultFound
+from lightning_debug.probes.deferred import Deferred, host_value
+from lightning_debug.probes.gradient_norms import drop_gradients
+from lightning_debug.probes.nonfinite_tensors import SHOWN, bad_weights, weights_flag
+from lightning_debug.session import Session
+
+WINDOW = 50
+"""Batches to a window: how often losses and norms are reported as evidence."""
+
+INVESTIGATIONS = 3
+"""How many bad steps of a fit are run again; further ones are only counted."""
+
+SCALER_PATIENCE = 4
+"""Skips of the gradient scaler in a row after which the step is run again without it."""
+
+
+class Watch:
+    """What is seen of one fit.
+
+    Args:
+        session: Where evidence goes.
+        action: What to do about a bad step.
+        clipping: How gradients are clipped.
+        delay: Reads on the CPU are held back for so many batches, as a device would.
+    """
+
+    def __init__(
+        self, trainer: Trainer, module: LightningModule, session: Session, action: str, clipping: Clipping, delay: int
+    ) -> None:
+        self._trainer, self._module, self._session = trainer, module, session
+        self._action, self._clipping = action, clipping
+        self._reads: Deferred[Tag] = Deferred(delay)
+        self._at_once = trainer.strategy.root_device.type == "cpu" and not delay
+        self._batches: deque[Batch] = deque(maxlen=2)
+        self._window = Window()
+        self._losses: list[Tensor] = []
+        self._norms: dict[str, Tensor] = {}
+        self._count = 0
+        self._handled = -1  # the last batch whose bad numbers were dealt with
+        self._stepped = False
+        self._inquiries = 0
+        self._scaler_skips = 0
+        self._poisoned = False  # weights are known not to be finite: nothing more can be learned
+
+    def begin(self, index: int, batch: Any) -> None:
+        """A batch is about to be trained on."""
+        self._batches.append(held(self._count, index, batch, self._trainer.strategy.root_device))
+        self._losses, self._norms, self._stepped = [], {}, False
+
+    def backward(self, loss: Tensor) -> None:
+        """A backward pass is about to begin."""
+        if loss.numel() != 1:
+            return
+        value, scale = loss.detach(), scale_of(self._trainer)
+        if self._module.automatic_optimization:
+            self._losses.clear()  # a closure that is called again, as LBFGS does
+        self._losses.append(value if scale is None else value / scale)
+
+    def step(self, optimizer: Any) -> None:
+        """An optimizer is about to step: takes the norm, decides, clips."""
+        trainer, decides = self._trainer, self._action != "warn"
+        sharded = _ranks.is_sharded(trainer)
+        step = Step(
+            trainer, optimizer, self._clipping, whole=sharded and (decides or self._clipping.max_norm is not None)
+        )
+        dropped = False
+        if scaler_of(trainer) is None and (decides or self._at_once):
+            gradient = not step.finite()
+            if sharded and decides:
+                gradient = _ranks.any_rank(gradient, trainer)
+            losses = self._losses if gradient or self._at_once else []
+            values = map(host_value, losses)
+            numbers = Tag(self._count, tuple(loss_names(len(losses))), Moment(), self._divisor).read(tuple(values))
+            if gradient or (numbers.bad_loss and trainer.world_size == 1):
+                dropped = self._bad_step(optimizer, self._count, numbers, gradient=gradient)
+        if not dropped:
+            step.clip(trainer)
+            self._stepped = True
+        if step.norm is not None:
+            index = next((i for i, item in enumerate(trainer.optimizers) if item is optimizer), 0)
+            self._norms["gradient_norm" if len(trainer.optimizers) < 2 else f"gradient_norm_{index}"] = step.norm
+
+    def end(self, outputs: Any) -> None:
+        """A batch was trained on: sends its numbers off, and takes in those that have arrived."""
+        losses, scale, returned = self._losses, scale_of(self._trainer), loss_in(outputs)
+        if returned is not None and (not losses or (self._module.automatic_optimization and scale is not None)):
+            losses = [returned]  # the backward pass saw it multiplied by the scale, which may overflow
+        numbers = dict(zip(loss_names(len(losses)), losses, strict=True)) | self._norms
+        if scale is not None:
+            numbers["scale"] = scale
+        if numbers:
+            tag = Tag(self._count, tuple(numbers), moment(self._trainer), self._divisor)
+            self._reads.put(tag, list(numbers.values()))
+        self.arrivals()
+        if self._handled == self._count and self._stepped:
+            self.check_weights("step")
+        if len(self._window.steps) >= WINDOW:
+            self.emit()
+        if self._at_once:
+            self._batches.clear()
+        self._count += 1
+
+    def ask_weights(self) -> None:
+        """Asks whether the weights are finite; the answer comes with the numbers."""
+        flag, _ = weights_flag(self._module)
+        if flag is not None:
+            self._reads.put(Tag(self._count, ("weights",), moment(self._trainer)), [flag])
+            self.arrivals()
+
+    def finish(self, *, inquire: bool) -> None:
+        """Takes in what is still on its way; waits for the device."""
+        if not inquire:
+            self._inquiries = INVESTIGATIONS
+        self.arrivals(wait=True)
+        self.emit()
+
+    def arrivals(self, *, wait: bool = False) -> None:
+        """Takes in numbers that have arrived."""
+        limit, _ = self._clipping.in_force(self._trainer)
+        for tag, values in self._reads.wait() if wait else self._reads.arrived():
+            if tag.names == ("weights",):
+                if not all(map(math.isfinite, values)):
+                    self.check_weights("epoch")
+                continue
+            numbers = tag.read(values)
+            self._window.add(tag.at.step, numbers, limit)
+            gradient = numbers.bad_gradient
+            known: dict[str, Any] = {}
+            if numbers.scale is not None:
+                gradient, known = self._scaler(numbers)
+            if (numbers.bad_loss or gradient) and self._handled < tag.count and not self._poisoned:
+                late = numbers.scale is None and (tag.count < self._count or self._stepped)
+                optimizer = self._trainer.optimizers[0] if self._trainer.optimizers else None
+                self._bad_step(optimizer, tag.count, numbers, gradient=gradient, late=late, at=tag.at, **known)
+
+    def check_weights(self, when: str) -> None:
+        """Looks at all parameters and buffers; reads on the host."""
+        flag, checked = weights_flag(self._module)
+        bad = () if flag is None or math.isfinite(host_value(flag)) else bad_weights(self._module)
+        self._poisoned = self._poisoned or (when != "start" and any(item.trainable for item in bad))
+        if bad or when == "start":
+            self._session.observe(
+                WeightsCheck(at=moment(self._trainer), when=when, checked=checked, bad=bad[:SHOWN], bad_count=len(bad))
+            )
+
+    def emit(self) -> None:
+        """Reports the window."""
+        limit, source = self._clipping.in_force(self._trainer)
+        local = _ranks.is_sharded(self._trainer) and self._action == "warn" and self._clipping.max_norm is None
+        how = {"norm_type": self._clipping.norm_type, "local": local, "clip_norm": limit, "clipped_by": source}
+        self._session.observe(self._window.evidence(moment(self._trainer), **how))
+        self._window = Window()
+
+    @property
+    def _divisor(self) -> int:
+        """What Lightning divides the loss by."""
+        return self._trainer.accumulate_grad_batches if self._module.automatic_optimization else 1
+
+    def _scaler(self, numbers: Numbers) -> tuple[bool, dict[str, Any]]:
+        """Whether a skip of the scaler's is worth a look, and what is known of it."""
+        self._scaler_skips = (
+            self._scaler_skips + 1 if numbers.bad_gradient else 0 if numbers.norms else self._scaler_skips
+        )
+        self._window.skipped_by_scaler += numbers.bad_gradient
+        known = {"scale": numbers.scale, "scaler_skips": self._scaler_skips}
+        return numbers.bad_gradient and self._scaler_skips % SCALER_PATIENCE == 0, known
+
+    def _bad_step(
+        self,
+        optimizer: Any,
+        count: int,
+        numbers: Numbers,
+        *,
+        gradient: bool,
+        late: bool = False,
+        at: Moment | None = None,
+        **known: Any,
+    ) -> bool:
+        """Reports a bad step and acts on it.
+
+        Returns:
+            Whether the step was left out.
+        """
+        self._handled = count
+        lbfgs = isinstance(optimizer, LBFGS)
+        decides = gradient and self._action != "warn" and not late and not known
+        if self._inquiries < INVESTIGATIONS and not self._poisoned:
+            self._inquiries += 1
+            with self._session.guarded("NonFiniteGuard: the origin of a bad step", moment(self._trainer)):
+                self._report(optimizer, count, numbers, late=late, at=at, skipped=decides and not lbfgs, **known)
+        if decides and not lbfgs:
+            drop_gradients(optimizer)
+            self._window.skipped += 1
+        if self._action == "stop":
+            self._trainer.should_stop = True
+        if self._action == "raise":
+            raise FaultFound(self._session.judge())
+        return decides and not lbfgs
+
+    def _report(
+        self,
+        optimizer: Any,
+        count: int,
+        numbers: Numbers,
+        *,
+        late: bool,
+        at: Moment | None,
+        skipped: bool,
+        **known: Any,
+    ) -> None:
+        trainer = self._trainer
+        batch = next((item for item in self._batches if item.count == count), None)
+        others = [item for item in self._batches if item.count != count]
+        aligned = trainer.world_size == 1 or (not late and self._at_once)
+        inquiry = inquire(trainer, self._module, batch, others, late=late, aligned=aligned)
+        if late and inquiry.finite and not numbers.bad_loss and not any(map(math.isnan, numbers.norms.values())):
+            return  # every gradient was finite, and only the sum of their squares was not
+        action = "scaler" if known else self._action
+        cannot = ""
+        if self._action != "warn" and not skipped and not known:
+            cannot = "LBFGS steps inside its own search" if isinstance(optimizer, LBFGS) else ""
+        if known:
+            known["unscaled_finite"] = inquiry.finite
+        self.emit()
+        event = bad_step(
+            self._module,
+            optimizer,
+            inquiry,
+            at or moment(trainer),
+            loss=numbers.loss,
+            action=action,
+            cannot_skip=cannot,
+            **known,
+        )
+        self._session.observe(event)
+        if late and inquiry.weights:
+            self.check_weights("step")

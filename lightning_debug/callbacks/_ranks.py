@@ -1,0 +1,53 @@
+"""The only file that talks to other ranks. Every rank must call what is in here equally often."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_debug.callbacks._lightning import Trainer
+from lightning_debug.probes.gradient_norms import local, total_norm
+
+_SHARDED = ("FSDPStrategy", "ModelParallelStrategy")
+
+
+def is_sharded(trainer: Trainer) -> bool:
+    """Whether ranks hold different parts of one model, so that a gradient is seen by one of them only."""
+    return trainer.world_size > 1 and any(kind.__name__ in _SHARDED for kind in type(trainer.strategy).__mro__)
+
+
+def any_rank(flag: bool, trainer: Trainer) -> bool:
+    """Whether ``flag`` is set on any rank. A collective, and a wait for the device, where there are several ranks."""
+    if trainer.world_size == 1:
+        return flag
+    shared = torch.tensor([int(flag)], device=trainer.strategy.root_device)
+    torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
+    return bool(shared.item())
+
+
+def whole_norm(gradients: Sequence[Tensor], norm_type: float) -> Tensor | None:
+    """The norm of all ranks' parts of gradients taken together. A collective where some are distributed."""
+    by_mesh: dict[object, list[Tensor]] = {}
+    for item in gradients:
+        by_mesh.setdefault(getattr(item, "device_mesh", None), []).append(item)
+    norms: list[Tensor] = []
+    for mesh, group in by_mesh.items():
+        norm: Any = total_norm([local(item) for item in group] if mesh is None else group, norm_type)
+        norms.append(norm if mesh is None else norm.full_tensor())
+    return norms[0] if len(norms) == 1 else total_norm(norms, norm_type)
+
+
+def clip_wrapped(trainer: Trainer, max_norm: float, norm_type: float) -> Tensor | None:
+    """Clips through the model's own wrapper where only that knows the whole norm (the first FSDP). A collective.
+
+    Returns:
+        The whole norm, or ``None`` where the model has no such wrapper and nothing was done.
+    """
+    clip = getattr(trainer.strategy.model, "clip_grad_norm_", None)
+    if type(trainer.strategy).__name__ != "FSDPStrategy" or clip is None:
+        return None
+    norm: Tensor = clip(max_norm, norm_type)
+    return norm

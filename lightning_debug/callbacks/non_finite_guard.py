@@ -1,0 +1,136 @@
+"""NonFiniteGuard: NaN and Inf in input, loss, gradient and weights; clipping by norm and by value."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, get_args
+
+import torch
+
+from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._guard_step import Clipping
+from lightning_debug.callbacks._guard_watch import Watch
+from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow, WeightsCheck
+
+Action = Literal["warn", "skip", "stop", "raise"]
+
+
+class NonFiniteGuard(DebugCallback):
+    """Watches for NaN and Inf in input, loss, gradient and weights, says where they began, and clips gradients.
+
+    The gradient norm is computed once an optimizer step and serves the guard, the log and the clipping. On the
+    first bad step that batch is run again in isolation, and the batch field, or the module, the line and the
+    operation that made the first bad value are named. A gradient scaler's ordinary skips are no fault.
+
+    With ``action="warn"`` nothing is read from the device that would make the host wait. The other actions must
+    know before the update: one host read an optimizer step is their price (none where a gradient scaler decides).
+
+    Clipping happens before the update, on the parameters of the optimizer that steps, and is bit for bit what
+    ``torch.nn.utils.clip_grad_norm_`` does; a norm that is no number is never used to scale. It may be combined with
+    the Trainer's ``gradient_clip_val``, which is applied after it.
+
+    | what is logged | as |
+    |---|---|
+    | mean loss of 50 batches | ``loss`` (``loss_0``, ``loss_1`` with several backward passes a batch) |
+    | median gradient norm of 50 batches, before clipping | ``gradient_norm`` (with an index for several optimizers) |
+
+    Args:
+        action: What to do about a step whose gradient is not finite. ``warn``: report it. ``skip``: also leave the
+            step out, as if it had not been (gradients are taken away, so that momentum and weight decay stand
+            still as well). ``stop``: leave it out and end the fit. ``raise``: end it with ``FaultFound``.
+        max_norm: Scale gradients down to this norm when theirs is larger.
+        clip_value: Clamp every gradient value to ``[-clip_value, clip_value]``, after ``max_norm``.
+        norm_type: Order of the norm; ``inf`` for the largest magnitude.
+
+    Raises:
+        ValueError: If an argument is not accepted.
+    """
+
+    produces = (StepWindow, NonFiniteStep, WeightsCheck)
+
+    _watch: Watch | None = None
+    _delay: int = 0
+
+    def __init__(
+        self,
+        action: Action = "warn",
+        max_norm: float | None = None,
+        clip_value: float | None = None,
+        norm_type: float = 2.0,
+    ) -> None:
+        if action not in get_args(Action):
+            raise ValueError(f"action={action!r} is not accepted; choose from {', '.join(get_args(Action))}")
+        for name, value in (("max_norm", max_norm), ("clip_value", clip_value)):
+            if value is not None and not _is_number(value, above=0.0):
+                raise ValueError(
+                    f"{name}={value!r} is not accepted; give a finite number above 0, or None for no clipping"
+                )
+        if not (_is_number(norm_type, above=0.0) or norm_type == math.inf):
+            raise ValueError(f"norm_type={norm_type!r} is not accepted; give a number above 0, or inf")
+        self.action = action
+        self.max_norm = max_norm
+        self.clip_value = clip_value
+        self.norm_type = float(norm_type)
+
+        self._clipping = Clipping(max_norm, clip_value, self.norm_type)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_watch", None)  # batches, events and pinned memory
+        return state
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at the weights before the first step."""
+        clipping = Clipping(self.max_norm, self.clip_value, self.norm_type)
+        self._watch = Watch(trainer, pl_module, self.session, self.action, clipping, self._delay)
+        self._watch.check_weights("start")
+        if type(trainer.strategy).__name__ == "DeepSpeedStrategy":
+            self.unavailable(NonFiniteStep, "DeepSpeed keeps gradients inside its engine", trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Keeps hold of the batch."""
+        if self._watch is not None:
+            self._watch.begin(batch_idx, batch)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
+        """Notes the loss, on its device."""
+        if self._watch is not None:
+            self._watch.backward(loss)
+
+    def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Any) -> None:
+        """Takes the norm, decides about the step, and clips."""
+        if self._watch is not None:
+            self._watch.step(optimizer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Takes in the numbers that have arrived."""
+        if self._watch is not None:
+            self._watch.end(outputs)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asks whether the weights are finite."""
+        if self._watch is not None:
+            self._watch.ask_weights()
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes in what is still on its way."""
+        if self._watch is not None:
+            self._watch.finish(inquire=True)
+            self._watch = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Takes in what is still on its way; nothing is run again."""
+        if self._watch is not None:
+            watch, self._watch = self._watch, None
+            watch.finish(inquire=False)
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets go of the last batches."""
+        self._watch = None
+
+
+def _is_number(value: Any, *, above: float) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above

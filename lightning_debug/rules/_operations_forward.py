@@ -1,0 +1,186 @@
+"""Why an operation made NaN or Inf of finite operands, and the edit that cures it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+
+from lightning_debug.evidence.numbers import Operand, Origin
+from lightning_debug.rules._explanation import Explanation, counted, first, number, span
+
+LARGEST = {"float16": 65504.0, "bfloat16": 3.39e38, "float32": 3.4028e38, "float64": 1.7977e308}
+EXPONENT = {"float16": 11.09, "bfloat16": 88.72, "float32": 88.72, "float64": 709.78}
+
+
+def logarithm(origin: Origin) -> Iterator[Explanation]:
+    """Logarithms of what has none."""
+    x = first(origin)
+    if origin.operation not in ("log", "log2", "log10", "log1p", "xlogy", "logit") or not x.numel:
+        return
+    edge = -1.0 if origin.operation == "log1p" else 0.0
+    if origin.operation == "logit":
+        what = f"logit is infinite at 0 and 1, and gets {span(x)}"
+        yield Explanation("logit-at-edge", what, "give it eps: torch.logit(p, eps=1e-6), or keep the logits themselves")
+    elif x.minimum is not None and x.minimum < edge:
+        what = f"{origin.operation} gets {counted(x.negatives, 'below 0')}, among {span(x)}"
+        yield Explanation("log-of-negative", what, "clamp before it: torch.log(x.clamp(min=1e-8))")
+    elif x.zeros or edge:
+        what = f"{origin.operation} gets {counted(x.zeros or 1, f'equal to {number(edge)}')}, among {span(x)}"
+        yield Explanation("log-of-zero", what, _log_fix(x))
+
+
+def _log_fix(x: Operand) -> str:
+    if x.source.startswith("softmax"):
+        return "take F.log_softmax(logits, dim) in place of log(softmax(logits)), or log(x + 1e-8)"
+    if x.source.startswith("sigmoid"):
+        return "take F.logsigmoid(logits) in place of log(sigmoid(logits)), or log(x + 1e-8)"
+    return "add a small number: torch.log(x + 1e-8), or clamp: torch.log(x.clamp(min=1e-8))"
+
+
+def _exponential(origin: Origin) -> Iterator[Explanation]:
+    x = first(origin)
+    if origin.operation not in ("exp", "exp2", "expm1", "sinh", "cosh", "logaddexp") or x.maximum is None:
+        return
+    dtype = origin.output.dtype if origin.output is not None else x.dtype
+    limit = EXPONENT.get(dtype, 88.72) / (math.log(2) if origin.operation == "exp2" else 1.0)
+    what = f"{origin.operation} overflows {dtype} above {number(limit)}, and gets up to {number(x.maximum)}"
+    fix = "work with logarithms (torch.logsumexp, F.log_softmax, F.softplus), or clamp: torch.exp(x.clamp(max=20))"
+    yield Explanation("exp-overflow", f"{what} ({span(x)})", fix)
+
+
+def division(origin: Origin) -> Iterator[Explanation]:
+    """Divisors that are 0."""
+    operands, name = origin.operands, origin.operation
+    if name not in ("div", "rdiv", "reciprocal", "rsqrt", "fmod", "remainder", "addcdiv") or not operands:
+        return
+    below = operands[0] if name in ("rdiv", "reciprocal", "rsqrt") or len(operands) < 2 else operands[-1]
+    constant = origin.numbers.get("1")
+    if name == "rsqrt" and below.negatives:
+        what = f"rsqrt gets {counted(below.negatives, 'below 0')}, among {span(below)}"
+        yield Explanation("sqrt-of-negative", what, "clamp before it: torch.rsqrt(x.clamp(min=1e-8))")
+    elif below.zeros or (len(operands) < 2 and constant == 0.0):
+        zeros = below.zeros if constant is None else below.numel
+        both = len(operands) > 1 and operands[0].zeros
+        title = "0 / 0" if both and origin.output is not None and origin.output.nan else "a division by 0"
+        what = f"{title}: the divisor holds {counted(zeros, 'equal to 0')}, among {span(below)}"
+        yield Explanation("division-by-zero", what, _divisor_fix(below))
+
+
+def _divisor_fix(divisor: Operand) -> str:
+    made = divisor.source.partition(" ")[0]
+    if made in ("std", "var", "sqrt", "std_mean"):
+        return "a constant row or column has no spread: divide by (std + 1e-6)"
+    if made in ("norm", "linalg_norm", "vector_norm", "linalg_vector_norm"):
+        return "a row of zeros has no direction: F.normalize(x, dim, eps=1e-8), or divide by (norm + 1e-8)"
+    if made in ("sum", "count_nonzero", "cumsum"):
+        return "nothing is left to average over: divide by the count with .clamp(min=1)"
+    return "keep the divisor away from 0: x / (y + 1e-8), or y.clamp(min=1e-8)"
+
+
+def _domain(origin: Origin) -> Iterator[Explanation]:
+    x, name = first(origin), origin.operation
+    if x.minimum is None or x.maximum is None:
+        return
+    if name == "sqrt" and x.minimum < 0:
+        what = f"sqrt gets {counted(x.negatives, 'below 0')}, among {span(x)}"
+        yield Explanation("sqrt-of-negative", what, "clamp before it: torch.sqrt(x.clamp(min=1e-8))")
+    elif name in ("acos", "asin", "arccos", "arcsin", "atanh", "erfinv") and max(-x.minimum, x.maximum) >= 1:
+        fix = f"clamp before it: torch.{name}(x.clamp(-1 + 1e-6, 1 - 1e-6))"
+        yield Explanation("outside-domain", f"{name} is defined between -1 and 1, and gets {span(x)}", fix)
+    elif name in ("pow", "float_power", "rpow"):
+        exponent = origin.numbers.get("1", origin.numbers.get("exponent"))
+        told = "" if exponent is None else f" to the power {number(exponent)}"
+        if x.negatives and (exponent is None or exponent != int(exponent)):
+            fix = "take the power of x.clamp(min=1e-8), or of x.abs() with the sign put back"
+            what = f"pow takes {counted(x.negatives, 'below 0')}{told}, among {span(x)}"
+            yield Explanation("power-of-negative", what, fix)
+        elif x.zeros and (exponent is None or exponent < 0):
+            what = f"pow takes {counted(x.zeros, 'equal to 0')}{told}, among {span(x)}"
+            yield Explanation("division-by-zero", what, "keep the base away from 0: (x + 1e-8) ** p")
+    elif name in ("lgamma", "digamma", "mvlgamma", "polygamma") and x.minimum <= 0:
+        fix = f"clamp before it: torch.{name}(x.clamp(min=1e-6))"
+        yield Explanation("outside-domain", f"{name} needs values above 0, and gets {span(x)}", fix)
+
+
+def _nothing(origin: Origin) -> Iterator[Explanation]:
+    """Statistics of one value or of none, and losses without a label."""
+    x, name, numbers = first(origin), origin.operation, origin.numbers
+    if name in ("std", "var", "std_mean", "var_mean") and numbers.get("reduced", 2.0) <= 1.0:
+        many = number(numbers["reduced"])
+        what = f"{name} is taken over {many} value, and divides by one less than that (input {list(x.shape)})"
+        fix = f"pass unbiased=False (correction=0), or take the {name} over a dimension with more than one value"
+        yield Explanation("std-of-one", what, fix)
+    elif numbers.get("kept") == 0.0:
+        what = f"all {number(numbers.get('labels'))} labels equal ignore_index, so that {name} averages over nothing"
+        fix = "skip such batches (return None), or use reduction='sum' and divide by the count with .clamp(min=1)"
+        yield Explanation("no-labels", what, fix)
+    elif origin.operands and not x.numel:
+        what = f"{name} is taken over an empty selection (shape {list(x.shape)})"
+        fix = "guard against an empty selection: sum() / count.clamp(min=1), or skip such batches"
+        yield Explanation("mean-of-nothing", what, fix)
+    elif name in ("empty", "empty_like", "new_empty", "empty_strided"):
+        what = f"{name} gives memory that nothing was written to"
+        yield Explanation("uninitialised-memory", what, f"take torch.zeros in place of torch.{name}, or fill it")
+
+
+def _masks(origin: Origin) -> Iterator[Explanation]:
+    name, numbers = origin.operation, origin.numbers
+    if numbers.get("masked_rows"):
+        rows = int(numbers["masked_rows"])
+        what = f"{name} gets {rows} row{'s' if rows > 1 else ''} that the mask hides throughout, and 0 / 0 is NaN there"
+        fix = "leave at least one position of every row open, or put masked_fill(hidden_rows, 0.0) after the softmax"
+        yield Explanation("fully-masked-row", what, fix)
+    elif numbers.get("masked_labels"):
+        what = f"the score of {int(numbers['masked_labels'])} labels is -Inf: the mask hides the right answer"
+        yield Explanation("label-is-masked", what, "leave the label's class out of the mask, or mask with -1e9")
+    elif origin.masked:
+        what = f"{name} meets infinite values that {', '.join(origin.masked)} wrote on purpose"
+        yield Explanation("infinite-mask", what, "mask with a large finite value (-1e9), or select instead of masking")
+    elif numbers.get("eps") == 0.0:
+        what = f"{name} runs with eps=0 and meets a group of equal values: 0 / 0"
+        yield Explanation("division-by-zero", what, f"give {name} its eps back (1e-5)")
+
+
+_MATRIX = frozenset(
+    """
+    cholesky cholesky_solve det eig eigh eigvalsh inv inverse linalg_cholesky linalg_det linalg_eig linalg_eigh
+    linalg_eigvalsh linalg_inv linalg_lstsq linalg_pinv linalg_qr linalg_slogdet linalg_solve linalg_svd logdet lstsq
+    pinverse pinv qr slogdet solve solve_triangular svd
+    """.split()
+)
+
+
+def singular(origin: Origin) -> Iterator[Explanation]:
+    """Matrices that cannot be factored."""
+    if origin.operation in _MATRIX:
+        matrix = span(first(origin))
+        what = f"{origin.operation} meets a matrix that is nearly singular, or has equal eigenvalues: {matrix}"
+        yield Explanation("singular-matrix", what, "add a multiple of the identity to it: A + 1e-4 * torch.eye(n)")
+
+
+def _overflow(origin: Origin) -> Iterator[Explanation]:
+    made = origin.output
+    if made is None or not (made.positive or made.negative):
+        return
+    largest = max((abs(v) for x in origin.operands for v in (x.minimum, x.maximum) if v is not None), default=0.0)
+    if made.dtype == "float16":
+        what = f"{origin.operation} passes float16's largest value, 65504, with operands up to {number(largest)}"
+        fix = "train with precision='bf16-mixed', or run this part in float32 (torch.autocast(..., enabled=False))"
+        yield Explanation("half-overflow", what, fix)
+    elif largest > math.sqrt(LARGEST.get(made.dtype, 3.4e38)) * 1e-6:
+        what = f"{origin.operation} overflows {made.dtype} with operands up to {number(largest)}"
+        fix = "lower the learning rate or clip the gradients, and normalise the inputs: no feature is that large"
+        yield Explanation("overflow", what, fix)
+
+
+FORWARD: tuple[Callable[[Origin], Iterator[Explanation]], ...] = (
+    _nothing,
+    _masks,
+    logarithm,
+    _exponential,
+    division,
+    _domain,
+    singular,
+    _overflow,
+)
+"""In this order; the first that has something to say is right."""

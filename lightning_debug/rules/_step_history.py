@@ -1,0 +1,97 @@
+"""How losses and gradient norms went before a bad step."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import dataclass
+
+from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
+from lightning_debug.record import Record
+
+
+@dataclass(frozen=True)
+class History:
+    """Finite losses and gradient norms of the steps before a bad one, oldest first.
+
+    Args:
+        steps: The steps of the losses.
+        losses: Losses.
+        norms: Gradient norms before clipping, of the first optimizer.
+    """
+
+    steps: tuple[int, ...] = ()
+    losses: tuple[float, ...] = ()
+    norms: tuple[float, ...] = ()
+
+    @property
+    def growth(self) -> float:
+        """How many times the last loss is as large as the smallest before it (1 when there is nothing to compare)."""
+        sizes = [abs(value) for value in self.losses if value]
+        return sizes[-1] / min(sizes) if len(sizes) > 1 else 1.0
+
+    @property
+    def norm_growth(self) -> float:
+        """The same for the gradient norm."""
+        sizes = [value for value in self.norms if value > 0]
+        return sizes[-1] / min(sizes) if len(sizes) > 1 else 1.0
+
+    @property
+    def usual_norm(self) -> float | None:
+        """The median norm of the first half: a threshold for clipping from the run's own, still healthy, steps."""
+        early = self.norms[: max(1, len(self.norms) // 2)]
+        return statistics.median(early) if early else None
+
+    def diverges(self, growth: float) -> bool:
+        """Whether loss or norm has grown ``growth``-fold, up to the bad step."""
+        return self.growth >= growth or self.norm_growth >= growth
+
+    def told(self) -> str:
+        """The growth in words."""
+        if self.growth >= self.norm_growth:
+            start = min(range(len(self.losses)), key=lambda i: abs(self.losses[i]) or math.inf)
+            return (
+                f"the loss has grown from {self.losses[start]:.3g} (step {self.steps[start]}) "
+                f"to {self.losses[-1]:.3g} (step {self.steps[-1]})"
+            )
+        return f"the gradient norm has grown from {min(self.norms):.3g} to {self.norms[-1]:.3g}"
+
+
+def history(record: Record, event: NonFiniteStep) -> History:
+    """What the windows before a bad step hold."""
+    steps: list[int] = []
+    losses: list[float] = []
+    norms: list[float] = []
+    for window in record.of(StepWindow):
+        values = next(iter(window.losses.values()), ())
+        for step, loss in zip(window.steps, values, strict=False):
+            if step <= event.at.step and loss is not None and math.isfinite(loss):
+                steps.append(step)
+                losses.append(loss)
+        if not window.steps or window.steps[0] <= event.at.step:
+            norms += [norm for norm in next(iter(window.gradient_norms.values()), ()) if math.isfinite(norm)]
+    return History(tuple(steps), tuple(losses), tuple(norms))
+
+
+def rate_fix(event: NonFiniteStep, past: History) -> str:
+    """Lower the learning rate, or clip at the norm the run had while it was healthy."""
+    rate = "" if event.learning_rate is None else f" ({event.learning_rate:g})"
+    norm = past.usual_norm
+    clip = "" if norm is None else f", or clip: NonFiniteGuard(max_norm={norm:.2g}), the norm of the first steps"
+    return f"Lower the learning rate{rate} tenfold{clip}."
+
+
+def kind(value: float | None) -> str:
+    """NaN, +Inf or -Inf.
+
+    >>> kind(float("nan")), kind(-math.inf), kind(None)
+    ('NaN', '-Inf', 'not finite')
+    """
+    if value is None or math.isfinite(value):
+        return "not finite"
+    return "NaN" if math.isnan(value) else "+Inf" if value > 0 else "-Inf"
+
+
+def broken_before(event: NonFiniteStep) -> bool:
+    """Whether a weight or buffer was bad before the step and made it bad: then that is the fault."""
+    return event.origin is not None and event.origin.kind in ("parameter", "buffer")
