@@ -174,3 +174,9 @@ def test_evidence_is_not_printed():
 def test_where_and_when_of_validation():
     odd = finding("LD402", "x", ERROR, "m", "net", at=Moment(stage="validate", epoch=1, step=9, batch=2))
     assert finding_line(odd).endswith("[net, validation of epoch 1, batch 2]")
+
+
+def test_without_tqdm(monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    ConsoleSink().on_finding(SOFTMAX)
+    assert "LD201" in capsys.readouterr().err

@@ -137,3 +137,14 @@ def test_the_documentation_names_every_field():
         document["report"]["findings"][0]["measured"] = {}
         document["report"]["context"]["versions"] = {}
         assert [name for name in names(document[part]) if f"`{name}`" not in text] == []
+
+
+def test_each_form_can_be_switched_off(tmp_path):
+    names = ["JsonSink", "HtmlSink", "TensorBoardSink", "ConsoleSink"]
+    switches = ["json", "html", "tensorboard", "console"]
+    every = [type(sink).__name__ for sink in sinks(Settings(), str(tmp_path), [object()])]
+    assert every == names
+    for name, switch in zip(names, switches, strict=True):
+        left = [type(sink).__name__ for sink in sinks(Settings(**{switch: False}), str(tmp_path), [object()])]
+        assert left == [other for other in names if other != name]
+    assert [type(sink).__name__ for sink in sinks(Settings(), None, [])] == ["ConsoleSink"]
