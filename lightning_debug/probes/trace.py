@@ -21,7 +21,7 @@ from torch.overrides import TorchFunctionMode
 from lightning_debug.probes.source import display_path, is_library
 from lightning_debug.probes.vocabulary import HAS_DIM, IGNORED, RESHAPES, canonical
 
-__all__ = ["RESHAPES", "Call", "Op", "Trace", "canonical", "changed_by_tracing", "display_path", "is_library"]
+__all__ = ["RESHAPES", "Call", "Op", "Trace", "canonical", "changed_by_tracing", "display_path", "is_library", "tensors"]
 
 
 @dataclass(eq=False)
@@ -120,11 +120,11 @@ class Trace(TorchFunctionMode):
         name = getattr(func, "__name__", "")
         if name in IGNORED or torch.compiler.is_compiling():
             return func(*args, **keywords)
-        inputs = list(_tensors((args, keywords)))
+        inputs = list(tensors((args, keywords)))
         producers = tuple(self.producer(tensor) for tensor in inputs)  # before: an in-place call overwrites
         shapes = tuple(tuple(tensor.shape) for tensor in inputs)
         output = func(*args, **keywords)
-        outputs = list(_tensors(output))
+        outputs = list(tensors(output))
         if outputs or inputs:
             self._record(func, canonical(name), args, keywords, (producers, shapes), output, outputs)
         return output
@@ -189,15 +189,16 @@ class Trace(TorchFunctionMode):
         return path or "", kind or "", line or ""
 
 
-def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
+def tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
+    """The tensors in a call's arguments or output, in order."""
     if isinstance(value, Tensor):
         yield value
     elif depth and isinstance(value, (tuple, list)):
         for item in value:
-            yield from _tensors(item, depth - 1)
+            yield from tensors(item, depth - 1)
     elif depth and isinstance(value, dict):
         for item in value.values():
-            yield from _tensors(item, depth - 1)
+            yield from tensors(item, depth - 1)
 
 
 def changed_by_tracing(root: nn.Module) -> list[str]:

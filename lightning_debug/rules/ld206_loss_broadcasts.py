@@ -1,0 +1,154 @@
+"""Prediction and target have different shapes, and the loss averages over all pairs.
+
+What it sees: a loss, or arithmetic that reaches one, combines a prediction of shape (N, 1) with a target of shape
+    (N,), or any two shapes that differ by a dimension of size 1 in such a way that broadcasting forms all pairs.
+Why it hurts: each prediction is compared with every target of the batch. The best answer to that is the mean of
+    the targets for every sample: the loss falls to the targets' variance and stays there. PyTorch only warns, and
+    not for arithmetic written by hand.
+How to fix: bring both to one shape before the loss: ``prediction.squeeze(-1)`` or ``target.unsqueeze(-1)``.
+When to ignore: when all pairs are wanted. It is silent where the dimension is added on the line of the arithmetic
+    itself (``prediction[:, None] - target``, as pairwise, ranking and survival losses do), on scalars, on weights
+    and masks that broadcast along a dimension without forming pairs.
+Broken:
+    class Regressor(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1))
+
+        def training_step(self, batch, batch_idx):
+            inputs, targets = batch
+            loss = ((self.net(inputs) - targets) ** 2).mean()
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, targets = batch
+            self.log("val_loss", ((self.net(inputs) - targets) ** 2).mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+    inputs = torch.randn(640, 8)
+    targets = inputs[:, 0] - inputs[:, 1] + 0.1 * torch.randn(640)
+    train = DataLoader(TensorDataset(inputs[:512], targets[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], targets[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Regressor(), train, val)
+Repaired:
+    class Regressor(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 1))
+
+        def training_step(self, batch, batch_idx):
+            inputs, targets = batch
+            loss = ((self.net(inputs).squeeze(1) - targets) ** 2).mean()
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, targets = batch
+            self.log("val_loss", ((self.net(inputs).squeeze(1) - targets) ** 2).mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+    inputs = torch.randn(640, 8)
+    targets = inputs[:, 0] - inputs[:, 1] + 0.1 * torch.randn(640)
+    train = DataLoader(TensorDataset(inputs[:512], targets[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], targets[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Regressor(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
+    >>> from lightning_debug.record import Record
+    >>> scores = Operand(shape=(32, 1), from_model=True)
+    >>> target = Operand(shape=(32,), from_batch=True, field="batch[1]")
+    >>> call = LossCall(function="mse_loss", line="train.py:20", scores=scores, target=target, value=2.1,
+    ...                 aligned_value=1.3)
+    >>> for claim in loss_broadcasts(Record([LossGraph(calls=(call,))])):
+    ...     print(claim.subject, "|", claim.message)
+    train.py:20 | mse_loss compares predictions of shape (32, 1) with targets of shape (32,), batch[1], which broadcast
+    to (32, 32): it is 2.1 over all 1024 pairs, and 1.3 over the 32 that belong together.
+
+References:
+    https://pytorch.org/docs/stable/notes/broadcasting.html
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lightning_debug.evidence.loss import LossGraph
+from lightning_debug.finding import ERROR, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+from lightning_debug.rules._loss import (
+    nothing_seen,
+    place,
+    training_calls,
+)
+
+ELEMENTWISE = (
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "gaussian_nll_loss", "poisson_nll_loss", "kl_div"),
+    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss", "hinge_embedding_loss"),
+)
+
+
+@rule(
+    "LD206",
+    severity=ERROR,
+    needs=LossGraph,
+    explains=("LD101", "LD209", "LD212", "LD309", "LD210", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
+)
+def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
+    """Claims one finding for each loss that forms pairs."""
+    yield from nothing_seen(record)
+    for graph, call in training_calls(record, *ELEMENTWISE, "broadcast"):
+        target = call.target
+        if target is None or not _forms_pairs(call.scores.shape, target.shape):
+            continue
+        if call.function == "broadcast" and call.aligned_by:
+            continue
+        pairs = _broadcast(call.scores.shape, target.shape)
+        name = "arithmetic" if call.function == "broadcast" else call.function
+        field = f", {target.field}," if target.field else ","
+        values = ""
+        if call.value is not None and call.aligned_value is not None:
+            what = "its mean square" if call.function == "broadcast" else "it"
+            values = (
+                f": {what} is {call.value:.3g} over all {math.prod(pairs)} pairs, and {call.aligned_value:.3g} over "
+                f"the {math.prod(target.shape)} that belong together"
+            )
+        yield Claim(
+            message=f"{name} compares predictions of shape {call.scores.shape} with targets of shape {target.shape}"
+            f"{field} which broadcast to {pairs}{values}.",
+            subject=place(call),
+            measured={
+                "prediction_shape": call.scores.shape,
+                "target_shape": target.shape,
+                "broadcast_shape": pairs,
+                "loss": call.value,
+                "aligned_loss": call.aligned_value,
+            },
+            fix="Bring both to one shape before the loss: "
+            + ("prediction.squeeze(-1)" if len(call.scores.shape) > len(target.shape) else "target.squeeze(-1)")
+            + " (or unsqueeze the other).",
+            at=graph.at,
+        )
+
+
+def _forms_pairs(one: tuple[int, ...], two: tuple[int, ...]) -> bool:
+    longer, shorter = sorted((one, two), key=len, reverse=True)
+    if len(longer) != len(shorter) + 1:
+        return False
+    dropped = any(size == 1 and longer[:at] + longer[at + 1 :] == shorter for at, size in enumerate(longer))
+    return dropped and math.prod(_broadcast(one, two)) > math.prod(longer)
+
+
+def _broadcast(one: tuple[int, ...], two: tuple[int, ...]) -> tuple[int, ...]:
+    length = max(len(one), len(two))
+    padded = [(1,) * (length - len(shape)) + shape for shape in (one, two)]
+    return tuple(max(pair) for pair in zip(*padded, strict=True))
