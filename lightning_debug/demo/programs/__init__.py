@@ -1,1 +1,0 @@
-"""Healthy programs on scikit-learn's digits, into which the demo plants its bugs."""
