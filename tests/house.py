@@ -94,6 +94,8 @@ def dotted(node: ast.AST) -> str:
         return f"{dotted(node.value)}.{node.attr}"
     if isinstance(node, ast.Name):
         return node.id
+    if isinstance(node, ast.Call) and dotted(node.func) == "getattr" and isinstance(node.args[1], ast.Constant):
+        return f"{dotted(node.args[0])}.{node.args[1].value}"
     if isinstance(node, ast.Call | ast.Subscript):
         return dotted(node.func if isinstance(node, ast.Call) else node.value)
     return ""
