@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_debug.callbacks._base import DebugCallback
+    from lightning_debug.callbacks.loss_inspector import LossInspector
+    from lightning_debug.callbacks.mode_checker import ModeChecker
+    from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
     from lightning_debug.debugger import Debugger
     from lightning_debug.finding import FaultFound, Finding, Report, Severity, Skip
 
@@ -17,12 +20,26 @@ _HOME = {
     "Debugger": "debugger",
     "FaultFound": "finding",
     "Finding": "finding",
+    "LossInspector": "callbacks.loss_inspector",
+    "ModeChecker": "callbacks.mode_checker",
+    "NonFiniteGuard": "callbacks.non_finite_guard",
     "Report": "finding",
     "Severity": "finding",
     "Skip": "finding",
 }
 
-__all__ = ["DebugCallback", "Debugger", "FaultFound", "Finding", "Report", "Severity", "Skip"]
+__all__ = [
+    "DebugCallback",
+    "Debugger",
+    "FaultFound",
+    "Finding",
+    "LossInspector",
+    "ModeChecker",
+    "NonFiniteGuard",
+    "Report",
+    "Severity",
+    "Skip",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -77,6 +77,17 @@ def is_compiled(pl_module: LightningModule) -> bool:
     return False
 
 
+def captured_modes(trainer: Trainer) -> dict[str, bool] | None:
+    """The mode of each module, by name, that Lightning noted when the evaluation in progress or the last began.
+
+    ``None`` where it does not put modes back afterwards (before version 2.2).
+    """
+    try:
+        return dict(trainer._evaluation_loop._module_mode.mode)
+    except AttributeError:
+        return None
+
+
 def will_step(trainer: Trainer) -> bool:
     """Whether the batch being trained on ends an accumulation window (always, where the strategy accumulates)."""
     if not trainer.lightning_module.automatic_optimization:

@@ -1,0 +1,226 @@
+"""Evidence about train and eval mode: who is in which, since when, and whether it takes part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lightning_debug.evidence._base import Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModeChange:
+    """How a module came into its mode.
+
+    Args:
+        phase: ``"before fit"``, or the hook in which it happened: ``"on_train_start"``, ``"training_step"`` …
+        epoch: Epoch in which it was first seen.
+        step: Step at which it was first seen.
+        hook: Class and function that did it: ``"LitModel.training_step"``; ``""`` when not known.
+        line: ``file.py:31`` where it happens; ``""`` when not known.
+        via: Library function that the line calls and that does it in turn; ``""`` when it is the line itself.
+        watched: Whether the call itself was seen; else ``line`` is where that hook's code mentions it.
+        restored: Whether Lightning noted this mode when validation began, and puts it back each time.
+        override: The overridden hook of Lightning's that should have put the mode back; ``""`` when there is none.
+    """
+
+    phase: str = ""
+    epoch: int = 0
+    step: int = 0
+    hook: str = ""
+    line: str = ""
+    via: str = ""
+    watched: bool = False
+    restored: bool = False
+    override: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvalModule:
+    """A module in eval mode during training whose mode matters.
+
+    Args:
+        path: Path in the model.
+        class_name: Its class.
+        role: ``"dropout"``, ``"batch-norm"``, ``"recurrent"``, ``"attention"``, ``"activation"`` or ``"custom"``.
+        root: The outermost module around it that is in eval with it: where ``eval()`` was called; ``""`` for all.
+        root_class: Class of ``root``.
+        alone: Whether its parent is in train mode.
+        hollow: Whether modules inside it are in train mode all the same.
+        pinned: Class around it whose own ``train()`` keeps parts in eval; ``""`` when there is none.
+        pretrained: Path of the Hugging Face model around it; ``""`` when there is none.
+        pretrained_class: That model's class.
+        eval_calls: Forward calls in eval mode with gradients enabled, in the steps looked at; ``None`` where calls
+            cannot be seen.
+        train_calls: Such calls in train mode since it was first found in eval.
+        gradient: Whether a gradient came back through it.
+        stepped: Whether the parameters it acts on were trainable then and an optimizer that holds them stepped.
+        change: How it came into eval.
+    """
+
+    path: str
+    class_name: str
+    role: str
+    root: str = ""
+    root_class: str = ""
+    alone: bool = False
+    hollow: bool = False
+    pinned: str = ""
+    pretrained: str = ""
+    pretrained_class: str = ""
+    eval_calls: int | None = None
+    train_calls: int = 0
+    gradient: bool = False
+    stepped: bool = False
+    change: ModeChange = field(default_factory=ModeChange)
+
+    @property
+    def takes_part(self) -> bool:
+        """Whether what it computes in eval mode was trained: called, crossed by a gradient, and stepped on."""
+        return self.eval_calls != 0 and not self.train_calls and self.gradient and self.stepped
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingModes(Evidence):
+    """Modes during a step of training, once that step is over.
+
+    Args:
+        model: Class name of the LightningModule.
+        watched: Modules whose mode matters.
+        in_eval: Those in eval mode.
+        in_train: Number in train mode, by role.
+        unseen: Why it could not be seen whether modules in eval take part; ``""`` when it could.
+        fixed: Whether those at fault are put back into train mode after this step.
+    """
+
+    model: str = ""
+    watched: int = 0
+    in_eval: tuple[EvalModule, ...] = ()
+    in_train: Mapping[str, int] = field(default_factory=dict)
+    unseen: str = ""
+    fixed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainModule:
+    """A module that is in train mode during validation or test.
+
+    Args:
+        path: Path in the model.
+        class_name: Its class.
+        role: As in :class:`EvalModule`, without ``"custom"``.
+        root: The outermost module around it that is in train mode with it; ``""`` for the whole model.
+        alone: Whether its parent is in eval mode.
+        train_calls: Forward calls in train mode in the batch looked at; ``None`` where calls cannot be seen.
+        left: Whether it was in train mode outside ``validation_step`` too.
+        updates: Times its running statistics were updated in that batch.
+        change: How it came into train mode.
+    """
+
+    path: str
+    class_name: str
+    role: str
+    root: str = ""
+    alone: bool = False
+    train_calls: int | None = None
+    left: bool = False
+    updates: int = 0
+    change: ModeChange = field(default_factory=ModeChange)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationModes(Evidence):
+    """Modes during a batch of validation or test, once that batch is over.
+
+    Args:
+        model: Class name of the LightningModule.
+        watched: Modules whose mode matters.
+        in_train: Those in train mode.
+        fixed: Whether those at fault are put into eval mode after this batch.
+    """
+
+    model: str = ""
+    watched: int = 0
+    in_train: tuple[TrainModule, ...] = ()
+    fixed: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenBatchNorm:
+    """A batch-norm with frozen weights that is in train mode.
+
+    Args:
+        path: Path in the model.
+        class_name: Its class.
+        root: The outermost module around it all of whose parameters are frozen.
+        feeder: Path of the layer with parameters that ran before it; ``""`` when there was none.
+        feeder_frozen: Whether all parameters of that layer are frozen.
+        updates: Times its statistics were updated over the steps looked at.
+        shift: Largest move of a channel's running mean over them, in standard deviations of that channel.
+        weights_changed: Whether the frozen weights changed all the same (a moving average of another network).
+        twin: Path of a trainable module of the class of ``root`` with the same parameter shapes; ``""`` if none.
+        flipped: Whether it was in eval mode earlier in the fit.
+        override: The overridden ``on_validation_model_train`` that flipped it; ``""`` when none did.
+    """
+
+    path: str
+    class_name: str
+    root: str = ""
+    feeder: str = ""
+    feeder_frozen: bool = False
+    updates: int = 0
+    shift: float = 0.0
+    weights_changed: bool = False
+    twin: str = ""
+    flipped: bool = False
+    override: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrozenBatchNorms(Evidence):
+    """Batch-norms with frozen weights in train mode, over a few steps.
+
+    Args:
+        steps: Steps between the two looks.
+        layers: Those that were there at both looks.
+    """
+
+    steps: int = 0
+    layers: tuple[FrozenBatchNorm, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutCall:
+    """A dropout that ran although every module around it was in eval mode.
+
+    Args:
+        function: Such as ``"dropout"`` or ``"scaled_dot_product_attention"``.
+        module: Path of the module whose forward made the call; ``""`` for the LightningModule.
+        module_class: Its class.
+        line: ``file.py:31`` of the user's code.
+        probability: Drop probability.
+        calls: Times in one step.
+        declared: Name that says it is meant (Monte Carlo dropout, a prenet); ``""`` when none does.
+    """
+
+    function: str
+    module: str
+    module_class: str
+    line: str
+    probability: float
+    calls: int = 1
+    declared: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropoutInEval(Evidence):
+    """Dropouts that ran in one isolated step with the whole model in eval mode.
+
+    Args:
+        step: ``"validation_step"`` or ``"training_step"``; ``""`` where the code mentions no functional dropout
+            and nothing had to run.
+        calls: The dropouts that ran.
+    """
+
+    step: str = ""
+    calls: tuple[DropoutCall, ...] = ()
