@@ -38,6 +38,9 @@ PRODUCES: tuple[type[Evidence], ...] = (
 )
 """The evidence that comes from here."""
 
+DISTANCES = ("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "difference")
+"""Losses that take labels for amounts."""
+
 NAMED_STEPS = 3
 """Training steps whose logged names are noted."""
 
@@ -103,9 +106,9 @@ class LossChecks:
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         with self._callback.attempt("intent", trainer):
-            self._intent = StatedIntent(
-                fields=fields_of(batch), metrics=metric_names(pl_module), words=stated_words(pl_module)
-            )
+            known = {"fields": fields_of(batch), "metrics": metric_names(pl_module), "words": stated_words(pl_module)}
+            self._intent = StatedIntent(logged=tuple(self._logged), **known)
+            self._observe(self._intent, trainer)
         with self._callback.attempt("batch scaling", trainer):
             try:
                 self._observe(batch_scaling(trainer, pl_module, batch, batch_idx), trainer)
@@ -213,9 +216,9 @@ class LossChecks:
     def _suspects(self) -> list[str]:
         """Integer fields of the batch that a loss compares with as if they were real numbers."""
         graph = self._callback.session.record.last(LossGraph)
-        targets = [call.target for call in graph.reaching if call.target is not None] if graph is not None else []
-        real = [target for target in targets if "float" in target.dtype and target.integral and target.from_batch]
-        ranges = {(target.minimum, target.maximum) for target in real}
+        calls = [call for call in graph.reaching if call.function in DISTANCES] if graph is not None else []
+        targets = [call.target for call in calls if call.target is not None]
+        ranges = {(target.minimum, target.maximum) for target in targets if target.integral and target.from_batch}
         fields = [field for field in self._intent.fields if field.lowest is not None]
         return [field.name for field in fields if (field.lowest, field.highest) in ranges]
 

@@ -130,7 +130,7 @@ def _run(sandbox: Sandbox, pl_module: LightningModule, step: Callable[..., Any],
 def _finite(run: StepRun) -> float:
     if run.loss is None or run.loss.numel() != 1:
         raise NotJudged("training_step returns no loss")
-    value = float(run.loss)
+    value = float(run.loss.detach())
     if not math.isfinite(value):
         raise NotJudged("the loss is not finite")
     return value

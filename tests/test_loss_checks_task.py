@@ -1,0 +1,282 @@
+"""LD209: the loss is one for another kind of task than the targets are."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.loss_programs import Program, Trained, blobs, digits, findings, held_out, loader, mlp
+
+MINE = ("LD209",)
+
+
+def accuracy(self, batch):
+    return {"val_acc": (self.net(batch[0]).squeeze(-1).round() == batch[1]).float().mean()}
+
+
+def label_mse(self, batch):
+    return F.mse_loss(self.net(batch[0]).squeeze(-1), batch[1].float())
+
+
+class Recurrent(nn.Module):
+    def __init__(self, outputs):
+        super().__init__()
+        self.cell, self.head = nn.GRU(8, 16, batch_first=True), nn.Linear(16, outputs)
+
+    def forward(self, x):
+        return self.head(self.cell(x.reshape(len(x), 8, 8))[0][:, -1])
+
+
+def conv(outputs):
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(288, outputs)
+    )
+
+
+# ------------------------------------------------------------------------------------------------ healthy look-alikes
+
+
+def ordered(classes, count=640, noise=0.3):
+    """Inputs in which the order of the labels shows."""
+    labels = torch.randint(0, classes, (count,))
+    return torch.stack([labels / classes + noise * torch.randn(count) / classes for _ in range(4)], 1) - 0.5, labels
+
+
+def ratings(seed=0):
+    inputs, labels = ordered(5)
+    return inputs, labels
+
+
+def counts():
+    inputs = torch.randn(640, 4)
+    return inputs, torch.poisson(torch.exp(0.6 * inputs[:, 0] + 0.3)).long()
+
+
+def ages():
+    inputs, labels = ordered(80)
+    return inputs, labels
+
+
+@pytest.mark.parametrize(
+    ("data", "logged"),
+    [
+        (ratings, {}),
+        (ratings, {"val_mae": 1.0, "val_acc": 1.0}),
+        (ratings, {"val_acc": 1.0}),
+        (ratings, {"val_qwk": 1.0, "val_accuracy": 1.0}),
+        (counts, {}),
+        (counts, {"val_rmse": 1.0}),
+        (ages, {}),
+        (ages, {"val_r2": 1.0}),
+    ],
+    ids=lambda item: getattr(item, "__name__", str(sorted(item)) if isinstance(item, dict) else ""),
+)
+def test_quiet_on_amounts_that_are_whole_numbers(data, logged):
+    inputs, labels = data()
+    program = Program(mlp(4, 1), label_mse, lambda self, batch: logged)
+    assert not findings(program, loader(inputs, labels), held_out(inputs, labels), select=MINE)
+
+
+def test_quiet_on_two_classes_by_squares():
+    inputs, labels = blobs(2)
+    assert not findings(Program(mlp(8, 1), label_mse, accuracy), loader(inputs, labels), held_out(inputs, labels))
+
+
+def test_quiet_on_integer_targets_that_the_inputs_do_not_tell_apart():
+    inputs, labels = torch.randn(640, 8), torch.randint(0, 6, (640,))
+    assert not findings(Trained(mlp(8, 1), label_mse), loader(inputs, labels), select=MINE)
+
+
+class Brier(Trained):
+    def training_step(self, batch, batch_idx):
+        probabilities = self.net(batch[0]).softmax(-1)
+        return brier_score(probabilities, F.one_hot(batch[1], 10).float())
+
+
+def brier_score(probabilities, target):
+    return F.mse_loss(probabilities, target)
+
+
+def test_quiet_on_the_brier_score_stated_in_the_source():
+    assert not findings(Brier(mlp(64, 10), None), loader(*digits()), select=MINE)
+
+
+def test_quiet_on_the_brier_score_stated_in_a_name():
+    def loss(self, batch):
+        return F.mse_loss(self.net(batch[0]), F.one_hot(batch[1], 10).float())
+
+    net = mlp(64, 10, nn.Softmax(-1))
+    program = Trained(net, loss, logged=lambda self, batch: {"train/Brier": 0.5})
+    assert not findings(program, loader(*digits()), select=MINE)
+
+
+def test_quiet_on_distillation():
+    teacher = mlp(64, 10).eval().requires_grad_(False)
+
+    def loss(self, batch):
+        return F.mse_loss(self.net(batch[0]).softmax(-1), teacher(batch[0]).softmax(-1))
+
+    assert not findings(Trained(mlp(64, 10), loss), loader(*digits()), select=MINE)
+
+
+def test_quiet_on_squares_of_raw_scores():
+    def loss(self, batch):
+        return F.mse_loss(self.net(batch[0]), F.one_hot(batch[1], 10).float())
+
+    assert not findings(Trained(mlp(64, 10), loss), loader(*digits()), select=MINE)
+
+
+def test_quiet_on_labels_that_a_gan_smooths():
+    def loss(self, batch):
+        scores = self.net(batch[0])
+        real = torch.empty_like(scores).uniform_(0.7, 1.4)
+        return F.binary_cross_entropy_with_logits(scores, real)
+
+    assert not findings(Trained(mlp(64, 1), loss), loader(*digits()), select=MINE)
+
+
+def test_quiet_on_missing_labels_that_are_masked():
+    inputs = torch.randn(320, 8)
+    labels = torch.randint(-1, 2, (320, 4)).float()
+
+    def unreduced(self, batch):
+        loss = F.binary_cross_entropy_with_logits(self.net(batch[0]), batch[1], reduction="none")
+        mask = batch[1] >= 0
+        return (loss * mask).sum() / mask.sum()
+
+    def weighted(self, batch):
+        return F.binary_cross_entropy_with_logits(self.net(batch[0]), batch[1], weight=(batch[1] >= 0).float())
+
+    for loss in (unreduced, weighted):
+        assert not findings(Trained(mlp(8, 4), loss), loader(inputs, labels), select=MINE)
+
+
+@pytest.mark.parametrize("how", ["normalised", "mixup", "autoencoder", "several", "smoothed"])
+def test_quiet_on_soft_targets(how):
+    inputs = torch.randn(320, 8)
+    several = (torch.rand(320, 8) < 0.4).float()
+    several[:, 0] = 1
+
+    def loss(self, batch):
+        x, y = batch[0], batch[-1]
+        if how == "autoencoder":
+            return F.cross_entropy(self.net(y), y)
+        if how == "several":
+            return F.binary_cross_entropy_with_logits(self.net(x), y)
+        if how == "normalised":
+            return F.cross_entropy(self.net(x), y / y.sum(1, keepdim=True))
+        labels = F.one_hot(y.argmax(1), 8).float()
+        if how == "mixup":
+            return F.cross_entropy(self.net(x), 0.7 * labels + 0.3 * labels.roll(1, 0))
+        return F.cross_entropy(self.net(x), labels, label_smoothing=0.1)
+
+    data = loader(several) if how == "autoencoder" else loader(inputs, several)
+    assert not findings(Trained(mlp(8, 8), loss), data, select=MINE)
+
+
+def test_quiet_on_a_regression_of_numbers_that_happen_to_be_real():
+    inputs = torch.randn(320, 8)
+    targets = inputs @ torch.randn(8, 1)
+    assert not findings(Trained(mlp(8, 1), lambda self, b: F.mse_loss(self.net(b[0]), b[1])), loader(inputs, targets))
+
+
+# ------------------------------------------------------------------------------------------------------------- faults
+
+
+@pytest.mark.parametrize("net", [lambda: mlp(64, 1), lambda: conv(1), lambda: Recurrent(1)])
+@pytest.mark.parametrize("loss", [F.mse_loss, F.l1_loss, F.smooth_l1_loss])
+def test_finds_a_distance_to_class_labels(net, loss):
+    def distance(self, batch):
+        return loss(self.net(batch[0]).squeeze(-1), batch[1].float())
+
+    found = findings(Program(net(), distance, accuracy), loader(*digits()), held_out(*digits()), select=MINE)["LD209"]
+    assert len(found) == 1
+    assert "10 class labels 0 … 9 of batch[1]" in found[0].message
+    assert "test_loss_checks_task.py:" in found[0].subject
+
+
+def test_finds_class_labels_by_their_lack_of_order():
+    found = findings(Trained(mlp(64, 1), label_mse), loader(*digits(1280)), max_epochs=2, select=MINE)["LD209"]
+    assert found[0].measured["rank_correlation"] < 0.2
+    assert found[0].measured["separation_p"] <= 0.01
+
+
+def test_finds_class_labels_in_other_batches():
+    inputs, labels = digits()
+    rows = [{"x": x, "y": {"label": label}} for x, label in zip(inputs, labels, strict=True)]
+
+    def loss(self, batch):
+        return ((self.net(batch["x"])[:, 0] - batch["y"]["label"]) ** 2).mean()
+
+    def validate(self, batch):
+        return {"val/f1": 0.5}
+
+    train, val = (torch.utils.data.DataLoader(rows, batch_size=32, shuffle=shuffle) for shuffle in (True, False))
+    found = findings(Program(mlp(64, 1), loss, validate), train, val, select=MINE)
+    assert "batch['y']['label']" in found["LD209"][0].message
+
+
+@pytest.mark.parametrize("form", ["table", "image", "sequence"])
+def test_finds_squares_of_a_softmax(form):
+    inputs, labels = digits()
+    if form == "table":
+        net, target = mlp(64, 10, nn.Softmax(-1)), F.one_hot(labels, 10).float()
+    elif form == "image":
+        net = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 3, 3, padding=1), nn.Softmax(1))
+        target = F.one_hot(torch.bucketize(inputs, torch.tensor([0.0, 0.4])), 3).float()
+        target = target.reshape(-1, 8, 8, 3).movedim(-1, 1)
+    else:
+        net = nn.Sequential(nn.Unflatten(1, (8, 8)), nn.Linear(8, 4), nn.Softmax(-1))
+        target = F.one_hot(torch.randint(0, 4, (640, 8)), 4).float()
+
+    def loss(self, batch):
+        return F.mse_loss(self.net(batch[0]), batch[1])
+
+    found = findings(Trained(net, loss), loader(inputs, target), select=MINE)["LD209"]
+    assert "softmax probabilities" in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (lambda x, y: (y > 4).float() + 1, "from 1 to 2"),
+        (lambda x, y: 2 * (y > 4).float() - 1, "from -1 to 1"),
+        (lambda x, y: x.sum(1), "outside of 0 to 1"),
+        (lambda x, y: y.float(), "from 0 to 9"),
+    ],
+)
+def test_finds_binary_cross_entropy_beyond_its_range(make, text):
+    inputs, labels = digits()
+
+    def loss(self, batch):
+        return F.binary_cross_entropy_with_logits(self.net(batch[0]).squeeze(1), batch[1])
+
+    found = findings(Trained(conv(1), loss), loader(inputs, make(inputs, labels)), select=MINE)["LD209"]
+    assert text in found[0].message
+
+
+@pytest.mark.parametrize("form", ["cross_entropy", "softmax", "image"])
+def test_finds_a_softmax_over_several_labels(form):
+    inputs, _ = digits()
+    target = (torch.rand(640, 6) < 0.4).float()
+    if form == "image":
+        target = (torch.rand(640, 6, 8, 8) < 0.4).float()
+    net = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 6, 3, padding=1)) if form == "image" else mlp(64, 6)
+
+    def loss(self, batch):
+        scores = self.net(batch[0])
+        if form == "softmax":
+            return F.binary_cross_entropy(scores.softmax(-1), batch[1])
+        return F.cross_entropy(scores, batch[1])
+
+    found = findings(Trained(net, loss), loader(inputs, target), select=MINE)["LD209"]
+    assert "labels, of which up to" in found[0].message
+
+
+def test_finds_cross_entropy_of_one_score():
+    inputs, labels = blobs(2)
+
+    def loss(self, batch):
+        return F.cross_entropy(self.net(batch[0]), batch[1].float().unsqueeze(1))
+
+    assert "1 score" in findings(Trained(mlp(8, 1), loss), loader(inputs, labels), select=MINE)["LD209"][0].message
