@@ -193,7 +193,7 @@ class OneHotInputs(Program):
         self.net = nn.Linear(4, 4)
 
     def data(self):
-        inputs, labels = classes(4)
+        _, labels = classes(4)
         return F.one_hot(labels, 4).float(), labels
 
     def loss(self, x, y):

@@ -17,6 +17,8 @@ from lightning_debug.schedule import at, either, first
 
 LIVE = either(first(3), at(50, 500, 5000))
 AGAIN = at(0, 50)
+LARGE = 2**30
+"""Bytes of parameters above which copies of them go to the host."""
 
 
 class LossInspector(DebugCallback):
@@ -122,7 +124,7 @@ class LossInspector(DebugCallback):
     def _watch(self, trainer: Trainer, pl_module: LightningModule) -> None:
         def step(original: Any, *args: Any, **kwargs: Any) -> Any:
             self._release()
-            trace = LossTrace(pl_module, (args, kwargs) if len(args) != 1 or kwargs else args[0])
+            trace = LossTrace(pl_module, args[0] if args else kwargs.get("batch"))
             with trace:
                 output = original(*args, **kwargs)
             with self.attempt("reading what reached the loss", trainer):
@@ -133,7 +135,7 @@ class LossInspector(DebugCallback):
 
     def _replay(self, trainer: Trainer, pl_module: LightningModule, step: str, batch: Any, *indices: int) -> None:
         try:
-            with isolated(trainer, pl_module) as sandbox:
+            with isolated(trainer, pl_module, offload="cpu" if _is_large(pl_module) else None) as sandbox:
                 trace = LossTrace(pl_module, batch)
                 try:
                     with trace:
@@ -146,6 +148,14 @@ class LossInspector(DebugCallback):
                 self.unavailable(LossGraph, str(refused), trainer)
 
     def _observe(self, trainer: Trainer, trace: LossTrace, loss: Any, **known: Any) -> None:
-        self.session.observe(loss_graph(trace, loss, at=moment(trainer), **known))
-        if trace.errors:
-            raise trace.errors[0]
+        try:
+            self.session.observe(loss_graph(trace, loss, at=moment(trainer), **known))
+            if trace.errors:
+                raise trace.errors[0]
+        finally:
+            trace.release()
+
+
+def _is_large(pl_module: LightningModule) -> bool:
+    """Whether a copy of the parameters is better kept off the accelerator."""
+    return sum(item.numel() * item.element_size() for item in pl_module.parameters()) > LARGE

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
     from lightning_debug.probes.loss_trace import LossTrace
 
 
+def _version(tensor: Tensor | None) -> int:
+    """How often a tensor was overwritten; 0 where that is not counted."""
+    return 0 if tensor is None or tensor.is_inference() else tensor._version  # noqa: SLF001 - what autograd goes by
+
+
 @dataclass
 class Kept:
     """An operand of a call.
@@ -39,12 +44,12 @@ class Kept:
     operand: Operand = field(default_factory=Operand)
 
     def __post_init__(self) -> None:
-        self._version = 0 if self.tensor is None else self.tensor._version  # noqa: SLF001
+        self._version = _version(self.tensor)
 
     def read(self) -> bool:
         """Summarises the tensor and lets go of it; False if its values were overwritten meanwhile."""
         if self.tensor is not None:
-            if self.tensor._version != self._version:  # noqa: SLF001
+            if _version(self.tensor) != self._version:
                 return False
             self.operand = describe(self.tensor, self.dim, ignore=self.ignore, **self.known)
             self.tensor = None

@@ -124,11 +124,22 @@ class LossTrace(Trace):
         return Kept(tensor.detach(), made or self.producer(tensor), dim, ignore, known)
 
     def close(self) -> None:
-        """Reads what was kept, and lets go of it. Call it outside the mode, when the step is over."""
+        """Reads what was kept. Call it outside the mode, when the step is over."""
         with torch.no_grad():
             self.seen = [seen for seen in self.seen if seen.read()]  # less what was changed in place since
-        for kept in self._kept.values():
-            kept.clear()
+
+    def release(self) -> None:
+        """Lets go of every tensor; nothing can be asked afterwards."""
+        self._handlers.clear()  # they refer back to this trace
+        for held in (
+            self._tracked,
+            self.field_tensors,
+            self._field_ids,
+            self.seen,
+            self.backward,
+            *self._kept.values(),
+        ):
+            held.clear()
 
     def _guarded(self, call: Call) -> None:
         try:

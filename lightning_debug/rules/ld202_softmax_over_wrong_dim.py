@@ -88,6 +88,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from lightning_debug.evidence.loss import LossCall, LossGraph
@@ -185,13 +186,15 @@ def _sums(call: LossCall, found: Misplaced) -> str:
     scores = call.scores
     low, high = scores.row_sum_lowest, scores.row_sum_highest
     if found.logs:
-        low, high = scores.log_sum_lowest, scores.log_sum_highest
-    measured = found.classes == scores.dim and low is not None and high is not None
-    what, one = ("their exponentials have a log-sum of", "0") if found.logs else ("they sum to", "1")
-    first = (
-        f"over dimension {found.classes} {what} {low:.3g} to {high:.3g}" if measured else "they do not sum to 1 there"
-    )
-    return first if found.other is None else f"{first}, over dimension {found.other} to {one}"
+        low, high = (
+            None if value is None else math.exp(min(value, 700.0))
+            for value in (scores.log_sum_lowest, scores.log_sum_highest)
+        )
+    what = "their exponentials" if found.logs else "they"
+    first = f"over dimension {found.classes} {what} do not sum to 1"
+    if found.classes == scores.dim and low is not None and high is not None:
+        first = f"over dimension {found.classes} {what} sum to {low:.3g} to {high:.3g}"
+    return first if found.other is None else f"{first}, over dimension {found.other} to 1"
 
 
 def _spelled(call: LossCall, found: Misplaced) -> str:

@@ -118,23 +118,30 @@ def sigmoid_before_bce_with_logits(record: Record) -> Iterator[Claim | Skip]:
         made = _culprit(call)
         if made is None:
             continue
-        own = "softmax" if call.function in ("cross_entropy", "log_softmax") else "sigmoid"
-        limit = "so every probability lies between 0.500 and 0.731"
-        if call.function not in WITH_LOGITS:
-            limit = "so no score can stand out by more than 1" if own == "softmax" else "which is a sigmoid's output"
-        applies = "is the second to be applied" if call.function == "binary_cross_entropy" else f"applies {own}"
         yield Claim(
-            message=f"{call.function} ({call.line}) {applies} to what {softmax_layer(made)} has made "
-            f"({describe_values(call.scores)}), {limit}."
-            if call.function != "binary_cross_entropy"
-            else f"A sigmoid is applied to what {softmax_layer(made)} has made, and its output "
-            f"({describe_values(call.scores)}) reaches binary_cross_entropy ({call.line}).",
+            message=_message(call, made),
             subject=place(call, made),
             measured={"minimum": call.scores.minimum, "maximum": call.scores.maximum, "loss": call.value},
-            fix=f"Drop {softmax_layer(made)} on the way to the loss: {call.function} is to be given "
-            + ("one sigmoid's output." if call.function == "binary_cross_entropy" else "the scores of the last layer."),
+            fix=f"Drop {softmax_layer(made)} on the way to the loss: {call.function} is to be given {_wanted(call)}.",
             at=graph.at,
         )
+
+
+def _message(call: LossCall, made: Operation) -> str:
+    values = describe_values(call.scores)
+    if call.function == "binary_cross_entropy":
+        return (
+            f"A second sigmoid is applied to what {softmax_layer(made)} has made, and its output ({values}) reaches "
+            f"binary_cross_entropy ({call.line})."
+        )
+    own, limit = "sigmoid", "every probability lies between 0.500 and 0.731"
+    if call.function not in WITH_LOGITS:
+        own, limit = "softmax", "no class can stand out from another by more than a factor of 2.718"
+    return f"{call.function} ({call.line}) applies {own} to what {softmax_layer(made)} has made ({values}), so {limit}."
+
+
+def _wanted(call: LossCall) -> str:
+    return "one sigmoid's output" if call.function == "binary_cross_entropy" else "the scores of the last layer"
 
 
 def _culprit(call: LossCall) -> Operation | None:

@@ -133,8 +133,8 @@ def softmax_on_single_unit(record: Record) -> Iterator[Claim | Skip]:
         if made is not None and made.size == 1 and not _is_batch_of_one(graph, call, made.dim):
             yield Claim(
                 message=f"{softmax_layer(made)} runs over dimension {made.dim} of size 1, so all "
-                f"{call.scores.count} values that reach {call.function} ({call.line}) are {0 if logs else 1} whatever the "
-                "model computes.",
+                f"{call.scores.count} values that reach {call.function} ({call.line}) are {0 if logs else 1} whatever "
+                "the model computes.",
                 subject=place(call, made),
                 measured={"shape": made.shape, "dimension": made.dim, "loss": call.value},
                 fix="Drop the softmax and use binary_cross_entropy_with_logits on the raw score, or give the last "

@@ -113,7 +113,7 @@ def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
         if call.function == "broadcast" and call.aligned_by:
             continue
         pairs = _broadcast(call.scores.shape, target.shape)
-        name = "arithmetic" if call.function == "broadcast" else call.function
+        name = "arithmetic combines" if call.function == "broadcast" else f"{call.function} compares"
         field = f", {target.field}," if target.field else ","
         values = ""
         if call.value is not None and call.aligned_value is not None:
@@ -123,7 +123,7 @@ def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
                 f"the {math.prod(target.shape)} that belong together"
             )
         yield Claim(
-            message=f"{name} compares predictions of shape {call.scores.shape} with targets of shape {target.shape}"
+            message=f"{name} predictions of shape {call.scores.shape} with targets of shape {target.shape}"
             f"{field} which broadcast to {pairs}{values}.",
             subject=place(call),
             measured={
