@@ -119,7 +119,7 @@ def is_leaf(value: Any) -> bool:
     if isinstance(value, (*_CONSTANT, type)):
         return True
     if isinstance(value, types.FunctionType):
-        return _within(value.__module__ or "", _SILENT)
+        return _within(value.__globals__.get("__name__") or "", _SILENT)
     if isinstance(value, (types.MethodType, types.BuiltinFunctionType)):
         return False
     if isinstance(value, io.IOBase):
@@ -135,6 +135,12 @@ def _is_leaf_kind(kind: Any) -> bool:
 
 def _within(name: str, places: tuple[str, ...]) -> bool:
     return any(name == place or name.startswith(f"{place}.") for place in places)
+
+
+def is_record(value: Any) -> bool:
+    """Whether it is what a function of an extension is bound to, which is no object to speak of."""
+    kind = type(value)
+    return kind.__name__ == "PyCapsule" or kind.__module__.startswith("pybind11")
 
 
 def is_alive(value: Any) -> bool:
@@ -166,7 +172,11 @@ def accessor(value: Any) -> Keeper | None:
     if type(value) in (io.StringIO, io.BytesIO):
         return Accessor(lambda: (value.getvalue(), value.tell()), functools.partial(_rewrite, value), _equal)
     if any(f"{kind.__module__}.{kind.__name__}" == "pandas.core.generic.NDFrame" for kind in type(value).__mro__):
-        return Accessor(lambda: value.copy(deep=True), value._update_inplace, lambda now, then: now.equals(then))
+        return Accessor(
+            lambda: value.copy(deep=True),
+            lambda saved: value._update_inplace(saved.copy(deep=True)),
+            lambda now, then: now.equals(then),
+        )
     return None
 
 

@@ -10,7 +10,7 @@ import torch
 
 from lightning_debug.experiments._code import StepCode
 from lightning_debug.experiments._tensors import detached, restore_versions
-from lightning_debug.experiments._walk import Manner, Walk
+from lightning_debug.experiments._walk import LIMIT, Manner, Walk
 
 
 class Snapshot:
@@ -18,10 +18,11 @@ class Snapshot:
 
     Args:
         offload: Device for the copies of tensors; by default they stay where they are.
+        limit: How many objects to look at; more are refused.
     """
 
-    def __init__(self, offload: str | None = None) -> None:
-        self._walk = Walk(offload)
+    def __init__(self, offload: str | None = None, limit: int = LIMIT) -> None:
+        self._walk = Walk(offload, limit)
 
     @property
     def reasons(self) -> list[str]:

@@ -31,7 +31,7 @@ from lightning_debug.experiments._keepers import (
     Slots,
     content,
 )
-from lightning_debug.experiments._kinds import ATOMS, accessor, draws, is_alive, is_leaf, is_user_code, slots_of
+from lightning_debug.experiments._kinds import ATOMS, accessor, draws, is_alive, is_leaf, is_record, is_user_code, slots_of
 from lightning_debug.experiments._tensors import Face, Storage, inner_tensors
 
 LIMIT = 200_000
@@ -147,7 +147,7 @@ class Walk:
         elif isinstance(value, types.MethodType):
             parts = (value.__self__, value.__func__)
         elif isinstance(value, (types.BuiltinMethodType, types.MethodWrapperType)):
-            parts = () if type(value.__self__).__name__ == "PyCapsule" else (value.__self__,)
+            parts = () if is_record(value.__self__) else (value.__self__,)
         elif isinstance(value, weakref.ref):
             parts = (value(),)
         elif isinstance(value, types.MappingProxyType):
@@ -227,7 +227,7 @@ class Walk:
         """Looks into an array of objects; whether the array itself needs no keeper."""
         if value.dtype.hasobject:
             self._push_all(value.ravel().tolist(), "[{}]".format, path, how)
-        if hasattr(value, "__dict__"):
+        if hasattr(value, "__dict__") and not isinstance(value, numpy.memmap):
             self._push(value.__dict__, path, how)
         return not how.copies or (how.lenient and value.nbytes >= LARGE)
 

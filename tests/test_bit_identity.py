@@ -1,0 +1,49 @@
+"""Promise 1: a run with us is bit for bit the run without us."""
+
+from __future__ import annotations
+
+import functools
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import torch
+
+from lightning_debug import Debugger
+from tests import identity
+
+CALLBACKS = {
+    "experiments": lambda: [identity.Experiments()],
+    "debugger": lambda: [Debugger(console=False, strict=True)],
+}
+
+
+@functools.cache
+def alone(name: str) -> identity.Outcome:
+    """What comes of a program without us; twice, so that one that does not repeat itself proves nothing."""
+    found = []
+    for _ in range(2):
+        folder = Path(tempfile.mkdtemp())
+        found.append(identity.PROGRAMS[name](folder, []))
+        shutil.rmtree(folder)
+    assert identity.differing(*found) == [], "the program does not repeat itself"
+    return found[0]
+
+
+@pytest.mark.parametrize("callbacks", CALLBACKS)
+@pytest.mark.parametrize("name", identity.PROGRAMS)
+def test_identical(name, callbacks, tmp_path):
+    ours = CALLBACKS[callbacks]()
+    changed = identity.PROGRAMS[name](tmp_path, ours)
+    assert identity.differing(alone(name), changed) == []
+    if isinstance(ours[0], Debugger):
+        assert [str(item.message) for item in ours[0].report.findings if item.code in ("LD001", "LD002")] == []
+
+
+def test_the_comparison_can_fail(tmp_path):
+    class Draws(identity.Watch):
+        def on_train_start(self, trainer, pl_module):
+            torch.rand(1)
+
+    assert "torch generator" in identity.differing(alone("plain"), identity.PROGRAMS["plain"](tmp_path, [Draws()]))
