@@ -45,6 +45,11 @@ _SOFTMAX_BY_HAND = """likelihoods = (scores / 0.01).exp()
         shares = likelihoods / likelihoods.sum(dim=1, keepdim=True)
         loss = nn.functional.nll_loss(shares.log(), labels)"""
 
+_SPREAD = f"""features = self.encoder(images)
+        distances = (features[:, None] - features[None]).pow(2).sum(dim=2).sqrt()
+        loss = {_CROSS_ENTROPY} + 0.1 * (-distances).exp().mean()
+"""
+
 BUGS: tuple[Bug, ...] = (
     Bug(
         "softmax-before-cross-entropy",
@@ -120,12 +125,12 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "initial-loss-off",
         "LD210",
-        "the head is initialised with a standard deviation of 1",
+        "the head is initialised with a standard deviation of 5",
         "classify",
         (
             (
                 "self.head = nn.Linear(64, 10)",
-                "self.head = nn.Linear(64, 10)\n        nn.init.normal_(self.head.weight, std=1.0)",
+                "self.head = nn.Linear(64, 10)\n        nn.init.normal_(self.head.weight, std=5.0)",
             ),
         ),
     ),
@@ -151,7 +156,7 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "loss-averaged-over-uneven-counts",
         "LD213",
-        "a mean over the digits of a micro-batch, averaged over micro-batches of five digits or of fifty",
+        "a mean over the digits of a micro-batch, averaged over micro-batches of two digits or of fifty",
         "strings",
         (
             (
@@ -182,14 +187,9 @@ BUGS: tuple[Bug, ...] = (
     Bug(
         "nonfinite-gradient",
         "LD303",
-        "signed square roots of the features: at 0 the slope of the root is infinite",
+        "distances between all images of a batch by hand: from an image to itself it is sqrt(0), of infinite slope",
         "classify",
-        (
-            (
-                "features = self.encoder(images)",
-                "features = self.encoder(images)\n        features = features.sign() * features.abs().sqrt()",
-            ),
-        ),
+        ((f'loss = {_CROSS_ENTROPY}\n        self.log("train_loss"', _SPREAD + '        self.log("train_loss"'),),
     ),
     Bug(
         "nonfinite-parameter",

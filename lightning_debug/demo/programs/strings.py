@@ -15,7 +15,7 @@ from lightning_debug import Debugger
 Loader = DataLoader[tuple[Tensor, Tensor]]
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 NONE = -100
-TYPICAL_COUNT = 20.0
+TYPICAL_COUNT = 10.0
 
 
 class DigitStrings(Dataset[tuple[Tensor, Tensor]]):
@@ -85,8 +85,8 @@ def make_loaders() -> tuple[Loader, Loader]:
     order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
     train, validation = (DigitStrings(images[part], labels[part]) for part in (order[:1437], order[1437:]))
     return (
-        DataLoader(train, batch_size=4, shuffle=True, collate_fn=pad),
-        DataLoader(validation, batch_size=4, collate_fn=pad),
+        DataLoader(train, batch_size=2, shuffle=True, collate_fn=pad),
+        DataLoader(validation, batch_size=2, collate_fn=pad),
     )
 
 
@@ -98,7 +98,7 @@ def main() -> None:
         max_epochs=12,
         accelerator="cpu",
         default_root_dir=FOLDER,
-        accumulate_grad_batches=4,
+        accumulate_grad_batches=8,
         log_every_n_steps=5,
         enable_progress_bar=False,
         enable_model_summary=False,
