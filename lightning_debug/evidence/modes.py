@@ -217,8 +217,8 @@ class DropoutInEval(Evidence):
     """Dropouts that ran in one isolated step with the whole model in eval mode.
 
     Args:
-        step: ``"validation_step"`` or ``"training_step"``; ``""`` where the code mentions no functional dropout
-            and nothing had to run.
+        step: ``"validation_step"`` or ``"training_step"``; ``""`` where every dropout in the code obeys the
+            mode as it is written, and nothing had to run.
         calls: The dropouts that ran.
     """
 

@@ -7,7 +7,8 @@ from typing import Any, Literal
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.evidence.modes import DropoutCall, DropoutInEval
 from lightning_debug.experiments.isolation import isolated
-from lightning_debug.probes.functional_dropout import DropoutWatch, mentions_dropout
+from lightning_debug.probes.dropout_source import mode_ignoring_call
+from lightning_debug.probes.functional_dropout import DropoutWatch
 
 
 def dropout_in_eval(
@@ -15,7 +16,8 @@ def dropout_in_eval(
 ) -> DropoutInEval:
     """Dropouts of one step with the whole model in eval mode.
 
-    Nothing is run where the model's code does not mention dropout as a function: a layer obeys its mode.
+    Nothing is run where every dropout in the model's code obeys the mode as it is written: layers do, and so do
+    calls with ``training=self.training``.
 
     Args:
         trainer: The Trainer, in fit.
@@ -27,7 +29,7 @@ def dropout_in_eval(
         Unrepeatable: If the step cannot be undone. It has not run then.
     """
     at = moment(trainer)
-    if not mentions_dropout(pl_module):
+    if not mode_ignoring_call(pl_module):
         return DropoutInEval(at=at)
     with isolated(trainer, pl_module) as sandbox, sandbox.mode(training=False), DropoutWatch(pl_module) as watch:
         getattr(sandbox, step)(batch, 0)

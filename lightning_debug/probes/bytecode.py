@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dis
 import inspect
 from collections.abc import Collection, Iterator
@@ -34,6 +35,21 @@ def _codes(code: CodeType) -> Iterator[CodeType]:
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
             yield from _codes(constant)
+
+
+def mentioned(function: FunctionType) -> frozenset[str]:
+    """Every global, attribute and captured name in the function."""
+    codes = list(_codes(function.__code__))
+    return frozenset(name for code in codes for name in (*code.co_names, *code.co_freevars))
+
+
+def captured(function: FunctionType) -> dict[str, Any]:
+    """What the function holds of the functions around it, by name."""
+    found = {}
+    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=False):
+        with contextlib.suppress(ValueError):  # not bound yet
+            found[name] = cell.cell_contents
+    return found
 
 
 def reads_own(function: FunctionType, attribute: str) -> bool:
@@ -74,12 +90,12 @@ def reached(function: FunctionType, owner: type | None = None, depth: int = DEPT
         yield here
         if not left:
             continue
-        for code in _codes(here.__code__):
-            for name in code.co_names:
-                inner = plain_function(inspect.getattr_static(owner, name, None)) if owner is not None else None
-                inner = inner or plain_function(here.__globals__.get(name))
-                if inner is not None and not is_library(inner.__code__.co_filename):
-                    queue.append((inner, left - 1))
+        known = captured(here)
+        for name in sorted(mentioned(here)):
+            inner = plain_function(inspect.getattr_static(owner, name, None)) if owner is not None else None
+            inner = inner or plain_function(known.get(name, here.__globals__.get(name)))
+            if inner is not None and not is_library(inner.__code__.co_filename):
+                queue.append((inner, left - 1))
 
 
 def mentions(function: FunctionType, names: Collection[str], owner: type | None = None) -> str:

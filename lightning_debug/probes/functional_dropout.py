@@ -1,4 +1,4 @@
-"""Dropout called as a function: whether code mentions it, and whether it runs in eval mode."""
+"""Dropout called as a function: does it run in eval mode?"""
 
 from __future__ import annotations
 
@@ -14,17 +14,9 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from torch.overrides import TorchFunctionMode
 
-from lightning_debug.probes.bytecode import mentions, plain_function
+from lightning_debug.probes.dropout_source import ATTENTION, FUNCTIONS, WITH_DEFAULT_FALSE
 from lightning_debug.probes.source import display_path, is_library
 
-ATTENTION = "scaled_dot_product_attention"
-_DROPS = (
-    "dropout alpha_dropout dropout1d dropout2d dropout3d feature_alpha_dropout feature_dropout native_dropout"
-).split()
-FUNCTIONS = frozenset({*_DROPS, *(f"{name}_" for name in _DROPS), ATTENTION, "multi_head_attention_forward"})
-"""Functions of torch that drop values when asked to."""
-
-_DEFAULT_P = {"alpha_dropout": 0.5, "feature_alpha_dropout": 0.5}
 _DECLARED = re.compile(r"(?i:monte.?carlo|bayes|prenet)|(?<![A-Z])MC(?=[A-Z_]|$)|(?:^|_)mc(?=_|$)")
 
 
@@ -35,28 +27,6 @@ def declared_name(name: str) -> bool:
     [True, True, True, True, False, False]
     """
     return bool(_DECLARED.search(name))
-
-
-def mentions_dropout(model: nn.Module) -> str:
-    """``file.py:31`` of the first place where the model's own code mentions dropout as a function, or ``""``.
-
-    Code of torch, Lightning and torchmetrics is not read; that of other libraries is.
-    """
-    seen: set[type] = set()
-    for module in model.modules():
-        kind = type(module)
-        if kind in seen or isinstance(module, torch.jit.ScriptModule):
-            continue
-        seen.add(kind)
-        for base in kind.__mro__:
-            for value in vars(base).values():
-                function = plain_function(value)
-                if function is None or is_library(function.__code__.co_filename):
-                    continue
-                line = mentions(function, FUNCTIONS, kind)
-                if line:
-                    return line
-    return ""
 
 
 @dataclass
@@ -116,7 +86,7 @@ class DropoutWatch(TorchFunctionMode):
         keywords = kwargs or {}
         name = getattr(func, "__name__", "")
         if name in FUNCTIONS and not torch.compiler.is_compiling():
-            probability = _probability(name, args, keywords)
+            probability = _probability(name.rstrip("_"), args, keywords)
             if probability > 0:
                 self._note(name.rstrip("_"), probability, sys._getframe(1))  # noqa: SLF001 - the documented way
         return func(*args, **keywords)
@@ -163,6 +133,6 @@ def _probability(name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> 
     elif name == "multi_head_attention_forward":
         value, active = given(10, "dropout_p", default=0.0), given(13, "training", default=True)
     else:
-        value = given(1, "p", default=_DEFAULT_P.get(name, 0.5))
-        active = given(2, "training", "train", default=name not in _DEFAULT_P)
+        value = given(1, "p", default=0.5)
+        active = given(2, "training", "train", default=name not in WITH_DEFAULT_FALSE)
     return float(value) if active and isinstance(value, (int, float)) else 0.0

@@ -3,7 +3,7 @@
 What it sees: one validation (or training) step is run once more in isolation with the whole model in eval mode,
     and a function of torch still drops values: ``F.dropout`` and its kin with ``training=True``, which is their
     default, or ``F.scaled_dot_product_attention`` with a ``dropout_p`` that does not depend on ``self.training``.
-    It runs only where the model's code mentions such a function.
+    It runs only where the model's code holds a call that does not depend on ``self.training`` as it is written.
 Why it hurts: predictions are random and worse than the model's own, in validation, in test and in production;
     two runs on the same input differ.
 How to fix: pass ``training=self.training``, and ``dropout_p=self.p if self.training else 0.0`` to attention, or
