@@ -130,7 +130,9 @@ def misplaced(call: LossCall, tolerance: float) -> Misplaced | None:
         return None
     made, logs = probabilities(call.origin)
     error = (scores.log_sum_errors if logs else scores.sum_errors)[classes]
-    if error is None or error <= 10 * tolerance_of(scores, tolerance) or (made is None and not _is_telling(scores)):
+    if error is None or not error > 10 * tolerance_of(scores, tolerance):  # nor where it is NaN
+        return None
+    if made is None and not _is_telling(scores):
         return None
     for other in range(len(scores.shape)):
         if other != classes and sums_to_one(scores, other, tolerance, logs=logs):
