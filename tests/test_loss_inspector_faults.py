@@ -196,6 +196,30 @@ class SoftmaxInSquareBatch(Program):
         return F.cross_entropy(self.net(x).softmax(dim=1), y)
 
 
+@faulty("LD201", subject="(net.3)")
+class SoftmaxOfSoftmax(Program):
+    """The logarithm is taken of a second softmax."""
+
+    def build(self):
+        self.net = mlp(8, 4, nn.Softmax(dim=1))
+
+    def loss(self, x, y):
+        probabilities = self.net(x).softmax(dim=-1)
+        return -(F.one_hot(y, 4) * torch.log(probabilities + 1e-9)).sum(1).mean()
+
+
+@faulty("LD201")
+class TransposedProbabilities(Program):
+    def build(self):
+        self.net = nn.Linear(5, 4)
+
+    def data(self):
+        return sequences(4)
+
+    def loss(self, x, y):
+        return F.cross_entropy(self.net(x).softmax(2).mT, y)
+
+
 # --- LD202
 
 
@@ -279,6 +303,22 @@ class OneHotProductOverBatch(Program):
 
     def loss(self, x, y):
         return -(y * torch.log_softmax(self.net(x), 0)).sum(1).mean()
+
+
+@faulty("LD202")
+class NegatedProductOverBatch(Program):
+    def loss(self, x, y):
+        probabilities = F.softmax(self.net(x), dim=0)
+        return torch.sum(-F.one_hot(y, 4) * torch.log(probabilities + 1e-9), dim=1).mean()
+
+
+@faulty("LD202")
+class BrierOverBatch(Program):
+    def build(self):
+        self.net = mlp(8, 4, nn.Softmax(0))
+
+    def loss(self, x, y):
+        return F.mse_loss(self.net(x), F.one_hot(y, 4).float())
 
 
 @faulty("LD202")

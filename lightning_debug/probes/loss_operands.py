@@ -139,8 +139,10 @@ def _error(rows: Tensor, logs: bool) -> float | None:
         return None
     if logs:
         return _read(rows.logsumexp(1).abs().max())[0]
-    error, least = _read((rows.sum(1) - 1).abs().max(), rows.min())
-    return error if least >= 0 else math.inf
+    error, negated, least, most = _read(
+        (rows.sum(1) - 1).abs().max(), (rows.sum(1) + 1).abs().max(), rows.min(), rows.max()
+    )
+    return error if least >= 0 else negated if most <= 0 else math.inf
 
 
 def _read(*scalars: Tensor) -> list[float]:

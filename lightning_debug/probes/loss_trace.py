@@ -131,15 +131,13 @@ class LossTrace(Trace):
     def release(self) -> None:
         """Lets go of every tensor; nothing can be asked afterwards."""
         self._handlers.clear()  # they refer back to this trace
-        for held in (
-            self._tracked,
-            self.field_tensors,
-            self._field_ids,
-            self.seen,
-            self.backward,
-            *self._kept.values(),
-        ):
-            held.clear()
+        self._tracked.clear()
+        self._field_ids.clear()
+        self.field_tensors.clear()
+        self.seen.clear()
+        self.backward.clear()
+        for kept in self._kept.values():
+            kept.clear()
 
     def _guarded(self, call: Call) -> None:
         try:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from lightning_debug.probes.source import display_path, is_library
-from lightning_debug.probes.vocabulary import HAS_DIM, IGNORED, RESHAPES, canonical
+from lightning_debug.probes.vocabulary import HAS_DIM, IGNORED, RESHAPES, canonical, name_of
 
 __all__ = ["RESHAPES", "Call", "Op", "Trace", "canonical", "changed_by_tracing", "display_path", "is_library", "tensors"]
 
@@ -117,7 +117,7 @@ class Trace(TorchFunctionMode):
     ) -> Any:
         """Runs the call unchanged and records it."""
         keywords = kwargs or {}
-        name = getattr(func, "__name__", "")
+        name = name_of(func)
         if name in IGNORED or torch.compiler.is_compiling():
             return func(*args, **keywords)
         inputs = list(tensors((args, keywords)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 IGNORED = frozenset(
     """
     __bool__ __delete__ __dlpack__ __dlpack_device__ __format__ __get__ __hash__ __len__ __repr__
@@ -52,8 +54,8 @@ ALIASES = {
 
 RESHAPES = frozenset(
     """
-    alias as_strided bfloat16 chunk clone contiguous cpu cuda detach double expand expand_as flatten
-    float getitem half index_select mT masked_select moveaxis movedim narrow permute ravel reshape
+    H T alias as_strided bfloat16 chunk clone contiguous cpu cuda data detach double expand expand_as flatten
+    float getitem half index_select mH mT masked_select moveaxis movedim narrow permute ravel reshape
     reshape_as select split squeeze swapaxes swapdims t tensor_split to transpose type type_as unbind
     unflatten unsqueeze view view_as
     """.split()
@@ -67,6 +69,24 @@ HAS_DIM = frozenset(
     """.split()
 )
 """Calls whose second positional argument is a dimension."""
+
+
+PROPERTIES = frozenset({"H", "T", "data", "imag", "mH", "mT", "real"})
+"""Attributes of a tensor that are other tensors: reading one is a call like any other."""
+
+
+def name_of(function: Any) -> str:
+    """The name of a torch function, and of the getter of a tensor's property.
+
+    >>> import torch
+    >>> name_of(torch.Tensor.T.__get__), name_of(torch.Tensor.shape.__get__), name_of(torch.relu)
+    ('T', '__get__', 'relu')
+    """
+    name = str(getattr(function, "__name__", ""))
+    if name != "__get__":
+        return name
+    owner = getattr(getattr(function, "__self__", None), "__name__", "")
+    return owner if owner in PROPERTIES else name
 
 
 def canonical(name: str) -> str:

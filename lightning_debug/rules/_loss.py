@@ -13,6 +13,7 @@ SOFTMAX = frozenset({"softmax", "softmin", "gumbel_softmax"})
 SIGMOID = frozenset({"sigmoid", "hardsigmoid"})
 RECTIFIERS = frozenset({"relu", "relu6", "hardtanh", "clamp", "clamp_min", "threshold"})
 DROPOUT = frozenset({"dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout"})
+WITH_CLASSES = frozenset({"cross_entropy", "nll_loss", "ctc_loss", "selection", "log_softmax", "argmax"})
 REGRESSION = frozenset({"mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "difference"})
 LOGARITHMS = frozenset(
     {"log", "log1p", "log2", "log10", "logsumexp", "logaddexp", "log_softmax", "log_sigmoid", "xlogy"}
@@ -88,7 +89,7 @@ def probabilities(origin: Sequence[Operation]) -> tuple[Operation | None, bool]:
 
 def class_dimension(call: LossCall) -> int | None:
     """The dimension of the classes, by the function or by where the targets are distributions."""
-    if call.function not in ("product", "kl_div"):
+    if call.function in WITH_CLASSES:
         return call.scores.dim
     target = call.target
     if target is None or target.shape != call.scores.shape:
@@ -159,8 +160,9 @@ def _is_telling(operand: Operand) -> bool:
 
 def is_distribution_by_value(operand: Operand, dim: int | None, tolerance: float) -> bool:
     """Whether rows along ``dim`` are distributions beyond coincidence, whatever made them."""
-    spread = operand.row_spread or 0.0
-    return sums_to_one(operand, dim, tolerance) and operand.rows >= 4 and _is_telling(operand) and spread > 1e-5
+    if (operand.minimum or 0.0) < 0 or operand.rows < 4 or (operand.row_spread or 0.0) <= 1e-5:
+        return False
+    return sums_to_one(operand, dim, tolerance) and _is_telling(operand)
 
 
 def _count(shape: Sequence[int]) -> int:

@@ -3,7 +3,8 @@
 What it sees: the scores given to ``cross_entropy``, or to a ``log_softmax`` whose output becomes the loss (a
     negative log-likelihood written out, ``Categorical(logits=...)``), are probabilities already: a softmax made
     them, or every sampled row along the class dimension is at least 0 and sums to 1 within ``tolerance`` (0.02 in
-    half precision) whatever made it, a softmax written by hand included.
+    half precision) whatever made it, a softmax written by hand
+    included; or the softmax of a softmax whose logarithm becomes the loss.
 Why it hurts: the second softmax squeezes probabilities into a narrow band: with C classes the loss cannot fall
     below ln(1 + (C-1)/e), and gradients shrink as the model becomes sure. It trains, slowly, and stops short.
 How to fix: return the scores of the last linear layer and drop the softmax. Apply softmax where probabilities are
@@ -96,15 +97,19 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._loss import (
     SOFTMAX,
     activation,
+    before,
     describe_values,
     is_distribution_by_value,
     misplaced,
     nothing_seen,
     place,
+    probabilities,
     softmax_layer,
     sums_to_one,
     training_calls,
 )
+
+LIKELIHOODS = ("nll_loss", "selection", "product", "kl_div")
 
 
 @rule(
@@ -119,32 +124,47 @@ def softmax_before_cross_entropy(record: Record, *, tolerance: float = 1e-3) -> 
     for graph, call in training_calls(record, "cross_entropy", "log_softmax"):
         made = activation(call.origin)
         made = made if made is not None and made.name in SOFTMAX and not made.merges else None
-        if not _holds(call, made, tolerance):
+        if _is_given_probabilities(call, made, tolerance):
+            cause = f"{softmax_layer(made)} makes its scores" if made else "its scores are normalised by hand"
+            summed = sums_to_one(call.scores, call.scores.dim, tolerance)
+            sums = f", and each of the {call.scores.rows} rows sums to 1" if summed else ""
+            message = (
+                f"{call.function} ({call.line}) is given probabilities: {cause}{sums} ({describe_values(call.scores)})"
+            )
+            yield _claim(graph, call, made, message, call.scores.shape[call.scores.dim or 0])
+    for graph, call in training_calls(record, *LIKELIHOODS):
+        outer, _ = probabilities(call.origin)
+        inner = before(call.origin, outer) if outer is not None and outer.name in SOFTMAX else None
+        if outer is None or inner is None or inner.name not in SOFTMAX or inner.merges or (inner.size or 0) < 2:
             continue
-        classes = call.scores.shape[call.scores.dim or 0]
-        floor = math.log1p((classes - 1) / math.e)
-        summed = sums_to_one(call.scores, call.scores.dim, tolerance)
-        sums = f", and each of the {call.scores.rows} rows sums to 1" if summed else ""
-        cause = f"{softmax_layer(made)} makes its scores" if made else "its scores are normalised by hand"
-        yield Claim(
-            message=f"{call.function} ({call.line}) is given probabilities: {cause}{sums} "
-            f"({describe_values(call.scores)}), so the loss cannot fall below {floor:.3f}.",
-            subject=place(call, made),
-            measured={
-                "minimum": call.scores.minimum,
-                "maximum": call.scores.maximum,
-                "classes": classes,
-                "rows": call.scores.rows,
-                "lowest_possible_loss": floor,
-                "loss": call.value,
-            },
-            fix=f"Drop {softmax_layer(made)} on the way to the loss: {call.function} takes the scores of the last "
-            "layer as they are. Keep softmax for showing or sampling probabilities.",
-            at=graph.at,
-        )
+        if inner.size == outer.size and misplaced(call, tolerance) is None:
+            message = (
+                f"{softmax_layer(outer)} is applied to what {softmax_layer(inner)} has made, and its logarithm becomes "
+                f"the loss ({call.function}, {call.line})"
+            )
+            yield _claim(graph, call, inner, message, inner.size or 2)
 
 
-def _holds(call: LossCall, made: Operation | None, tolerance: float) -> bool:
+def _claim(graph: LossGraph, call: LossCall, made: Operation | None, message: str, classes: int) -> Claim:
+    floor = math.log1p((classes - 1) / math.e)
+    return Claim(
+        message=f"{message}, so the loss cannot fall below {floor:.3f}.",
+        subject=place(call, made),
+        measured={
+            "minimum": call.scores.minimum,
+            "maximum": call.scores.maximum,
+            "classes": classes,
+            "rows": call.scores.rows,
+            "lowest_possible_loss": floor,
+            "loss": call.value,
+        },
+        fix=f"Drop {softmax_layer(made)} on the way to the loss, which applies its own to the scores of the last "
+        "layer. Keep softmax for showing or sampling probabilities.",
+        at=graph.at,
+    )
+
+
+def _is_given_probabilities(call: LossCall, made: Operation | None, tolerance: float) -> bool:
     scores = call.scores
     if scores.dim is None or scores.dim >= len(scores.shape) or scores.shape[scores.dim] < 2:
         return False

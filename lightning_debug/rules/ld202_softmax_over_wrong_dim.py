@@ -104,7 +104,10 @@ from lightning_debug.rules._loss import (
     training_calls,
 )
 
-FUNCTIONS = ("cross_entropy", "nll_loss", "ctc_loss", "selection", "log_softmax", "product", "kl_div")
+FUNCTIONS = (
+    *("cross_entropy", "nll_loss", "ctc_loss", "kl_div", "selection", "log_softmax", "product"),
+    *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "binary_cross_entropy", "difference"),
+)
 
 
 @rule(
