@@ -20,6 +20,7 @@ from lightning_debug.finding import FaultFound
 from lightning_debug.probes.deferred import Deferred, host_value
 from lightning_debug.probes.gradient_norms import drop_gradients
 from lightning_debug.probes.nonfinite_tensors import SHOWN, bad_weights, weights_flag
+from lightning_debug.probes.running_statistics import RunningStatistics
 from lightning_debug.session import Session
 
 WINDOW = 50
@@ -27,6 +28,9 @@ WINDOW = 50
 
 INVESTIGATIONS = 3
 """How many bad steps of a fit are run again; further ones are only counted."""
+
+HELD, HELD_ON_CPU = 2, 8
+"""How many batches are held by reference: on a device, and of one accumulation window on the CPU."""
 
 SCALER_PATIENCE = 4
 """Skips of the gradient scaler in a row after which the step is run again without it."""
@@ -49,13 +53,15 @@ class Watch:
         self._action, self._clipping = action, clipping
         self._reads: Deferred[Tag] = Deferred(delay)
         self._at_once = trainer.strategy.root_device.type == "cpu" and not delay
-        self._batches: deque[Batch] = deque(maxlen=2)
+        self._batches: deque[Batch] = deque(maxlen=HELD_ON_CPU if self._at_once else HELD)
         self._window = Window()
         self._losses: list[Tensor] = []
         self._norms: dict[str, Tensor] = {}
         self._count = 0
         self._handled = -1  # the last batch whose bad numbers were dealt with
         self._stepped = False
+        self._begun = False  # gradients are accumulating
+        self._statistics = RunningStatistics(module) if action in ("skip", "stop") else None
         self._inquiries = 0
         self._scaler_skips = 0
         self._poisoned = False  # weights are known not to be finite: nothing more can be learned
@@ -64,6 +70,9 @@ class Watch:
         """A batch is about to be trained on."""
         self._batches.append(held(self._count, index, batch, self._trainer.strategy.root_device))
         self._losses, self._norms, self._stepped = [], {}, False
+        if self._statistics is not None and not self._begun:
+            self._statistics.keep()
+        self._begun = True
 
     def backward(self, loss: Tensor) -> None:
         """A backward pass is about to begin."""
@@ -81,7 +90,7 @@ class Watch:
         step = Step(
             trainer, optimizer, self._clipping, whole=sharded and (decides or self._clipping.max_norm is not None)
         )
-        dropped = False
+        dropped = self._begun = False
         if scaler_of(trainer) is None and (decides or self._at_once):
             gradient = not step.finite()
             if sharded and decides:
@@ -110,11 +119,11 @@ class Watch:
             tag = Tag(self._count, tuple(numbers), moment(self._trainer), self._divisor)
             self._reads.put(tag, list(numbers.values()))
         self.arrivals()
-        if self._handled == self._count and self._stepped:
+        if self._handled == self._count and self._stepped and not self._poisoned:
             self.check_weights("step")
         if len(self._window.steps) >= WINDOW:
             self.emit()
-        if self._at_once:
+        if self._at_once and not self._begun:
             self._batches.clear()
         self._count += 1
 
@@ -209,10 +218,15 @@ class Watch:
         if decides and not lbfgs:
             drop_gradients(optimizer)
             self._window.skipped += 1
-        if self._action == "stop":
+            if self._statistics is not None:
+                self._statistics.restore()
+        if self._action in ("stop", "raise"):
+            report = self._session.judge()
+            if known and not any(finding.code.startswith("LD30") for finding in report):
+                return False  # a gradient scaler that looks for its scale
+            if self._action == "raise":
+                raise FaultFound(report)
             self._trainer.should_stop = True
-        if self._action == "raise":
-            raise FaultFound(self._session.judge())
         return decides and not lbfgs
 
     def _report(
@@ -231,6 +245,9 @@ class Watch:
         others = [item for item in self._batches if item.count != count]
         aligned = trainer.world_size == 1 or (not late and self._at_once)
         inquiry = inquire(trainer, self._module, batch, others, late=late, aligned=aligned)
+        earlier = list(reversed(others)) if inquiry.finite and not late and trainer.world_size == 1 else []
+        while earlier and inquiry.finite:  # another micro-batch of the same step
+            inquiry = inquire(trainer, self._module, earlier.pop(0), others, late=False, aligned=True)
         if late and inquiry.finite and not numbers.bad_loss and not any(map(math.isnan, numbers.norms.values())):
             return  # every gradient was finite, and only the sum of their squares was not
         action = "scaler" if known else self._action

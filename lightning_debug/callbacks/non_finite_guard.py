@@ -38,7 +38,7 @@ class NonFiniteGuard(DebugCallback):
     Args:
         action: What to do about a step whose gradient is not finite. ``warn``: report it. ``skip``: also leave the
             step out, as if it had not been (gradients are taken away, so that momentum and weight decay stand
-            still as well). ``stop``: leave it out and end the fit. ``raise``: end it with ``FaultFound``.
+            still as well; running statistics of batch-norm are put back). ``stop``: leave it out and end the fit. ``raise``: end it with ``FaultFound``.
         max_norm: Scale gradients down to this norm when theirs is larger.
         clip_value: Clamp every gradient value to ``[-clip_value, clip_value]``, after ``max_norm``.
         norm_type: Order of the norm; ``inf`` for the largest magnitude.

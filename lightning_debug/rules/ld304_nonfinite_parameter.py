@@ -74,29 +74,28 @@ from lightning_debug.rules._step_history import broken_before
 
 @rule("LD304", severity=ERROR, needs=WeightsCheck)
 def nonfinite_parameter(record: Record) -> Iterator[Claim]:
-    """Claims the first bad parameter and the first bad buffer, with what is known of when it became so."""
+    """Claims the bad tensor that made a step bad, or else the first bad parameter and the first bad buffer."""
     start = record.first(WeightsCheck)
     initial = {item.name for item in start.bad} if start is not None else set()
-    guilty = {event.origin.name: event for event in record.of(NonFiniteStep) if event.origin and broken_before(event)}
+    for event in record.of(NonFiniteStep):
+        item = next((one for one in event.weights if event.origin and one.name == event.origin.name), None)
+        if item is not None and broken_before(event):
+            when = "start" if item.name in initial else "update"
+            yield _claim(item, len([one for one in event.weights if one.kind == item.kind]), event.at, when, event)
+            return  # whatever else is bad by now is so because of it
     told: set[str] = set()
     for check in record.of(WeightsCheck):
-        bad = [item for item in check.bad if _counts(item, initial, set(guilty))]
+        bad = [item for item in check.bad if _counts(item, initial)]
         for kind in ("parameter", "buffer"):
             of_kind = [item for item in bad if item.kind == kind]
             if of_kind and kind not in told:
                 told.add(kind)
-                yield _claim(of_kind[0], len(of_kind), check.at, check.when, guilty.get(of_kind[0].name))
-    for name, event in guilty.items():
-        item = next((one for one in event.weights if one.name == name), None)
-        if item is not None and item.kind not in told:
-            told.add(item.kind)
-            when = "start" if name in initial else "update"
-            yield _claim(item, len([one for one in event.weights if one.kind == item.kind]), event.at, when, event)
+                yield _claim(of_kind[0], len(of_kind), check.at, check.when, None)
 
 
-def _counts(item: NonFiniteTensor, initial: set[str], guilty: set[str]) -> bool:
+def _counts(item: NonFiniteTensor, initial: set[str]) -> bool:
     """Whether a tensor is at fault: starting values of trackers are not."""
-    if item.trainable or item.name in guilty:
+    if item.trainable:
         return True
     layer = "Norm" in item.module
     if item.kind == "parameter":
@@ -147,5 +146,5 @@ def _fix(item: NonFiniteTensor, when: str, event: NonFiniteStep | None) -> str:
         known = [f"lr={event.learning_rate:g}"] if event.learning_rate is not None else []
         known += [f"eps={event.epsilon:g}"] if event.epsilon is not None else []
         told = f" ({', '.join(known)})" if known else ""
-        return f"The gradient was finite: the update of {event.optimizer or 'the optimizer'}{told} made it. Lower the rate."
+        return f"The gradient was finite; {event.optimizer or 'the optimizer'}'s update{told} made it: lower the rate."
     return "Repair what made the gradient bad; NonFiniteGuard(action='skip') keeps it out of the weights."

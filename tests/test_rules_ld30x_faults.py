@@ -1,0 +1,431 @@
+"""Programs in which something stops being finite: the cause is the only headline, with the right line and reason."""
+
+import inspect
+from typing import NamedTuple
+
+import pytest
+import torch
+from pytorch_lightning.plugins import MixedPrecision
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from lightning_debug import NonFiniteGuard
+from tests.guarded import Program, adam, found, loader, mse, run, sgd, table
+
+
+@pytest.fixture(autouse=True)
+def _strict(monkeypatch):
+    monkeypatch.setenv("LIGHTNING_DEBUG_STRICT", "1")
+    monkeypatch.setenv("LIGHTNING_DEBUG_CONSOLE", "0")
+
+
+def scores(module, batch):
+    return module.net(batch[0])
+
+
+def log_of_zero(module, batch):
+    return -torch.log(F.relu(scores(module, batch))).mean()
+
+
+def log_of_softmax(module, batch):
+    return -(torch.softmax(scores(module, batch) * 1e4, -1).log()).mean()
+
+
+def entropy(module, batch):
+    p = torch.softmax(scores(module, batch) * 1e4, -1)
+    return -(p * p.log()).sum(-1).mean()
+
+
+def log_of_negative(module, batch):
+    return torch.log(scores(module, batch)).mean()
+
+
+def exp_overflow(module, batch):
+    return torch.exp(scores(module, batch) * 1e3).mean()
+
+
+def softmax_by_hand(module, batch):
+    e = (scores(module, batch) * 1e3).exp()
+    return (e / e.sum(-1, keepdim=True)).square().mean()
+
+
+def poisson(module, batch):
+    rate = scores(module, batch).mul(1e3).exp()
+    return (rate - batch[1] * rate.log()).mean()
+
+
+def constant_row(module, batch):
+    h = scores(module, batch) * (torch.arange(16) > 0).unsqueeze(1)
+    return ((h - h.mean(1, keepdim=True)) / h.std(1, keepdim=True)).square().mean()
+
+
+def masked_mean_of_nothing(module, batch):
+    mask = torch.zeros(16, 4)
+    return ((scores(module, batch) * mask).sum(1) / mask.sum(1)).mean()
+
+
+def cosine_by_hand(module, batch):
+    h = F.relu(scores(module, batch) - 100)
+    return (h / h.norm(dim=1, keepdim=True)).sum(1).mean()
+
+
+def reciprocal(module, batch):
+    return (1.0 / F.relu(scores(module, batch))).mean()
+
+
+def empty_selection(module, batch):
+    return scores(module, batch)[batch[1][:, 0] > 1e9].mean()
+
+
+def std_of_one(module, batch):
+    return scores(module, batch).unsqueeze(0).std(0).mean()
+
+
+def all_ignored(module, batch):
+    return F.cross_entropy(scores(module, batch), torch.full((16,), -100))
+
+
+def hidden_row(module, batch):
+    mask = torch.zeros(16, 4, dtype=torch.bool)
+    mask[2] = True
+    return torch.softmax(scores(module, batch).masked_fill(mask, -torch.inf), -1).square().mean()
+
+
+def hidden_label(module, batch):
+    mask = torch.zeros(16, 4, dtype=torch.bool)
+    mask[:, 1] = True
+    return F.cross_entropy(scores(module, batch).masked_fill(mask, float("-inf")), torch.ones(16, dtype=torch.long))
+
+
+def infinite_diagonal(module, batch):
+    h = scores(module, batch)
+    return (torch.cdist(h, h) + torch.eye(16) * torch.inf).amin(1).mean()
+
+
+def square_root_of_negative(module, batch):
+    return torch.sqrt(scores(module, batch) - 100).mean()
+
+
+def arc_cosine(module, batch):
+    return torch.acos(scores(module, batch) * 100).mean()
+
+
+def power_of_negative(module, batch):
+    return ((scores(module, batch) - 100) ** 0.5).mean()
+
+
+def singular(module, batch):
+    h = scores(module, batch)
+    return torch.logdet(h.T @ h * 0).mean()
+
+
+def unfilled(module, batch):
+    weights = torch.empty(4).fill_(torch.nan)
+    return (scores(module, batch) * weights).mean()
+
+
+def overflow_in_place(module, batch):
+    h = scores(module, batch).clone()
+    h.mul_(1e30).square_()
+    return h.mean()
+
+
+FORWARD = {
+    log_of_zero: ("log-of-zero", "log"),
+    log_of_softmax: ("log-of-zero", "log"),
+    entropy: ("log-of-zero", "log"),
+    log_of_negative: ("log-of-negative", "log"),
+    exp_overflow: ("exp-overflow", "exp"),
+    softmax_by_hand: ("exp-overflow", "exp"),
+    poisson: ("exp-overflow", "exp"),
+    constant_row: ("division-by-zero", "div"),
+    masked_mean_of_nothing: ("division-by-zero", "div"),
+    cosine_by_hand: ("division-by-zero", "div"),
+    reciprocal: ("division-by-zero", "rdiv"),
+    empty_selection: ("mean-of-nothing", "mean"),
+    std_of_one: ("std-of-one", "std"),
+    all_ignored: ("no-labels", "cross_entropy"),
+    hidden_row: ("fully-masked-row", "softmax"),
+    hidden_label: ("label-is-masked", "cross_entropy"),
+    infinite_diagonal: (None, "mul"),
+    square_root_of_negative: ("sqrt-of-negative", "sqrt"),
+    arc_cosine: ("outside-domain", "acos"),
+    power_of_negative: ("power-of-negative", "pow"),
+    singular: ("singular-matrix", "logdet"),
+    unfilled: (None, "fill"),
+    overflow_in_place: ("overflow", "square"),
+}
+
+
+def line_of(step, word):
+    """``file:line`` of the last line of a function that holds a word."""
+    source, first = inspect.getsourcelines(step)
+    numbers = [first + index for index, line in enumerate(source) if word in line]
+    return f"{__file__.rpartition('/')[2]}:{numbers[-1]}"
+
+
+@pytest.mark.filterwarnings("ignore:std\\(\\)")
+@pytest.mark.parametrize("step", FORWARD, ids=lambda step: step.__name__)
+def test_an_operation_of_the_forward_pass(step):
+    reason, operation = FORWARD[step]
+    (headline,) = found(step)
+    assert headline.code == "LD302"
+    assert headline.measured["operation"] == operation
+    assert reason is None or headline.measured["reason"] == reason
+    words = {"rdiv": "1.0 /", "div": "/ ", "pow": "**", "mul": "eye"}
+    assert headline.subject.endswith(line_of(step, words.get(operation, operation)))
+    assert headline.fix
+    assert headline.at.step == 0
+
+
+def distance(module, batch):
+    return torch.sqrt(((scores(module, batch) * 0) ** 2).sum(1)).mean()
+
+
+def masked_log(module, batch):
+    x = scores(module, batch) * (batch[1] > 0)
+    return torch.where(batch[1] > 0, torch.log(x.abs()), torch.zeros(())).mean()
+
+
+def masked_division(module, batch):
+    count = (batch[1] > 0).float()
+    h = scores(module, batch)
+    return torch.where(count > 0, h / (h * count), torch.zeros(())).mean()
+
+
+def half_power(module, batch):
+    return (scores(module, batch) * 0).abs().pow(0.5).mean()
+
+
+def arc_sine(module, batch):
+    return torch.asin(scores(module, batch).mul(0).add(1)).mean()
+
+
+BACKWARD = {
+    distance: ("sqrt-at-zero", "sqrt"),
+    masked_log: ("masked-branch", "log"),
+    masked_division: ("masked-branch", "div"),
+    half_power: ("sqrt-at-zero", "pow"),
+    arc_sine: ("edge-of-domain", "asin"),
+}
+
+
+@pytest.mark.parametrize("step", BACKWARD, ids=lambda step: step.__name__)
+def test_an_operation_of_the_backward_pass(step):
+    reason, operation = BACKWARD[step]
+    (headline,) = found(step)
+    assert headline.code == "LD303"
+    assert headline.measured["operation"] == operation
+    assert headline.measured["reason"] == reason
+    assert headline.subject.endswith(line_of(step, {"div": " / "}.get(operation, operation)))
+    assert headline.measured["parameters"][0] == "net.2.bias"
+    assert headline.measured["count"] == headline.measured["total"] == 4
+
+
+def test_the_module_is_named():
+    class Gate(nn.Module):
+        def forward(self, x):
+            return torch.log(x.relu())
+
+    (headline,) = found(Program(net=nn.Sequential(nn.Linear(8, 4), Gate())))
+    assert headline.measured["module"] == "net.1"
+    assert "net.1 (Gate)" in headline.message
+
+
+class Sample(NamedTuple):
+    image: torch.Tensor
+    target: torch.Tensor
+    weight: None = None
+
+
+class Rows(Dataset):
+    """A data set that gives dicts, NamedTuples or tuples."""
+
+    def __init__(self, kind, value, target=False):
+        self.x, self.y = table(64)
+        (self.y if target else self.x)[37, 2] = value
+        self.kind = kind
+
+    def __len__(self):
+        return len(self.x)
+
+    def __getitem__(self, index):
+        x, y = self.x[index], self.y[index]
+        if self.kind == "dict":
+            return {"features": {"numeric": x, "id": f"row {index}"}, "target": y}
+        return Sample(x, y, 0) if self.kind == "named" else (x, y)
+
+
+def of_any_batch(module, batch):
+    if isinstance(batch, dict):
+        batch = (batch["features"]["numeric"], batch["target"])
+    return F.mse_loss(module.net(batch[0]), batch[1])
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("tuple", "batch[0]"), ("dict", "batch['features']['numeric']"), ("named", "batch.image")],
+)
+def test_a_bad_cell_of_the_input(kind, name, value):
+    (headline,) = found(of_any_batch, DataLoader(Rows(kind, value), batch_size=16))
+    assert (headline.code, headline.subject) == ("LD301", name)
+    assert headline.measured["rows"] == [37 - 32]
+    assert headline.measured["columns"] == [2]
+    assert headline.measured["proved_by_replacing"]
+    assert headline.at.step == 2
+
+
+def test_a_bad_cell_of_the_target():
+    (headline,) = found(of_any_batch, DataLoader(Rows("tuple", torch.nan, target=True), batch_size=16))
+    assert (headline.code, headline.subject) == ("LD301", "batch[1]")
+
+
+def masked_by_where(module, batch):
+    error = (module.net(batch[0]) - batch[1]) ** 2
+    return torch.where(batch[1].isnan(), torch.zeros(()), error).mean()
+
+
+def test_targets_masked_too_late():
+    """The loss is finite, but where() lets NaN through backwards."""
+    guard, _ = run(Program(masked_by_where), DataLoader(Rows("tuple", torch.nan, target=True), batch_size=16))
+    (headline,) = guard.report.headlines
+    assert (headline.code, headline.subject) == ("LD301", "batch[1]")
+    assert "torch.where" in headline.fix
+    assert {item.code for item in guard.report.findings} >= {"LD301", "LD303"}
+
+
+def test_two_bad_fields_of_which_one_does_no_harm():
+    x, y = table()
+    x[20, 1] = torch.nan
+    harmless = torch.full((64, 1), torch.nan)
+    program = Program(lambda m, b: mse(m, b) + 0.0 * b[2].nan_to_num().mean())
+    (headline,) = found(program, loader(x, y, harmless))
+    assert headline.subject == "batch[0]"
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "step"),
+    [
+        (sgd(50.0), mse),
+        (sgd(1e4), mse),
+        (lambda p: torch.optim.SGD(p, lr=5.0, momentum=0.9), lambda m, b: mse(m, b) * 10),
+        (lambda p: torch.optim.Adam(p, lr=1e12), mse),
+    ],
+)
+def test_a_learning_rate_far_too_high(optimizer, step):
+    (headline,) = found(step, optimizer=optimizer, max_epochs=30)
+    assert headline.code in ("LD302", "LD303")
+    assert "learning rate" in (headline.subject + headline.fix).lower()
+    assert headline.at.step > 0
+
+
+def test_clipping_is_offered_with_a_norm_of_the_run():
+    (headline,) = found(mse, optimizer=sgd(50.0), max_epochs=30)
+    assert "NonFiniteGuard(max_norm=" in headline.fix
+
+
+def test_float16_that_overflows():
+    step = lambda m, b: F.mse_loss((m.net(b[0]) * 1e4).half() * 100, b[1].half()).float()  # noqa: E731
+    (headline,) = found(step)
+    assert headline.measured["reason"] == "half-overflow"
+    assert "65504" in headline.message
+
+
+def half():
+    """Float16 autocast with a gradient scaler, which Lightning allows on the CPU as a plugin only."""
+    return MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu"))
+
+
+def test_float16_autocast_that_overflows():
+    def step(module, batch):
+        return (module.net(batch[0] * 1e5) ** 2).mean()
+
+    (headline,) = found(step, plugins=[half()])
+    assert headline.code == "LD302"
+    assert headline.measured["reason"] == "half-overflow"
+
+
+def test_a_gradient_that_is_bad_at_every_scale():
+    program = Program(distance)
+    guard, _ = run(program, plugins=[half()], max_epochs=3)
+    (headline,) = guard.report.headlines
+    assert headline.code == "LD303"
+    assert headline.measured["reason"] == "sqrt-at-zero"
+    assert headline.measured["action"] == "scaler"
+    assert all(torch.isfinite(item).all() for item in program.parameters())
+
+
+def test_a_bad_weight_before_training():
+    program = Program()
+    program.net[2].weight.data[1, 3] = torch.nan
+    guard, _ = run(program)
+    (headline,) = guard.report.headlines
+    assert (headline.code, headline.subject) == ("LD304", "net.2.weight")
+    assert "before the first step" in headline.message
+
+
+def test_a_bad_running_statistic_before_training():
+    program = Program(net=nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4)))
+    program.net[1].running_var[2] = torch.nan
+    (headline,) = found(program)
+    assert (headline.code, headline.subject) == ("LD304", "net.1.running_var")
+
+
+def test_a_bad_buffer_that_reaches_the_loss():
+    class Scaled(nn.Linear):
+        def __init__(self):
+            super().__init__(8, 4)
+            self.register_buffer("scale", torch.tensor([1.0, torch.nan, 1.0, 1.0]))
+
+        def forward(self, x):
+            return super().forward(x) * self.scale
+
+    (headline,) = found(Program(net=Scaled()))
+    assert (headline.code, headline.subject) == ("LD304", "net.scale")
+
+
+def test_an_update_that_makes_a_weight_bad():
+    class Division(torch.optim.SGD):
+        def step(self, closure=None):
+            loss = super().step(closure)
+            self.param_groups[0]["params"][0].data[0, 0] = torch.inf
+            return loss
+
+    guard, _ = run(Program(optimizer=lambda p: Division(p, lr=0.01)))
+    (headline,) = guard.report.headlines
+    assert (headline.code, headline.subject) == ("LD304", "net.0.weight")
+    assert "update" in headline.fix
+
+
+def test_statistics_spoiled_by_one_batch_in_spite_of_a_skip_are_seen():
+    x, y = table()
+    x[20, 1] = torch.nan
+    program = Program(net=nn.Sequential(nn.BatchNorm1d(8), nn.Linear(8, 4)))
+    guard, _ = run(program, loader(x, y), guard=NonFiniteGuard())
+    assert {"LD301", "LD304"} <= {item.code for item in guard.report.findings}
+
+
+def test_dropout_is_repeated_with_the_same_random_numbers():
+    """The operation fails only for what this draw of the dropout leaves over."""
+
+    def step(module, batch):
+        kept = F.dropout(torch.ones(16), 0.05)
+        return (scores(module, batch).mean(1) / kept).mean()
+
+    (headline,) = found(step)
+    assert headline.measured["operation"] == "div"
+
+
+def test_two_faults_in_a_run_that_skips_are_both_told():
+    x, y = table(64)
+    x[5, 0] = torch.nan
+
+    def step(module, batch):
+        return mse(module, batch) + torch.log((batch[1][0, 0] != y[48, 0]).float())
+
+    guard, _ = run(Program(step, adam), loader(x, y), guard=NonFiniteGuard(action="skip"))
+    codes = [item.code for item in guard.report.findings]
+    assert codes[0] == "LD301"
+    assert any(item.code == "LD302" and item.measured.get("operation") == "log" for item in guard.report.findings)
