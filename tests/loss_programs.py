@@ -52,14 +52,14 @@ def mlp(inputs: int, outputs: int, *last: nn.Module) -> nn.Sequential:
     return nn.Sequential(nn.Linear(inputs, 32), nn.ReLU(), nn.Linear(32, outputs), *last)
 
 
-def digits(count: int = 640) -> tuple[torch.Tensor, torch.Tensor]:
+def digits(count: int = 160) -> tuple[torch.Tensor, torch.Tensor]:
     """Real digits, 64 features of mean 0."""
     data = load_digits()
     images = torch.tensor(data.data[:count], dtype=torch.float32) / 16 - 0.3
     return images, torch.tensor(data.target[:count])
 
 
-def blobs(classes: int = 5, count: int = 320, features: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
+def blobs(classes: int = 5, count: int = 160, features: int = 8) -> tuple[torch.Tensor, torch.Tensor]:
     labels = torch.randint(0, classes, (count,))
     return 1.5 * torch.randn(classes, features)[labels] + torch.randn(count, features), labels
 
@@ -67,7 +67,7 @@ def blobs(classes: int = 5, count: int = 320, features: int = 8) -> tuple[torch.
 def findings(model, *loaders, select=CODES, callbacks=(), debugger=None, **options):
     """What the rules of this file's tests say of a program, by code."""
     debugger = debugger or Debugger(strict=True, console=False, select=list(select))
-    options = {"max_epochs": 1, "num_sanity_val_steps": 2, **options}
+    options = {"max_epochs": 1, "num_sanity_val_steps": 0, **options}
     trainer(*callbacks, LossInspector(), debugger, **options).fit(model, *loaders)
     found: dict[str, list[Any]] = {}
     for item in debugger.report.findings:
@@ -78,6 +78,6 @@ def findings(model, *loaders, select=CODES, callbacks=(), debugger=None, **optio
 def skips(model, *loaders, select=CODES, **options):
     """Reasons for what was not judged, by code."""
     debugger = Debugger(strict=True, console=False, select=list(select))
-    options = {"max_epochs": 1, "num_sanity_val_steps": 2, **options}
+    options = {"max_epochs": 1, "num_sanity_val_steps": 0, **options}
     trainer(LossInspector(), debugger, **options).fit(model, *loaders)
     return {item.code: item.reason for item in debugger.report.skips}

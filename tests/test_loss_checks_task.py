@@ -36,7 +36,7 @@ def conv(outputs):
 # ------------------------------------------------------------------------------------------------ healthy look-alikes
 
 
-def ordered(classes, count=640, noise=0.3):
+def ordered(classes, count=160, noise=0.3):
     """Inputs in which the order of the labels shows."""
     labels = torch.randint(0, classes, (count,))
     return torch.stack([labels / classes + noise * torch.randn(count) / classes for _ in range(4)], 1) - 0.5, labels
@@ -48,7 +48,7 @@ def ratings(seed=0):
 
 
 def counts():
-    inputs = torch.randn(640, 4)
+    inputs = torch.randn(160, 4)
     return inputs, torch.poisson(torch.exp(0.6 * inputs[:, 0] + 0.3)).long()
 
 
@@ -83,7 +83,7 @@ def test_quiet_on_two_classes_by_squares():
 
 
 def test_quiet_on_integer_targets_that_the_inputs_do_not_tell_apart():
-    inputs, labels = torch.randn(640, 8), torch.randint(0, 6, (640,))
+    inputs, labels = torch.randn(160, 8), torch.randint(0, 6, (160,))
     assert not findings(Trained(mlp(8, 1), label_mse), loader(inputs, labels), select=MINE)
 
 
@@ -136,8 +136,8 @@ def test_quiet_on_labels_that_a_gan_smooths():
 
 
 def test_quiet_on_missing_labels_that_are_masked():
-    inputs = torch.randn(320, 8)
-    labels = torch.randint(-1, 2, (320, 4)).float()
+    inputs = torch.randn(160, 8)
+    labels = torch.randint(-1, 2, (160, 4)).float()
 
     def unreduced(self, batch):
         loss = F.binary_cross_entropy_with_logits(self.net(batch[0]), batch[1], reduction="none")
@@ -153,8 +153,8 @@ def test_quiet_on_missing_labels_that_are_masked():
 
 @pytest.mark.parametrize("how", ["normalised", "mixup", "autoencoder", "several", "smoothed"])
 def test_quiet_on_soft_targets(how):
-    inputs = torch.randn(320, 8)
-    several = (torch.rand(320, 8) < 0.4).float()
+    inputs = torch.randn(160, 8)
+    several = (torch.rand(160, 8) < 0.4).float()
     several[:, 0] = 1
 
     def loss(self, batch):
@@ -175,7 +175,7 @@ def test_quiet_on_soft_targets(how):
 
 
 def test_quiet_on_a_regression_of_numbers_that_happen_to_be_real():
-    inputs = torch.randn(320, 8)
+    inputs = torch.randn(160, 8)
     targets = inputs @ torch.randn(8, 1)
     assert not findings(Trained(mlp(8, 1), lambda self, b: F.mse_loss(self.net(b[0]), b[1])), loader(inputs, targets))
 
@@ -227,7 +227,7 @@ def test_finds_squares_of_a_softmax(form):
         target = target.reshape(-1, 8, 8, 3).movedim(-1, 1)
     else:
         net = nn.Sequential(nn.Unflatten(1, (8, 8)), nn.Linear(8, 4), nn.Softmax(-1))
-        target = F.one_hot(torch.randint(0, 4, (640, 8)), 4).float()
+        target = F.one_hot(torch.randint(0, 4, (160, 8)), 4).float()
 
     def loss(self, batch):
         return F.mse_loss(self.net(batch[0]), batch[1])
@@ -258,9 +258,9 @@ def test_finds_binary_cross_entropy_beyond_its_range(make, text):
 @pytest.mark.parametrize("form", ["cross_entropy", "softmax", "image"])
 def test_finds_a_softmax_over_several_labels(form):
     inputs, _ = digits()
-    target = (torch.rand(640, 6) < 0.4).float()
+    target = (torch.rand(160, 6) < 0.4).float()
     if form == "image":
-        target = (torch.rand(640, 6, 8, 8) < 0.4).float()
+        target = (torch.rand(160, 6, 8, 8) < 0.4).float()
     net = nn.Sequential(nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 6, 3, padding=1)) if form == "image" else mlp(64, 6)
 
     def loss(self, batch):

@@ -33,7 +33,9 @@ class NotJudged(Exception):
 
 
 def batch_scaling(trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int = 0) -> BatchScaling:
-    """The loss of up to 16 samples of a batch, together and in two parts, cut in the middle and at a quarter.
+    """The loss of up to 16 samples of a batch, together and in two parts, cut in the middle.
+
+    Where the parts add up to the whole, they are cut at a quarter as well, so that chance is no explanation.
 
     Raises:
         NotJudged: If the batch cannot be cut, the step cannot be run again, or it returns no finite loss.
@@ -57,11 +59,13 @@ def batch_scaling(trainer: Trainer, pl_module: LightningModule, batch: Any, batc
             runs = (cut_batch(batch, 0, cut), cut_batch(batch, cut, samples))
             one, two = (_finite(_run(sandbox, pl_module, sandbox.training_step, part, batch_idx)) for part in runs)
             parts.append((one, two))
+            if not math.isclose(one + two, value, rel_tol=0.01):
+                break
     batches = trainer.num_training_batches
     return BatchScaling(
         samples=samples,
         whole=value,
-        cuts=cuts,
+        cuts=cuts[: len(parts)],
         parts=tuple(parts),
         function=op.name if op is not None else "",
         line=op.line if op is not None else "",

@@ -96,7 +96,7 @@ from lightning_debug.rule import rule
 def loss_summed_over_batch(record: Record, *, tolerance: float = 1e-3, share: float = 0.02) -> Iterator[Claim]:
     """Claims one finding if the loss of the whole is the sum of its parts' losses."""
     seen = record.last(BatchScaling)
-    if seen is None or not seen.parts or seen.batches == 1:
+    if seen is None or len(seen.parts) < 2 or seen.batches == 1:
         return
     if not all(_adds_up(seen.whole, one, two, tolerance, share) for one, two in seen.parts):
         return
