@@ -269,7 +269,7 @@ def test_old_findings_do_not_repeat():
         def loss(self, x, y):
             return F.cross_entropy(self.net(x).softmax(1), y)
 
-    report, graphs = inspected(Softmax, steps=3, max_epochs=3)
+    report, _ = inspected(Softmax, steps=3, max_epochs=3)
     assert codes(report) == ["LD201"]
     assert report.findings[0].at.step == 0
 

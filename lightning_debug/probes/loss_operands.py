@@ -19,6 +19,8 @@ MOST_DISTINCT = 1000
 def readable(tensor: Tensor) -> bool:
     """Whether values can be read here without a collective, a collapse of structure or an error."""
     wrapped = getattr(torch._C._functorch, "is_functorch_wrapped_tensor", None)  # noqa: SLF001 - vmap refuses reads
+    if tensor.is_cuda and torch.cuda.is_current_stream_capturing():
+        return False
     return (
         tensor.layout is torch.strided
         and tensor.device.type != "meta"
