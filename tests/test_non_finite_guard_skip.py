@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from lightning_debug import FaultFound, NonFiniteGuard
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
-from tests.guarded import Program, loader, mse, run, table
+from tests.guarded import Program, loader, run, table
 
 BAD = 2
 

@@ -72,7 +72,7 @@ def inquire(
     weights = bad_weights(pl_module)
     broken = [item for item in weights if item.trainable]
     if batch is None:
-        return Inquiry(weights=weights, unknown="its batch is no longer held")
+        return Inquiry(weights=weights, unknown="its batch was no longer held when it was seen; action='skip' finds it")
     fields = bad_fields(batch.value)
     suspects = tuple(item.name for item in fields if not _is_mask(item))
     if broken and late:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor
 from lightning_debug.callbacks import _ranks
 from lightning_debug.callbacks._guard_replay import Inquiry
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
-from lightning_debug.evidence import Moment
+from lightning_debug.evidence import Moment, decode, encode
 from lightning_debug.evidence.numbers import NonFiniteStep
 from lightning_debug.probes.deferred import host_value
 from lightning_debug.probes.gradient_norms import (
@@ -154,3 +155,20 @@ def bad_step(pl_module: LightningModule, optimizer: Any, inquiry: Inquiry, at: M
         epsilon=float(epsilon) if isinstance(epsilon, (int, float)) else None,
         **known,
     )
+
+
+def of_all_ranks(trainer: Trainer, event: NonFiniteStep, key: str) -> list[NonFiniteStep]:
+    """On rank 0: what is known of a step on any rank; one rank's bad batch makes the gradient bad on all.
+
+    Args:
+        trainer: The Trainer.
+        event: What this rank knows.
+        key: What the step is called on all ranks.
+    """
+    if trainer.world_size == 1 or trainer.global_rank:
+        if trainer.world_size > 1:
+            _ranks.tell(key, json.dumps(encode(event)), trainer)
+        return [event]
+    heard = [decode(json.loads(text)) for text in _ranks.hear(key, trainer)]
+    events = [event, *(item for item in heard if isinstance(item, NonFiniteStep))]
+    return [item for item in events if item.causes or item.origin is not None] or [event]

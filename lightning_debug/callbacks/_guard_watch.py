@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from typing import Any
@@ -12,7 +13,7 @@ from torch.optim import LBFGS
 from lightning_debug.callbacks import _ranks
 from lightning_debug.callbacks._guard_replay import inquire
 from lightning_debug.callbacks._guard_state import Batch, Numbers, Tag, Window, held, loss_names
-from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, scale_of, scaler_of
+from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, of_all_ranks, scale_of, scaler_of
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.evidence import Moment
 from lightning_debug.evidence.numbers import WeightsCheck
@@ -36,6 +37,9 @@ SCALER_PATIENCE = 4
 """Skips of the gradient scaler in a row after which the step is run again without it."""
 
 
+_FITS = itertools.count()
+
+
 class Watch:
     """What is seen of one fit.
 
@@ -50,6 +54,7 @@ class Watch:
         self, trainer: Trainer, module: LightningModule, session: Session, action: str, clipping: Clipping, delay: int
     ) -> None:
         self._trainer, self._module, self._session = trainer, module, session
+        self._fit = next(_FITS)
         self._action, self._clipping = action, clipping
         self._reads: Deferred[Tag] = Deferred(delay)
         self._at_once = trainer.strategy.root_device.type == "cpu" and not delay
@@ -62,7 +67,7 @@ class Watch:
         self._stepped = False
         self._begun = False  # gradients are accumulating
         self._statistics = RunningStatistics(module) if action in ("skip", "stop") else None
-        self._inquiries = 0
+        self._inquiries = {True: INVESTIGATIONS, False: INVESTIGATIONS}  # for all ranks at once, and for this one
         self._scaler_skips = 0
         self._poisoned = False  # weights are known not to be finite: nothing more can be learned
 
@@ -137,7 +142,7 @@ class Watch:
     def finish(self, *, inquire: bool) -> None:
         """Takes in what is still on its way; waits for the device."""
         if not inquire:
-            self._inquiries = INVESTIGATIONS
+            self._inquiries = {True: 0, False: 0}
         self.arrivals(wait=True)
         self.emit()
 
@@ -156,7 +161,8 @@ class Watch:
             if numbers.scale is not None:
                 gradient, known = self._scaler(numbers)
             if (numbers.bad_loss or gradient) and self._handled < tag.count and not self._poisoned:
-                late = numbers.scale is None and (tag.count < self._count or self._stepped)
+                unseen = not self._module.automatic_optimization  # a loop of its own may have stepped past our hook
+                late = numbers.scale is None and (tag.count < self._count or self._stepped or unseen)
                 optimizer = self._trainer.optimizers[0] if self._trainer.optimizers else None
                 self._bad_step(optimizer, tag.count, numbers, gradient=gradient, late=late, at=tag.at, **known)
 
@@ -211,10 +217,12 @@ class Watch:
         self._handled = count
         lbfgs = isinstance(optimizer, LBFGS)
         decides = gradient and self._action != "warn" and not late and not known
-        if self._inquiries < INVESTIGATIONS and not self._poisoned:
-            self._inquiries += 1
+        aligned = self._trainer.world_size == 1 or at is None  # in the hook before a step, all ranks see it
+        if self._inquiries[aligned] and not self._poisoned:
+            self._inquiries[aligned] -= 1
+            how = {"late": late, "aligned": aligned, "at": at, "skipped": decides and not lbfgs, **known}
             with self._session.guarded("NonFiniteGuard: the origin of a bad step", moment(self._trainer)):
-                self._report(optimizer, count, numbers, late=late, at=at, skipped=decides and not lbfgs, **known)
+                self._report(optimizer, count, numbers, **how)
         if decides and not lbfgs:
             drop_gradients(optimizer)
             self._window.skipped += 1
@@ -236,6 +244,7 @@ class Watch:
         numbers: Numbers,
         *,
         late: bool,
+        aligned: bool,
         at: Moment | None,
         skipped: bool,
         **known: Any,
@@ -243,9 +252,9 @@ class Watch:
         trainer = self._trainer
         batch = next((item for item in self._batches if item.count == count), None)
         others = [item for item in self._batches if item.count != count]
-        aligned = trainer.world_size == 1 or (not late and self._at_once)
         inquiry = inquire(trainer, self._module, batch, others, late=late, aligned=aligned)
-        earlier = list(reversed(others)) if inquiry.finite and not late and trainer.world_size == 1 else []
+        alone = trainer.world_size == 1 and not late and not numbers.bad_loss
+        earlier = list(reversed(others)) if inquiry.finite and alone else []
         while earlier and inquiry.finite:  # another micro-batch of the same step
             inquiry = inquire(trainer, self._module, earlier.pop(0), others, late=False, aligned=True)
         if late and inquiry.finite and not numbers.bad_loss and not any(map(math.isnan, numbers.norms.values())):
@@ -267,6 +276,7 @@ class Watch:
             cannot_skip=cannot,
             **known,
         )
-        self._session.observe(event)
+        for one in of_all_ranks(trainer, event, f"guard/{self._fit}/{count}") if aligned else [event]:
+            self._session.observe(one)
         if late and inquiry.weights:
             self.check_weights("step")

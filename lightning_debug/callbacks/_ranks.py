@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,6 +27,31 @@ def any_rank(flag: bool, trainer: Trainer) -> bool:
     shared = torch.tensor([int(flag)], device=trainer.strategy.root_device)
     torch.distributed.all_reduce(shared, op=torch.distributed.ReduceOp.MAX)
     return bool(shared.item())
+
+
+def tell(key: str, text: str, trainer: Trainer) -> None:
+    """Leaves a text for rank 0 in the store that the ranks have met in. No collective: nobody waits for it."""
+    _store().set(f"lightning_debug/{key}/{trainer.global_rank}", text)
+
+
+def hear(key: str, trainer: Trainer, seconds: float = 5.0) -> list[str]:
+    """The texts that the other ranks have left; waits at most so long for those that are missing."""
+    store, found = _store(), []
+    deadline = time.monotonic() + seconds
+    for rank in range(trainer.world_size):
+        name = f"lightning_debug/{key}/{rank}"
+        while rank != trainer.global_rank and time.monotonic() < deadline:
+            if store.check([name]):
+                found.append(store.get(name).decode())
+                break
+            time.sleep(0.01)
+    return found
+
+
+def _store() -> Any:
+    from torch.distributed import distributed_c10d  # a build of torch may lack it
+
+    return distributed_c10d._get_default_store()  # noqa: SLF001 -- there is no public way to it
 
 
 def whole_norm(gradients: Sequence[Tensor], norm_type: float) -> Tensor | None:

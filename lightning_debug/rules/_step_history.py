@@ -95,3 +95,10 @@ def kind(value: float | None) -> str:
 def broken_before(event: NonFiniteStep) -> bool:
     """Whether a weight or buffer was bad before the step and made it bad: then that is the fault."""
     return event.origin is not None and event.origin.kind in ("parameter", "buffer")
+
+
+def unknown(event: NonFiniteStep) -> str:
+    """Why the origin is not known, and what there is to look at all the same."""
+    told = event.unknown or "it was not looked for"
+    held = ", ".join(field.name for field in event.fields)
+    return f"{told} (values that are not finite are in {held})" if held else told

@@ -73,7 +73,7 @@ from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, history, kind, rate_fix
+from lightning_debug.rules._step_history import broken_before, history, kind, rate_fix, unknown
 
 
 @rule("LD302", severity=ERROR, needs=StepWindow, explains=("LD303", "LD304"))
@@ -108,8 +108,6 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
         about, fix = subject(origin, "loss"), f"{told.fix[:1].upper()}{told.fix[1:]}."
         measured |= {"operation": origin.operation, "module": origin.module, "line": origin.line, "reason": told.reason}
     else:
-        message = (
-            f"The loss is {loss}; where it begins is not known, because {event.unknown or 'it was not looked for'}."
-        )
-        about, fix = "loss", "NonFiniteGuard(action='raise') stops before the update and names the operation."
+        message = f"The loss is {loss}; where it begins is not known, because {unknown(event)}."
+        about, fix = "training_step", "NonFiniteGuard(action='raise') stops before the update and names the operation."
     return Claim(message=message, subject=about, measured=measured, fix=fix, at=event.at)

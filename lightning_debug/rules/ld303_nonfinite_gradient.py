@@ -77,7 +77,7 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, history, rate_fix
+from lightning_debug.rules._step_history import broken_before, history, rate_fix, unknown
 
 
 @rule("LD303", severity=ERROR, needs=StepWindow, explains=("LD304",))
@@ -134,6 +134,6 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
         message = f"{what} at every scale down to {event.scale:g}, {event.scaler_skips} steps in a row."
         about, fix = first, "Train with precision='bf16-mixed', whose range is float32's."
     else:
-        message = f"{what}; where it begins is not known, because {event.unknown or 'it was not looked for'}."
+        message = f"{what}; where it begins is not known, because {unknown(event)}."
         about, fix = first, "NonFiniteGuard(action='raise') stops before the update and names the operation."
     return Claim(message=message + end, subject=about, measured=measured, fix=fix, at=event.at)
