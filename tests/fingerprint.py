@@ -29,7 +29,7 @@ def entries(values: dict[Any, Any], path: str = "", seen: dict[int, str] | None 
     return found
 
 
-def lines(value: Any, path: str = "", seen: dict[int, str] | None = None) -> list[str]:
+def lines(value: Any, path: str = "", seen: dict[int, str] | None = None) -> list[str]:  # noqa: C901 -- one kind after another
     """The same as text, one line a leaf, so that a difference can be named."""
     seen = {} if seen is None else seen
     if isinstance(

@@ -293,7 +293,9 @@ class Watch(pl.Callback):
         self.rates += [group["lr"] for item in trainer.optimizers for group in item.param_groups]
 
 
-def program(module: Callable[[], pl.LightningModule] = Stateful, workers: int = 0, **options: Any) -> Callable[..., Outcome]:
+def program(
+    module: Callable[[], pl.LightningModule] = Stateful, workers: int = 0, **options: Any
+) -> Callable[..., Outcome]:
     """A program that trains ``module`` and returns what came of it."""
     persistent = options.pop("persistent", False)
     before = options.pop("before", None)
@@ -309,11 +311,16 @@ def program(module: Callable[[], pl.LightningModule] = Stateful, workers: int = 
             torch._dynamo.utils.counters.clear()
         settings = dict(options)
         if mixed:
-            settings["plugins"] = [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3))]
+            settings["plugins"] = [
+                MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=64.0, growth_interval=3))
+            ]
         path = before(folder) if before else None
         own: list[Any] = []
         if checkpoints:
-            own = [EarlyStopping("val_loss", patience=1), ModelCheckpoint(monitor="val_loss", save_last=True, save_top_k=2)]
+            own = [
+                EarlyStopping("val_loss", patience=1),
+                ModelCheckpoint(monitor="val_loss", save_last=True, save_top_k=2),
+            ]
         watch = Watch()
         trainer = pl.Trainer(
             **{
@@ -345,15 +352,21 @@ def program(module: Callable[[], pl.LightningModule] = Stateful, workers: int = 
 
 def outcome(trainer: pl.Trainer, model: Any, watch: Watch, folder: Path) -> Outcome:
     """Everything that must not depend on us."""
-    files = sorted(str(item.relative_to(folder)) for item in folder.rglob("*.ckpt"))
+    written = folder.rglob("*.ckpt") if trainer.is_global_zero else ()
+    files = sorted(str(item.relative_to(folder)) for item in written)
     log = folder / "logs" / "version_0" / "metrics.csv"
     scaler = getattr(trainer.precision_plugin, "scaler", None)
     return {
         "weights": digest(dict(model.state_dict())),
         "training modes": digest([item.training for item in model.modules()]),
-        "attributes": digest({key: value for key, value in vars(model).items() if isinstance(value, (int, float, list, tuple))}),
+        "attributes": digest(
+            {key: value for key, value in vars(model).items() if isinstance(value, (int, float, list, tuple))}
+        ),
         "optimizers": [digest(item.state_dict()) for item in trainer.optimizers],
-        "schedulers": [digest({k: v for k, v in item.scheduler.state_dict().items() if k != "anneal_func"}) for item in trainer.lr_scheduler_configs],
+        "schedulers": [
+            digest({k: v for k, v in item.scheduler.state_dict().items() if k != "anneal_func"})
+            for item in trainer.lr_scheduler_configs
+        ],
         "scaler": scaler.state_dict() if scaler is not None else None,
         "rates": watch.rates,
         "torch generator": digest(torch.get_rng_state()),
@@ -363,10 +376,12 @@ def outcome(trainer: pl.Trainer, model: Any, watch: Watch, folder: Path) -> Outc
         "losses": watch.losses,
         "steps taken": copy.copy(model.live),
         "metrics": {key: digest(value) for key, value in trainer.callback_metrics.items()},
-        "log": log.read_text() if log.exists() else "",
+        "log": log.read_text() if log.exists() and trainer.is_global_zero else "",
         "global step": (trainer.global_step, trainer.current_epoch, trainer.should_stop),
         "checkpoints": files,
-        "graphs compiled": torch._dynamo.utils.counters["stats"]["unique_graphs"] if "torch._dynamo" in sys.modules else 0,
+        "graphs compiled": torch._dynamo.utils.counters["stats"]["unique_graphs"]
+        if "torch._dynamo" in sys.modules
+        else 0,
     }
 
 
@@ -381,7 +396,14 @@ def checkpoint(folder: Path) -> str:
     target.mkdir(parents=True)
     path = str(target / "resume.ckpt")
     pl.seed_everything(1, workers=True, verbose=False)
-    trainer = pl.Trainer(accelerator="cpu", max_epochs=1, logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False)
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=1,
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+    )
     trainer.fit(Stateful(), DataLoader(Drawing(), 8, shuffle=True), DataLoader(Drawing(12), 5))
     trainer.save_checkpoint(path)
     Path(path).rename(folder / "resume.pt")  # not counted among the checkpoints that the run writes

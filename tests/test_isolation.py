@@ -18,7 +18,7 @@ import torch
 import torchmetrics
 from torch import nn
 from torch.nn import functional as F
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader
 
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_sandbox, isolated
 from tests.fingerprint import differences, entries, generators, lines

@@ -86,6 +86,10 @@ def generator():
     yield 1
 
 
+def closing_over(source):
+    return lambda: next(source)
+
+
 def opened(tmp_path):
     return (tmp_path / "x").open("w")
 
@@ -108,7 +112,7 @@ REFUSED = {
     "lazy module": lambda folder: nn.LazyLinear(3),
     "seed sequence": lambda folder: numpy.random.SeedSequence(),
     "deep": lambda folder: Box(Box(generator())),
-    "in a closure": lambda folder: (lambda source: lambda: next(source))(generator()),
+    "in a closure": lambda folder: closing_over(generator()),
     "in a partial": lambda folder: functools.partial(next, generator()),
     "bound": lambda folder: generator().__next__,
     "in an object array": lambda folder: numpy.array([generator(), None], dtype=object),
@@ -223,7 +227,7 @@ class UsesGlobal(Plain):
 
 class UsesService(Plain):
     def training_step(self, batch):
-        wandb.fields
+        wandb.fields(Frozen())
         return super().training_step(batch)
 
 
@@ -233,7 +237,7 @@ class Writes(Plain):
         return super().training_step(batch)
 
     def dump(self, batch):
-        with open("out.txt", "a") as file:  # noqa: PTH123
+        with open("out.txt", "a") as file:
             file.write("x")
 
 
@@ -247,7 +251,7 @@ class WritesElsewhere(Plain):
     """Files outside of steps are nobody's business."""
 
     def on_train_end(self):
-        with open("out.txt", "a") as file:  # noqa: PTH123
+        with open("out.txt", "a") as file:
             file.write("x")
 
     def prepare_data(self):

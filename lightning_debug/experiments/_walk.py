@@ -31,7 +31,16 @@ from lightning_debug.experiments._keepers import (
     Slots,
     content,
 )
-from lightning_debug.experiments._kinds import ATOMS, accessor, draws, is_alive, is_leaf, is_record, is_user_code, slots_of
+from lightning_debug.experiments._kinds import (
+    ATOMS,
+    accessor,
+    draws,
+    is_alive,
+    is_leaf,
+    is_record,
+    is_user_code,
+    slots_of,
+)
 from lightning_debug.experiments._tensors import Face, Storage, inner_tensors
 
 LIMIT = 200_000
