@@ -280,3 +280,15 @@ def test_finds_cross_entropy_of_one_score():
         return F.cross_entropy(self.net(batch[0]), batch[1].float().unsqueeze(1))
 
     assert "1 score" in findings(Trained(mlp(8, 1), loss), loader(inputs, labels), select=MINE)["LD209"][0].message
+
+
+def test_quiet_on_a_count_beside_a_classification():
+    inputs, labels = digits()
+    counts = torch.randint(0, 4, (160,))
+
+    def both(self, batch):
+        scores = self.net(batch[0])
+        return F.cross_entropy(scores[:, :10], batch[1]) + F.mse_loss(scores[:, 10], batch[2].float())
+
+    data = loader(inputs, labels, counts), held_out(inputs, labels, counts)
+    assert not findings(Program(mlp(64, 11), both, lambda self, b: {"val_acc": 0.9}), *data, select=MINE)

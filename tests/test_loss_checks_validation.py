@@ -313,3 +313,34 @@ def test_finds_it_in_other_batches():
 
     one, two = (torch.utils.data.DataLoader(rows, batch_size=32, shuffle=shuffle) for shuffle in (True, False))
     assert findings(Program(mlp(64, 10), train, validate), one, two, num_sanity_val_steps=0, select=MINE)["LD212"]
+
+
+class Opaque:
+    """A batch that only its owner knows how to read."""
+
+    def __init__(self, rows):
+        self.inputs = torch.stack([row[0] for row in rows])
+        self.labels = torch.stack([row[1] for row in rows])
+
+    def to(self, device):
+        return self
+
+
+def test_finds_it_in_batches_that_cannot_be_cut():
+    rows = list(zip(*digits(160), strict=True))
+
+    def train(self, batch):
+        return F.cross_entropy(self.net(batch.inputs), batch.labels)
+
+    def validate(self, batch):
+        return {"val_loss": F.cross_entropy(self.net(batch.inputs).softmax(1), batch.labels)}
+
+    class Sized(Program):
+        def validation_step(self, batch, batch_idx):
+            self.log_dict(self.validate(self, batch), batch_size=len(batch.inputs))
+
+    options = {"batch_size": 32, "collate_fn": Opaque}
+    data = torch.utils.data.DataLoader(rows, shuffle=True, **options), torch.utils.data.DataLoader(rows, **options)
+    assert findings(Sized(mlp(64, 10), train, validate), *data, max_epochs=2, select=MINE)["LD212"]
+    again = skips(Sized(mlp(64, 10), train, validate), *data, max_epochs=1, select=MINE)
+    assert "Opaque, whose samples are not known" in again["LD212"]

@@ -24,6 +24,7 @@ from lightning_debug.evidence.loss_checks import (
 )
 from lightning_debug.experiments.loss_experiments import NotJudged, batch_scaling, compare_validation
 from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.batch_slicing import structure
 from lightning_debug.probes.label_order import features, label_order
 from lightning_debug.probes.stated_intent import earlier_training, fields_of, metric_names, stated_words
 from lightning_debug.probes.trace import changed_by_tracing
@@ -66,6 +67,7 @@ class LossChecks:
         self._intent = StatedIntent()
         self._compared = False
         self._comparison: ValidationLossComparison | None = None
+        self._refused: tuple[tuple[str, ...], str] | None = None
         self._ordered: dict[str, tuple[list[Tensor], list[Tensor]]] = {}
         self._order_done = False
 
@@ -96,18 +98,27 @@ class LossChecks:
         step, self._batches = self._batches, self._batches + 1
         if step == 0:
             self._begin(trainer, pl_module, batch, batch_idx)
+        if self._refused is not None:
+            self._compare_whole(trainer, pl_module, batch, batch_idx)
         if step < NAMED_STEPS:
             self._note_names(pl_module)
         if not self._order_done:
-            self._gather_labels(batch, step, trainer)
+            if batch_idx == 0 and step > 0:
+                self._measure_order(trainer)  # in a second epoch samples come again, and would count twice
+            else:
+                self._gather_labels(batch, step, trainer)
         if self._windows is not None:
             with self._callback.attempt("counts", trainer):
-                self._windows.start_batch(trainer, pl_module, batch, batch_idx, trainer.global_step)
+                self._windows.start_batch(trainer, pl_module, batch, batch_idx)
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         with self._callback.attempt("intent", trainer):
-            known = {"fields": fields_of(batch), "metrics": metric_names(pl_module), "words": stated_words(pl_module)}
-            self._intent = StatedIntent(logged=tuple(self._logged), **known)
+            self._intent = StatedIntent(
+                fields=fields_of(batch),
+                logged=tuple(self._logged),
+                metrics=metric_names(pl_module),
+                words=stated_words(pl_module),
+            )
             self._observe(self._intent, trainer)
         with self._callback.attempt("batch scaling", trainer):
             try:
@@ -139,7 +150,7 @@ class LossChecks:
             try:
                 self._comparison = compare_validation(trainer, pl_module, batch, batch_idx, dataloader_idx)
             except NotJudged as error:
-                self._callback.unavailable(ValidationLossComparison, error.reason, trainer)
+                self._refused = structure(batch), error.reason
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the watches off; records the comparison unless its key is not averaged over batches."""
@@ -148,9 +159,24 @@ class LossChecks:
         self._remove()
         self._state_names(trainer)
         found, self._comparison = self._comparison, None
-        if found is None:
-            return
-        if found.key and not self._logged.get(found.key, True):
+        if found is not None:
+            self._record_comparison(found, trainer)
+
+    def _compare_whole(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Tries again with a training batch, whole, if it is made like the validation batch that was refused."""
+        assert self._refused is not None
+        (made, reason), self._refused = self._refused, None
+        with self._callback.attempt("validation loss", trainer):
+            try:
+                if structure(batch) != made:
+                    raise NotJudged(reason)
+                found = compare_validation(trainer, pl_module, batch, batch_idx, whole=True)
+                self._record_comparison(found, trainer)
+            except NotJudged as error:
+                self._callback.unavailable(ValidationLossComparison, error.reason, trainer)
+
+    def _record_comparison(self, found: ValidationLossComparison, trainer: Trainer) -> None:
+        if found.relation == "summed" and not self._logged.get(found.key, True):
             self._callback.unavailable(
                 ValidationLossComparison, f"{found.key!r} is not logged as a mean over batches", trainer
             )
@@ -161,6 +187,8 @@ class LossChecks:
         """Measures the order of labels where the run was short."""
         if not self._order_done:
             self._measure_order(trainer)
+        if self._refused is not None:
+            self._callback.unavailable(ValidationLossComparison, self._refused[1], trainer)
 
     def close(self) -> None:
         """Takes every watch off."""
@@ -172,6 +200,9 @@ class LossChecks:
         self._callback.session.observe(dataclasses.replace(evidence, at=moment(trainer)))
 
     def _note_names(self, pl_module: LightningModule) -> None:
+        if is_compiled(pl_module):
+            return  # a step that is compiled as a whole would be compiled again
+
         def log(original: Any, name: Any, *args: Any, **kwargs: Any) -> Any:
             self._note(name, args, kwargs)
             return original(name, *args, **kwargs)

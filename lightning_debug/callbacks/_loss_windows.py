@@ -19,7 +19,7 @@ from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 from lightning_debug.probes.loss_tap import LossTap, MeanOver
 
 WINDOWS = frozenset({0, 1, 2, 3, 32, 128, 512, 2048})
-"""The optimizer steps whose window is watched, from 0."""
+"""The windows that are watched, counted from 0."""
 
 MOST_BATCHES = 12
 """Micro-batches watched of one window: a sample tells how far counts differ."""
@@ -42,15 +42,16 @@ class LossWindows:
     def __init__(self, callback: DebugCallback) -> None:
         self._callback = callback
         self._shadow: Shadow | None = None
+        self._count = 0
         self._begin()
 
     def _begin(self, at: Moment | None = None, accumulate: int = 1) -> None:
         self._at, self._accumulate = at, accumulate
         self._seen: list[_Seen] = []
-        self._window: int | None = None
+        self._wanted = False
         self._whole = True
 
-    def start_batch(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, step: int) -> None:
+    def start_batch(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Watches this micro-batch if its window is one of those wanted.
 
         Args:
@@ -58,14 +59,14 @@ class LossWindows:
             pl_module: Its module.
             batch: The micro-batch.
             batch_idx: Its index in the epoch.
-            step: Optimizer steps of this fit so far.
         """
         accumulate = trainer.accumulate_grad_batches
         place = batch_idx % accumulate
         if place == 0:
             self._begin(moment(trainer), accumulate)
-            self._window = step if step in WINDOWS else None
-        if self._window is None or place >= MOST_BATCHES:
+            self._wanted = self._count in WINDOWS
+            self._count += 1
+        if not self._wanted or place >= MOST_BATCHES:
             return
         self._shadow = Shadow(pl_module, "training_step", self._watch(pl_module, batch))
 
@@ -96,7 +97,7 @@ class LossWindows:
         """
         self.close()
         full = batch_idx % self._accumulate == self._accumulate - 1
-        if not last or self._window is None:
+        if not last or not self._wanted:
             return
         if full and self._whole and len(self._seen) > 1 and self._at is not None:
             self._callback.session.observe(self._evidence(self._at))

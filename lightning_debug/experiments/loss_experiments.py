@@ -77,23 +77,38 @@ def batch_scaling(trainer: Trainer, pl_module: LightningModule, batch: Any, batc
 
 
 def compare_validation(
-    trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int = 0, dataloader_idx: int = 0
+    trainer: Trainer,
+    pl_module: LightningModule,
+    batch: Any,
+    batch_idx: int = 0,
+    dataloader_idx: int = 0,
+    *,
+    whole: bool = False,
 ) -> ValidationLossComparison:
     """Runs ``training_step`` and ``validation_step`` on the first samples of one batch, and compares their losses.
+
+    Args:
+        trainer: The Trainer, in fit.
+        pl_module: Its module.
+        batch: The batch.
+        batch_idx: Its index.
+        dataloader_idx: Its validation loader's index.
+        whole: Whether to take the batch as it is: one whose samples are not known, and that training would take.
 
     Raises:
         NotJudged: If the batch cannot be cut, a step cannot be run again, or one does not take such a batch.
     """
-    whole = _samples(batch)
-    samples = min(whole, MOST_SAMPLES // 2)
+    most = None if whole else _samples(batch)
+    samples = None if most is None else min(most, MOST_SAMPLES // 2)
     # Validation batches are made in inference mode, where no gradient starts.
     with torch.inference_mode(False), _sandbox(trainer, pl_module) as sandbox:
         try:
-            part = cut_batch(batch, 0, samples)
+            part = batch if samples is None else cut_batch(batch, 0, samples)
             training = _run(sandbox, pl_module, sandbox.training_step, part, batch_idx)
         except NotJudged:  # a step that takes full batches only
-            samples = whole
-            part = cut_batch(batch, 0, whole)
+            if most is None:
+                raise
+            samples, part = most, cut_batch(batch, 0, most)
             training = _run(sandbox, pl_module, sandbox.training_step, part, batch_idx)
         validation = _run(sandbox, pl_module, sandbox.validation_step, part, batch_idx, dataloader_idx)
         return validation_loss_comparison(training, validation, samples)

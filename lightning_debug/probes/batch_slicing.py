@@ -70,7 +70,10 @@ def _describe(node: Any, path: str) -> Iterator[str]:
     if isinstance(node, (Tensor, np.ndarray)):
         yield f"{path}:{type(node).__name__}:{node.dtype}:{node.ndim}"
         return
-    children = _children(node)
+    try:
+        children = _children(node)
+    except Uncuttable:
+        children = None
     if children is None or _is_values(node):
         yield f"{path}:{type(node).__name__}"
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -14,13 +15,14 @@ from lightning_debug.evidence.loss_checks import BatchField, EarlierTraining
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.source import is_library
 
+MOST_FIELDS = 32
 WORDS = ("brier", "ordinal", "quadratic score", "proper scor")
 
 
 def fields_of(batch: Any) -> tuple[BatchField, ...]:
     """The tensors of a batch, and which of them are equal. Reads on the host."""
     found: list[tuple[BatchField, Tensor]] = []
-    for name, tensor in batch_fields(batch):
+    for name, tensor in itertools.islice(batch_fields(batch), MOST_FIELDS):
         dtype = str(tensor.dtype).removeprefix("torch.")
         twin = next((field.name for field, other in found if _equal(tensor, other)), "")
         shape, (lowest, highest) = tuple(tensor.shape), _range(tensor)

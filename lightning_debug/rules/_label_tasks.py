@@ -20,6 +20,7 @@ _REGRESSION = frozenset(
     rmsle rse spearman squared variance
     """.split()
 )
+_OF_CLASSES = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits", "log_softmax")
 ORDERED = 0.5
 """From this rank correlation on the order of labels shows in the inputs."""
 
@@ -68,6 +69,8 @@ def means_classes(
         if named & _REGRESSION:
             continue
         separated = order.separation_p is not None and order.separation_p <= separation_p
+        if order.separation_p is not None and not separated:
+            continue  # inputs that say nothing of the labels say nothing of their order
         ordered = separated and order.pairs >= pairs and (order.rank_correlation or 0.0) >= ORDERED
         unordered = (
             separated
@@ -76,7 +79,8 @@ def means_classes(
             and order.rank_correlation < rank_correlation
             and order.fewest >= evenness * order.samples / order.classes
         )
-        if unordered or (named & _CLASSIFICATION and not ordered):
+        alone = not any(other.function in _OF_CLASSES for other in graph.reaching)
+        if unordered or (named & _CLASSIFICATION and alone and not ordered):
             return order
     return None
 
