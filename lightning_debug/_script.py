@@ -70,7 +70,7 @@ def _start(words: list[str], folder: str) -> None:
 
 
 def forget_our_frames() -> None:
-    """Has an uncaught exception shown without the frames that started the script, as python would show it.
+    """Has an uncaught exception shown without our frames, as python would show it.
 
     The hook in place (a program may have set its own) is called with the shorter traceback.
     """
@@ -86,5 +86,12 @@ def _shorter(hook: Hook, kind: type[BaseException], error: BaseException, trace:
     start = files.index(__file__) if __file__ in files else 0  # before it stand whoever called us
     while start < len(files) and files[start] in (__file__, runpy.run_path.__code__.co_filename):
         start += 1
-    shorter = frames[start] if start < len(files) else None
-    hook(kind, error.with_traceback(shorter), shorter)
+    ours = os.path.join(os.path.dirname(__file__), "")
+    if not files[-1:] or files[-1].startswith(ours):  # no frame of the program, or a fault of our own: keep that
+        kept = frames[start:]
+    else:  # an audited step is called through an instrument
+        kept = [frame for frame, file in zip(frames[start:], files[start:], strict=True) if not file.startswith(ours)]
+    for index, frame in enumerate(kept):
+        frame.tb_next = kept[index + 1] if index + 1 < len(kept) else None
+    first = kept[0] if kept else None
+    hook(kind, error.with_traceback(first), first)

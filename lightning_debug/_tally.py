@@ -54,7 +54,7 @@ class Tally:
 
     >>> line = '{"session": "a", "worst": "error", "headlines": [["error", "LD201", "x"]], "status": "finished"}'
     >>> str(Tally([line]))
-    '1 run watched; 1 finding, the worst an error: LD201 x'
+    '1 run watched; 1 finding: LD201 x'
     """
 
     def __init__(self, lines: Iterable[str]) -> None:
@@ -75,13 +75,12 @@ class Tally:
         if not runs:
             return "no Trainer ran, so nothing was judged"
         watched = f"{runs} run{'s' * (runs > 1)} watched"
-        found = [tuple(one) for item in self._sessions.values() for one in item["headlines"]]
-        if not found or self.worst is None:
-            return f"{watched}; nothing found"
-        names = dict.fromkeys(f"{code} {name}" for _, code, name in sorted(found, key=_gravest_first))
-        kind = {"error": "an error", "warning": "a warning", "info": "an info"}[self.worst.value]
-        return f"{watched}; {len(found)} finding{'s' * (len(found) > 1)}, the worst {kind}: {', '.join(names)}"
+        found = sorted(tuple(one) for item in self._sessions.values() for one in item["headlines"])
+        alarms, notes = _names(found, "error", "warning"), _names(found, "info")
+        count = sum(severity != "info" for severity, _, _ in found)
+        told = f"{count} finding{'s' * (count > 1)}: {alarms}" if count else "no fault found"
+        return f"{watched}; {told}" + (f"; worth knowing: {notes}" if notes else "")
 
 
-def _gravest_first(one: tuple[str, str, str]) -> int:
-    return -Severity(one[0]).rank
+def _names(found: Iterable[tuple[str, ...]], *severities: str) -> str:
+    return ", ".join(dict.fromkeys(f"{code} {name}" for severity, code, name in found if severity in severities))

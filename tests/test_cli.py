@@ -116,7 +116,7 @@ def test_a_terminal_gets_colours(capsys, monkeypatch):
         (["explian"], ["explian", "run", "demo", "rules", "explain"]),
         (["explain"], ["rule"]),
         (["explain", "probe-faild"], ["'probe-faild'", "did you mean probe-failed"]),
-        (["explain", "LD999"], ["'LD999'", "lightning-debug rules"]),
+        (["explain", "zz"], ["'zz'", "lightning-debug rules"]),
         (["rules", "--select", "LD998"], ["'LD998'"]),
         (["rules", "--selct", "LD001"], ["--selct"]),
         (["demo", "--bug", "softmax-befor-cross-entropy"], ["did you mean softmax-before-cross-entropy"]),

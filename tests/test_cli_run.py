@@ -80,7 +80,7 @@ def test_a_program_sees_what_python_would_show_it(how, tmp_path):
     assert (bare.returncode, ours.returncode) == (0, 0), ours.stderr
     assert ours.stdout == bare.stdout
     assert without_notices(ours.stderr, tmp_path) == without_notices(bare.stderr, tmp_path)
-    assert "1 run watched; nothing found" in ours.stderr
+    assert "1 run watched; no fault found" in ours.stderr
 
 
 def test_an_exception_is_shown_as_python_shows_it(tmp_path):
@@ -157,7 +157,7 @@ def test_fail_on_is_the_exit_code_after_the_whole_training(words, code, tmp_path
 def test_a_repaired_script_is_told_nothing(tmp_path, capsys):
     path = scripts.write(tmp_path, scripts.ARGPARSE)
     assert watched("--fail-on", "warning", path, "--epochs", "6") == 0
-    assert "lightning-debug: 1 run watched; nothing found" in capsys.readouterr().err
+    assert "lightning-debug: 1 run watched; no fault found" in capsys.readouterr().err
 
 
 def test_stop_ends_the_fit(tmp_path, capsys):
@@ -202,7 +202,7 @@ def test_a_wrong_option_is_refused_before_the_script_runs(words, tmp_path, capsy
 def test_all_trainers_are_summed_up(tmp_path, capsys):
     path = scripts.write(tmp_path, scripts.TWO_TRAINERS, end=scripts.SOFTMAX)
     assert watched("--fail-on", "error", path) == 3
-    assert "lightning-debug: 2 runs watched; 2 findings, the worst an error: LD201" in capsys.readouterr().err
+    assert "lightning-debug: 2 runs watched; 2 findings: LD201" in capsys.readouterr().err
 
 
 def test_the_scripts_own_debugger_counts(tmp_path, capsys):
