@@ -10,7 +10,9 @@ import torch
 from torch import nn
 
 from lightning_debug import FaultFound, ModeChecker
-from tests.mode_programs import IGNORED_WARNINGS, Net, checked, only
+from lightning_debug.probes.train_calls import TrainCalls
+from tests.helpers import trainer
+from tests.mode_programs import IGNORED_WARNINGS, Net, checked, data, only
 
 pytestmark = [pytest.mark.filterwarnings(text) for text in IGNORED_WARNINGS]
 SOURCE = Path(__file__).read_text(encoding="utf-8")
@@ -100,3 +102,45 @@ def test_nothing_is_left_behind():
         for module in model.modules():
             assert not module._forward_hooks
             assert not module._forward_pre_hooks
+
+
+def test_two_checkers_leave_nothing_behind():
+    before = nn.Module.train
+    model = Net()
+    model.eval()
+    first, second = ModeChecker(), ModeChecker()
+    trainer(first, second, max_epochs=1).fit(model, data(), data(32))
+    assert nn.Module.train is before
+    assert [item.code for item in second.report.findings] == ["LD401"]
+
+
+def test_watches_may_end_in_any_order():
+    before = nn.Module.train
+    for order in ((0, 1, 2), (2, 1, 0), (1, 0, 2), (1, 2, 0)):
+        watches = [TrainCalls() for _ in range(3)]
+        for watch in watches:
+            watch.start()
+        for position in order:
+            watches[position].stop()
+        assert nn.Module.train is before
+    lost = TrainCalls()
+    lost.start()
+    del lost
+    assert nn.Linear(2, 2).eval().training is False
+    other = TrainCalls()
+    other.start()
+    other.stop()
+    assert nn.Module.train is before
+
+
+def test_exception_tells_what_was_held_back():
+    class Failing(Net):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            self.eval()
+            if batch_idx == 1:
+                raise KeyError("no such thing")
+
+    checker = ModeChecker()
+    with pytest.raises(KeyError):
+        trainer(checker, max_epochs=1).fit(Failing(), data(), data(32))
+    assert [item.code for item in checker.report.findings] == ["LD401"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tests.mode_programs import IGNORED_WARNINGS, Net, checked, network, only
 
@@ -119,3 +120,57 @@ def test_gradient_checkpointing(reentrant):
     model = Checkpointed()
     model.eval()
     assert only(checked(model), "LD401")
+
+
+def test_compiled_module_in_eval_and_put_back():
+    class Compiled(Net):
+        def __init__(self, careful):
+            super().__init__()
+            self.careful = careful
+
+        def training_step(self, batch, batch_idx):
+            if self.careful:
+                self.net.train()
+            loss = super().training_step(batch, batch_idx)
+            if self.careful:
+                self.net.eval()
+            return loss
+
+    def made(careful):
+        model = Compiled(careful)
+        model.net.eval()
+        model.net = torch.compile(model.net, backend="eager")
+        return model
+
+    assert not checked(made(careful=True)).findings
+    assert only(checked(made(careful=False)), "LD401").subject == "net"
+
+
+def test_compiled_steps():
+    class Careful(Net):
+        def training_step(self, batch, batch_idx):
+            self.net.train()
+            loss = super().training_step(batch, batch_idx)
+            self.net.eval()
+            return loss
+
+    model = Net()
+    model.net.eval()
+    assert only(checked(torch.compile(model, backend="eager")), "LD401").subject == "net"
+    model = Careful()
+    model.net.eval()
+    report = checked(torch.compile(model, backend="eager"))
+    assert not report.findings
+    assert [skip.reason for skip in report.skips] == ["training_step is compiled, and may change modes within itself"]
+
+
+class Functional(nn.Module):
+    def forward(self, inputs):
+        return F.dropout(inputs, 0.2, self.training)
+
+
+def test_module_that_calls_dropout_as_a_function():
+    model = Net()
+    model.net = nn.Sequential(nn.Linear(8, 8), Functional(), nn.Linear(8, 2))
+    model.net.eval()
+    assert "`net.1` (Functional)" in only(checked(model), "LD401").message

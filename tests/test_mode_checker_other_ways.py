@@ -198,3 +198,28 @@ def test_two_fits_with_one_checker():
     for _ in range(2):
         trainer(checker, max_epochs=1).fit(Net(), data(), data(32))
         assert_quiet(checker.report)
+
+
+def test_callbacks_that_average_or_search():
+    from pytorch_lightning.callbacks import LearningRateFinder, StochasticWeightAveraging
+
+    class Rated(Net):
+        def __init__(self):
+            super().__init__()
+            self.lr = 1e-3
+
+    averaging = StochasticWeightAveraging(swa_lrs=1e-3, swa_epoch_start=1)
+    assert_quiet(checked(Net(), averaging, max_epochs=4))
+    search = LearningRateFinder(num_training_steps=12, update_attr=False)
+    assert_quiet(checked(Rated(), before=[search], max_epochs=1, train=data(320)))
+
+
+def test_hooks_of_lightning_overridden_well():
+    class Overriding(Net):
+        def on_validation_model_eval(self):
+            super().on_validation_model_eval()
+
+        def on_validation_model_train(self):
+            self.trainer.model.train()
+
+    assert_quiet(checked(Overriding(), max_epochs=3))

@@ -77,6 +77,11 @@ def is_compiled(pl_module: LightningModule) -> bool:
     return False
 
 
+def steps_are_compiled(pl_module: LightningModule) -> bool:
+    """Whether ``torch.compile`` was given the LightningModule itself, so that its steps run compiled."""
+    return getattr(pl_module, "_compiler_ctx", None) is not None
+
+
 def captured_modes(trainer: Trainer) -> dict[str, bool] | None:
     """The mode of each module, by name, that Lightning noted when the evaluation in progress or the last began.
 

@@ -16,6 +16,7 @@ from lightning_debug.callbacks._lightning import (
     captured_modes,
     is_compiled,
     moment,
+    steps_are_compiled,
 )
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.modes import DropoutInEval, FrozenBatchNorms, TrainingModes, ValidationModes
@@ -30,10 +31,8 @@ from lightning_debug.probes.validation_audit import ValidationAudit
 
 Action = Literal["warn", "fix", "raise"]
 Step = Literal["training_step", "validation_step"]
-HOOK_CALLERS = ("/trainer/call.py",)
-"""Lightning's file from which every hook of the user's is called."""
-WATCHED_VALIDATIONS = 3
-"""In and after how many validations, and after how many epochs, calls of train() and eval() are watched."""
+HOOK_CALLERS = ("/trainer/call.py",)  # Lightning's file from which every hook of the user's is called
+WATCHED = 3  # in how many first steps, validations and epochs' ends calls of train() and eval() are watched
 
 
 @dataclass
@@ -61,12 +60,10 @@ class ModeChecker(DebugCallback):
     a gradient came back through it, and an optimizer stepped on the parameters it acts on. Frozen networks,
     teachers, baselines and batch-norms kept in eval on purpose are left alone.
 
-    ===== ===================================================================================
-    LD401 modules in eval mode during training
-    LD402 modules in train mode during validation or test
-    LD403 batch-norm with frozen weights whose running statistics go on drifting
-    LD404 dropout that ignores the mode (``F.dropout(x, 0.5)`` without ``training=self.training``)
-    ===== ===================================================================================
+    - LD401: modules in eval mode during training
+    - LD402: modules in train mode during validation or test
+    - LD403: batch-norm with frozen weights whose running statistics go on drifting
+    - LD404: dropout that ignores the mode (``F.dropout(x, 0.5)`` without ``training=self.training``)
 
     It looks closely at the first few steps, at the first step after a validation or a change, and then rarely.
 
@@ -92,7 +89,7 @@ class ModeChecker(DebugCallback):
         self._end()
         if trainer.barebones:
             return
-        calls = TrainCalls(HOOK_CALLERS, in_sandbox)
+        calls = TrainCalls(HOOK_CALLERS, in_sandbox, enabled=not steps_are_compiled(pl_module))
         hooks, compiled = UserHooks(lambda: (*callbacks_of(trainer), pl_module)), is_compiled(pl_module)
         training = TrainingAudit(pl_module, calls, hooks=hooks, compiled=compiled, ignore=in_sandbox)
         validation = ValidationAudit(pl_module, calls, hooks=hooks, compiled=compiled, ignore=in_sandbox)
@@ -113,7 +110,7 @@ class ModeChecker(DebugCallback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes a look after the hooks between epochs."""
-        if self._run is not None and trainer.current_epoch < WATCHED_VALIDATIONS:
+        if self._run is not None and trainer.current_epoch < WATCHED:
             self._look(trainer, "on_train_epoch_start")
             self._run.training.once_more()
 
@@ -153,12 +150,12 @@ class ModeChecker(DebugCallback):
         if run.steps == 0 and not trainer.num_val_batches:
             self._look_for_dropout(trainer, pl_module, batch, "training_step")
         run.steps += 1
-        if run.steps >= WATCHED_VALIDATIONS and not run.training.wants_calls:
+        if run.steps >= WATCHED and not run.training.wants_calls:
             run.calls.stop()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Watches who calls ``eval()`` between the first epochs."""
-        if self._run is not None and trainer.current_epoch < WATCHED_VALIDATIONS:
+        if self._run is not None and trainer.current_epoch < WATCHED:
             self._run.calls.start()
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -172,7 +169,7 @@ class ModeChecker(DebugCallback):
         if not self.session.record.seen(ValidationModes):
             self.unavailable(ValidationModes, "no validation ran", trainer)
         if not run.dropout_looked:
-            self.unavailable(DropoutInEval, "no validation ran in which to look for it", trainer)
+            self.unavailable(DropoutInEval, "no validation ran", trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compares the modes that Lightning noted, and gets ready to look at the first batches."""
@@ -223,7 +220,9 @@ class ModeChecker(DebugCallback):
     on_test_batch_end = on_validation_batch_end
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Takes all instruments out."""
+        """Takes all instruments out, and records what was held back."""
+        if self._run is not None and self._run.steps and (found := self._run.training.finish()) is not None:
+            self.session.observe(dataclasses.replace(found, at=moment(trainer)))
         self._end()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -240,7 +239,7 @@ class ModeChecker(DebugCallback):
             return
         run.batches = 0
         run.validation.start()
-        if run.validation.index < WATCHED_VALIDATIONS:
+        if run.validation.index < WATCHED:
             run.calls.clear()
             run.calls.start()
 

@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 
-from lightning_debug.probes.bytecode import plain_function, reached, reads_own
+from lightning_debug.probes.bytecode import mentioned, plain_function, reached, reads_own
+from lightning_debug.probes.dropout_source import FUNCTIONS
 from lightning_debug.probes.source import is_library
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
@@ -45,7 +46,9 @@ class ModeModule:
     @property
     def hollow(self) -> bool:
         """Whether a module inside it is in the other mode: its own flag was set by hand."""
-        return any(child.training != self.module.training for child in self.module.modules())
+        return next(self.module.children(), None) is not None and any(
+            child.training != self.module.training for child in self.module.modules()
+        )
 
     @property
     def root(self) -> str:
@@ -135,6 +138,8 @@ def mode_role(module: nn.Module) -> str:
         return ""
     if role:
         return role
+    if _drops(module):
+        return "dropout"
     knobs = [value for name, value in vars(module).items() if _KNOB.search(name) and type(value) in (int, float)]
     return "" if knobs and not any(knobs) else "custom"
 
@@ -176,6 +181,14 @@ def _reads(forward: object, kind: type) -> bool:
         if reads_own(inner, "training") or ("super" in names and issubclass(kind, (_DropoutNd, _NormBase))):
             return True
     return False
+
+
+def _drops(module: nn.Module) -> bool:
+    """Whether its code calls dropout, as a function or as a layer."""
+    function = plain_function(vars(module).get("forward", type(module).forward))
+    if function is None:
+        return False
+    return any(FUNCTIONS.intersection(mentioned(inner)) for inner in reached(function, type(module)))
 
 
 def _pins(kind: type[nn.Module]) -> bool:

@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
+import torch
 from torch import nn
 
 from lightning_debug.probes.source import display_path, is_library
 
+_MARK = "_lightning_debug_watch"
 KEPT = 64
 """How many calls are remembered."""
 
@@ -51,15 +53,23 @@ class TrainCalls:
     Args:
         boundary: Ends of file names that separate the user's hooks from the code that calls them.
         ignore: Says that the call is not the run's own (an experiment), and is to be left out.
+        enabled: Whether to note anything at all: code that is compiled must not be traced through a replacement.
     """
 
-    def __init__(self, boundary: Iterable[str] = (), ignore: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self, boundary: Iterable[str] = (), ignore: Callable[[], bool] = lambda: False, *, enabled: bool = True
+    ) -> None:
         self.calls: deque[TrainCall] = deque(maxlen=KEPT)
         self._ignore = ignore
+        self._enabled = enabled
         self._boundary = tuple(name.replace("/", os.sep) for name in boundary)
-        self._previous: Any = None
         self._replacement: Any = None
         self._inside = False
+
+    @property
+    def enabled(self) -> bool:
+        """Whether calls can be noted."""
+        return self._enabled
 
     @property
     def running(self) -> bool:
@@ -68,19 +78,19 @@ class TrainCalls:
 
     def start(self) -> None:
         """Begins to note calls; harmless when repeated."""
-        if self._replacement is not None:
+        if self._replacement is not None or not self._enabled:
             return
         previous = nn.Module.train
         here = weakref.ref(self)
 
         @functools.wraps(previous)
         def train(module: nn.Module, mode: bool = True) -> nn.Module:
-            watch = here()
-            if watch is None:
+            if torch.compiler.is_compiling() or (watch := here()) is None:
                 return previous(module, mode)
             return watch.called(previous, module, mode, sys._getframe(1))  # noqa: SLF001 - the documented way
 
-        self._previous, self._replacement = previous, train
+        train.__dict__[_MARK] = (here, previous)
+        self._replacement = train
         nn.Module.train = train  # type: ignore[method-assign, assignment]
 
     def called(
@@ -98,9 +108,12 @@ class TrainCalls:
 
     def stop(self) -> None:
         """Puts the method back; harmless when repeated. What was noted stays."""
-        if self._replacement is not None and nn.Module.train is self._replacement:
-            nn.Module.train = self._previous  # type: ignore[method-assign]
         self._replacement = None
+        while (mark := vars(nn.Module.train).get(_MARK)) is not None:  # watches may end in another order
+            watch, previous = mark[0](), mark[1]
+            if watch is not None and watch._replacement is nn.Module.train:  # noqa: SLF001 - another of our own
+                break
+            nn.Module.train = previous  # type: ignore[method-assign]
 
     def clear(self) -> None:
         """Forgets what was noted."""
@@ -124,7 +137,7 @@ class TrainCalls:
 
     def _user(self, frame: FrameType | None) -> tuple[str, str, str, str]:
         """Hook, its name, the user's line and the library function, from the stack."""
-        line = via = ""
+        line = via = inside = ""
         outermost: FrameType | None = None
         while frame is not None:
             name = frame.f_code.co_filename
@@ -133,15 +146,18 @@ class TrainCalls:
             if not is_library(name):
                 outermost = frame
                 installed = "site-packages" in name or "dist-packages" in name
+                here = f"{display_path(name)}:{frame.f_lineno}"
                 if not line and installed:
-                    via = frame.f_code.co_name
+                    via, inside = frame.f_code.co_name, inside or here
                 elif not line:
-                    line = f"{display_path(name)}:{frame.f_lineno}"
+                    line = here
             frame = frame.f_back
         if frame is None and self._boundary:
             return "", "", line, via  # not below a hook: the user's script itself
         if outermost is None:
             return "", "", "", ""
+        if not line:  # a callback of an installed package
+            line, via = inside, ""
         code = outermost.f_code
         owner = outermost.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
         kind = f"{type(owner).__name__}." if owner is not None and hasattr(type(owner), code.co_name) else ""

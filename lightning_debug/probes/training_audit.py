@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 from torch import nn
 
-from lightning_debug.evidence.modes import EvalModule, FrozenBatchNorm, FrozenBatchNorms, TrainingModes
+from lightning_debug.evidence.modes import EvalModule, FrozenBatchNorm, FrozenBatchNorms, ModeChange, TrainingModes
 from lightning_debug.probes.batchnorm_drift import Drift, DriftWatch, trainable_twin
+from lightning_debug.probes.bytecode import mentions
 from lightning_debug.probes.mode_causes import UserHooks, eval_cause
-from lightning_debug.probes.mode_history import Mark, ModeHistory
+from lightning_debug.probes.mode_history import Change, Mark, ModeHistory
 from lightning_debug.probes.modes import ModeModule, frozen_batch_norm, mode_modules
 from lightning_debug.probes.participation import Part, Participation, note_gradients
 from lightning_debug.probes.train_calls import TrainCalls
@@ -25,6 +27,7 @@ SURPRISES = 32
 PATIENCE = 64
 """For how many steps on end an optimizer's step is waited for."""
 
+STEP = "training_step"
 DRIFT_STEPS = 3
 """Over how many steps the statistics of a batch-norm with frozen weights are followed."""
 
@@ -126,7 +129,9 @@ class TrainingAudit:
 
     def _part(self, path: str, item: ModeModule) -> Part:
         known = self._parts.get(path)
-        return known if known is not None and known.module is item.module else Part(item.module, _shaped(item))
+        return (
+            known if known is not None and known.module is item.module else Part(item.module, tuple(item.parameters()))
+        )
 
     def middle(self, mark: Mark) -> None:
         """The loss is there, the backward is to come."""
@@ -201,10 +206,18 @@ class TrainingAudit:
     def evidence(self) -> TrainingModes:
         """What is known now."""
         by_path = {item.path: item for item in self._modules}
-        in_eval = tuple(self._entry(by_path[path]) for path in self.history.left if path in by_path)
+        causes: dict[Change, ModeChange] = {}
+        for change in self.history.left.values():
+            if change not in causes:
+                causes[change] = eval_cause(change, self._hooks, self.restored)
+        left = self.history.left.items()
+        in_eval = tuple(self._entry(by_path[path], causes[change]) for path, change in left if path in by_path)
         unseen = ""
         if self._stepped and self._stepped.isdisjoint(id(parameter) for parameter in self._model.parameters()):
             unseen = "the optimizer holds other tensors than the model's parameters (they are sharded)"
+        elif not self._calls.enabled and any(mentions(step, {"train"}, kind) for _, step, kind in self._hooks(STEP)):
+            unseen = "training_step is compiled, and may change modes within itself"
+            in_eval = tuple(replace(item, train_calls=1) for item in in_eval)
         elif self._waited >= PATIENCE and not self._stepped:
             unseen = "no optimizer's step was seen, so it is not known which parameters are trained"
         counts = Counter(item.role for item in self._modules if item.module.training)
@@ -216,7 +229,7 @@ class TrainingAudit:
             unseen=unseen if any(item.gradient for item in in_eval) else "",
         )
 
-    def _entry(self, item: ModeModule) -> EvalModule:
+    def _entry(self, item: ModeModule, change: ModeChange) -> EvalModule:
         part = self._parts.get(item.path)
         pretrained, pretrained_class = item.pretrained
         root = item.root
@@ -236,7 +249,7 @@ class TrainingAudit:
             train_calls=0 if part is None else part.train_calls,
             gradient=part is not None and part.gradient,
             stepped=part is not None and not self._stepped.isdisjoint(part.wanted),
-            change=eval_cause(self.history.left[item.path], self._hooks, self.restored),
+            change=change,
         )
 
     def mend(self, paths: Iterable[str]) -> None:
@@ -282,7 +295,3 @@ class TrainingAudit:
 
 def _explained(item: EvalModule) -> bool:
     return item.change.watched or bool(item.change.override) or item.change.phase == "before fit"
-
-
-def _shaped(item: ModeModule) -> tuple[nn.Parameter, ...]:
-    return tuple(item.parameters())

@@ -131,7 +131,8 @@ def _at_fault(evidence: TrainingModes) -> list[EvalModule]:
         item
         for item in found
         if not (item.role == "batch-norm" and item.alone)  # frozen batch-norm, one by one
-        and not (item.role == "custom" and (item.hollow or (item.alone and _before(item))))  # the flag alone was set
+        and not item.hollow  # its own flag was set by hand
+        and not (item.role == "custom" and item.alone and _before(item))
         and not (all_dropouts and item in switched_off)  # `for m in modules: if isinstance(m, Dropout): m.eval()`
     ]
 
