@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from lightning_debug.evidence import ProbeFailure, Unavailable, decode, encode
 from lightning_debug.evidence.loss import LossGraph
 from tests.helpers import codes, trainer
-from tests.inspector_programs import QUICK, ROWS, Program, Rows, Watcher, classes, inspected, mlp, sequences
+from tests.losses.base import QUICK, ROWS, Program, Rows, Watcher, classes, inspected, sequences
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's own, of missing loaders and modes
 
@@ -88,6 +88,7 @@ def test_it_watches_the_first_steps_then_rarely_and_once_in_the_second_epoch():
     loader = DataLoader(TensorDataset(*classes(4)), batch_size=4)
     trainer(watcher, max_epochs=5, limit_val_batches=0).fit(program, loader)
     assert [graph.at.step for graph in watcher.session.record.of(LossGraph)] == [0, 1, 2, 12, 50]
+    assert not watcher.session.record.of(Unavailable)
     assert "training_step" not in vars(program)
 
 
@@ -296,13 +297,3 @@ def test_a_hugging_face_model_that_computes_its_own_loss():
     report, graphs = inspected(Bert)
     assert not codes(report)
     assert [call.function for call in graphs[0].reaching] == ["cross_entropy"]
-
-
-def test_unavailable_is_not_recorded_where_all_went_well():
-    watcher = Watcher()
-    trainer(watcher).fit(Plain(), DataLoader(TensorDataset(*classes(4)), batch_size=16))
-    assert not watcher.session.record.of(Unavailable)
-
-
-def test_the_mlp_of_the_tests_is_what_it_says():
-    assert [type(layer).__name__ for layer in mlp(2, 3)] == ["Linear", "ReLU", "Linear"]

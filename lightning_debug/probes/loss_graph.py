@@ -16,6 +16,7 @@ from lightning_debug.probes.loss_trace import LossTrace
 from lightning_debug.probes.loss_vocabulary import LOSS_FUNCTIONS, SOFTMAX, SQUARES, THROUGH
 from lightning_debug.probes.trace import Op
 
+PROBABILISTIC = SOFTMAX | {"log_softmax", "sigmoid", "log_sigmoid"}
 COMPARING = frozenset({"eq", "ne", "add", "sub"})
 """What metrics do with predicted and true labels."""
 
@@ -89,7 +90,7 @@ def _makes_a_loss(trace: LossTrace, seen: Seen, users: Iterable[str]) -> bool:
 
 def _is_normalised(trace: LossTrace, made: Op | None) -> bool:
     """Whether an operand is probabilities or their logarithms, or is made of them one by one."""
-    return any(item.name in ("log_softmax", *SOFTMAX) for item in origin(trace, made)[:4])
+    return any(item.name in PROBABILISTIC for item in origin(trace, made)[:4])
 
 
 def _is_compared(trace: LossTrace, predicted: Op) -> bool:

@@ -178,10 +178,10 @@ def _again(
 
 def _pair(trace: LossTrace, call: Call) -> Seen | None:
     operands = list(tensors(call.arguments))
-    if len(operands) != 2 or min(item.numel() for item in operands) < 2 or not isinstance(call.output, Tensor):
+    if len(operands) != 2 or not isinstance(call.output, Tensor):
         return None
-    if any(item is call.output for item in operands):  # in place: the operand is gone
-        return None
+    if min(min(item.numel(), item.ndim) for item in operands) < 1 or any(item is call.output for item in operands):
+        return None  # a number; or in place, where the operand is gone
     made = call.op.inputs
     notes = [trace.depends(item, source) for item, source in zip(operands, made, strict=True)]
     place = 0 if (notes[0].gradient, notes[0].model) >= (notes[1].gradient, notes[1].model) else 1

@@ -3,7 +3,7 @@
 What it sees: a sigmoid, written by hand or not, made what ``binary_cross_entropy_with_logits``,
     ``multilabel_soft_margin_loss``, ``soft_margin_loss`` or ``logsigmoid`` takes as scores, with nothing but
     reshapes, dropout and epsilons between; so too a softmax. Also a sigmoid that made the scores of
-    ``cross_entropy``, and a sigmoid of a sigmoid that reaches ``binary_cross_entropy``.
+    ``cross_entropy``, and a sigmoid of a sigmoid that reaches ``binary_cross_entropy``, written by hand or not.
 Why it hurts: scores from 0 to 1 become probabilities from 0.5 to 0.73: no sample can be called negative, the loss
     of a negative stays above 0.69, and gradients are a quarter of what they should be or less.
 How to fix: give the loss the scores of the last layer and drop the sigmoid; or keep it and use
@@ -101,6 +101,7 @@ from lightning_debug.rules._loss import (
     training_calls,
 )
 
+OF_PROBABILITIES = ("binary_cross_entropy", "product")
 WITH_LOGITS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss", "soft_margin_loss", "logsigmoid")
 
 
@@ -113,7 +114,7 @@ WITH_LOGITS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss"
 def sigmoid_before_bce_with_logits(record: Record) -> Iterator[Claim | Skip]:
     """Claims one finding for each sigmoid that reaches a loss with its own."""
     yield from nothing_seen(record)
-    functions = (*WITH_LOGITS, "cross_entropy", "log_softmax", "binary_cross_entropy")
+    functions = (*WITH_LOGITS, *OF_PROBABILITIES, "cross_entropy", "log_softmax")
     for graph, call in training_calls(record, *functions):
         made = _culprit(call)
         if made is None:
@@ -129,10 +130,10 @@ def sigmoid_before_bce_with_logits(record: Record) -> Iterator[Claim | Skip]:
 
 def _message(call: LossCall, made: Operation) -> str:
     values = describe_values(call.scores)
-    if call.function == "binary_cross_entropy":
+    if call.function in OF_PROBABILITIES:
         return (
-            f"A second sigmoid is applied to what {softmax_layer(made)} has made, and its output ({values}) reaches "
-            f"binary_cross_entropy ({call.line})."
+            f"A second sigmoid is applied to what {softmax_layer(made)} has made before it becomes the loss "
+            f"({call.function}, {call.line}; {values})."
         )
     own, limit = "sigmoid", "every probability lies between 0.500 and 0.731"
     if call.function not in WITH_LOGITS:
@@ -141,15 +142,17 @@ def _message(call: LossCall, made: Operation) -> str:
 
 
 def _wanted(call: LossCall) -> str:
-    return "one sigmoid's output" if call.function == "binary_cross_entropy" else "the scores of the last layer"
+    return "one sigmoid's output" if call.function in OF_PROBABILITIES else "the scores of the last layer"
 
 
 def _culprit(call: LossCall) -> Operation | None:
     made = activation(call.origin)
     if made is None or made.merges or made.layer:
         return None
-    if call.function == "binary_cross_entropy":
-        inner = before(call.origin, made) if made.name in SIGMOID else None
+    if call.function in OF_PROBABILITIES:
+        if made.name == "log":
+            made = before(call.origin, made)
+        inner = before(call.origin, made) if made is not None and made.name in SIGMOID else None
         return inner if inner is not None and inner.name in SIGMOID | SOFTMAX and not inner.merges else None
     if made.name in SIGMOID:
         return made

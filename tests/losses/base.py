@@ -1,7 +1,10 @@
-"""What the tests of LossInspector share: small programs, defined by their net, their loss and their data."""
+"""What these programs share: a net, a loss and data; and how a LossInspector alone watches one."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
 from typing import Any
 
 import pytorch_lightning as pl
@@ -86,6 +89,38 @@ class Program(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         return torch.optim.SGD(self.parameters(), lr=self.rate)
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is to be found in a program: the code, and words of its subject."""
+
+    kind: type[Program]
+    code: str
+    subject: str
+
+
+FAULTS: list[Fault] = []
+
+
+def faulty(code: str, *, subject: str = "") -> Callable[[type[Program]], type[Program]]:
+    """Marks a program as one that has a fault."""
+
+    def register(kind: type[Program]) -> type[Program]:
+        FAULTS.append(Fault(kind, code, subject))
+        return kind
+
+    return register
+
+
+def programs(*modules: ModuleType) -> list[type[Program]]:
+    """The programs that modules define."""
+    return [
+        item
+        for module in modules
+        for item in vars(module).values()
+        if isinstance(item, type) and issubclass(item, Program) and item.__module__ == module.__name__
+    ]
 
 
 class Watcher(LossInspector):
