@@ -162,6 +162,11 @@ def test_finds_a_last_layer_that_is_too_large(net):
     assert found[0].subject.startswith("net.")
 
 
+def test_finds_it_for_two_classes():
+    found = findings(Trained(scaled(mlp(8, 2), 200), classify), loader(*blobs(2)), select=MINE)
+    assert "(ln 2)" in found["LD210"][0].message
+
+
 def test_finds_tied_embeddings_of_unit_variance():
     tokens = torch.randint(0, 200, (160, 12))
     program = Trained(LanguageModel(tied=True, width=256), next_token)

@@ -119,6 +119,16 @@ def test_quiet_on_distillation():
     assert not findings(Trained(mlp(64, 10), loss), loader(*digits()), select=MINE)
 
 
+@pytest.mark.parametrize("length", [(), (5,)])
+def test_quiet_on_two_classes(length):
+    inputs, labels = torch.randn(160, *length, 8), torch.randint(0, 2, (160, *length))
+
+    def loss(self, batch):
+        return F.cross_entropy(self.net(batch[0]).movedim(-1, 1), batch[1])
+
+    assert not findings(Trained(mlp(8, 2), loss), loader(inputs, labels))
+
+
 def test_quiet_on_squares_of_raw_scores():
     def loss(self, batch):
         return F.mse_loss(self.net(batch[0]), F.one_hot(batch[1], 10).float())

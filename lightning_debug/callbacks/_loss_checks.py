@@ -154,10 +154,9 @@ class LossChecks:
 
     def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the watches off; records the comparison unless its key is not averaged over batches."""
-        if not self._shadows:
-            return
-        self._remove()
-        self._state_names(trainer)
+        if self._shadows:
+            self._remove()
+            self._state_names(trainer)
         found, self._comparison = self._comparison, None
         if found is not None:
             self._record_comparison(found, trainer)

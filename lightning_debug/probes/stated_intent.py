@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import sys
 import types
 from collections.abc import Iterable
 from typing import Any
@@ -54,10 +55,21 @@ def _is_metric(kind: type) -> bool:
 
 
 def stated_words(root: nn.Module, words: Iterable[str] = WORDS) -> tuple[str, ...]:
-    """Which words stand in the source of the user's classes: their methods, docstrings and names."""
+    """Which words stand in the source of the user's classes: their methods, docstrings and names.
+
+    The user's are those in the package of the model itself, and those that are installed nowhere.
+    """
+    package = type(root).__module__.partition(".")[0]
     kinds = dict.fromkeys(base for module in root.modules() for base in type(module).__mro__)
+    kinds = dict.fromkeys(kind for kind in kinds if _is_of(kind, package))
     text = "\n".join(part.lower() for kind in kinds for part in _texts(kind))
     return tuple(word for word in words if word in text)
+
+
+def _is_of(kind: type, package: str) -> bool:
+    top = kind.__module__.partition(".")[0]
+    file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
+    return top == package or not ("site-packages" in file or top in sys.stdlib_module_names or is_library(file))
 
 
 def _texts(kind: type) -> list[str]:

@@ -217,13 +217,11 @@ def _several_labels(call: LossCall, intent: StatedIntent) -> Claim | None:
     if target is None or target.rows_hold != "multi-hot" or (target.row_sum_highest or 0) < 2:
         return None
     classes = target.shape[target.dim] if target.dim is not None else 0
-    if target.shape != call.scores.shape:  # class indices, one a sample: 0s and 1s are classes then, not marks
-        return None
-    if not target.from_batch or is_autoencoder(call, intent):
-        return None
+    if target.shape != call.scores.shape or not target.from_batch or is_autoencoder(call, intent):
+        return None  # of another shape they are classes' indices, which may all be 0 and 1
     softmax = call.function == "binary_cross_entropy" and softmax_dim(call) == target.dim
-    if not softmax and (call.function != "cross_entropy" or "float" not in target.dtype):
-        return None  # whole numbers are classes' indices to cross_entropy: 0 and 1 of two classes, one a sample
+    if not softmax and call.function != "cross_entropy":
+        return None
     most = number(target.row_sum_highest or 0)
     said = "a softmax" if softmax else "cross_entropy, which applies a softmax,"
     return Claim(

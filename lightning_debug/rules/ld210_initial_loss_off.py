@@ -171,8 +171,8 @@ def _price(call: LossCall) -> tuple[float, str] | None:
     if call.function in ("cross_entropy", "nll_loss"):
         dim = call.scores.dim
         classes = call.scores.shape[dim] if dim is not None and call.scores.shape else 0
-        soft = target.rows_hold in ("", "one-hot", "soft")
-        return (math.log(classes), f"ln {classes}") if classes > 1 and soft else None
+        several = target.shape == call.scores.shape and target.rows_hold == "multi-hot"
+        return (math.log(classes), f"ln {classes}") if classes > 1 and not several else None
     if call.function in ("binary_cross_entropy", "binary_cross_entropy_with_logits"):
         return (math.log(2), "ln 2") if target.share_in_unit == 1.0 else None
     if call.function in ("mse_loss", "l1_loss") and target.mean is not None and target.deviation is not None:
