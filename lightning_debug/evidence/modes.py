@@ -19,6 +19,7 @@ class ModeChange:
         hook: Class and function that did it: ``"LitModel.training_step"``; ``""`` when not known.
         line: ``file.py:31`` where it happens; ``""`` when not known.
         via: Library function that the line calls and that does it in turn; ``""`` when it is the line itself.
+        through: Functions of the user's between that hook and the call, the outermost first.
         watched: Whether the call itself was seen; else ``line`` is where that hook's code mentions it.
         restored: Whether Lightning noted this mode when validation began, and puts it back each time.
         override: The overridden hook of Lightning's that should have put the mode back; ``""`` when there is none.
@@ -30,6 +31,7 @@ class ModeChange:
     hook: str = ""
     line: str = ""
     via: str = ""
+    through: tuple[str, ...] = ()
     watched: bool = False
     restored: bool = False
     override: str = ""
@@ -155,6 +157,7 @@ class FrozenBatchNorm:
         root: The outermost module around it all of whose parameters are frozen.
         feeder: Path of the layer with parameters that ran before it; ``""`` when there was none.
         feeder_frozen: Whether all parameters of that layer are frozen.
+        input_trained: Whether its input needed a gradient: something before it is trained.
         updates: Times its statistics were updated over the steps looked at.
         shift: Largest move of a channel's running mean over them, in standard deviations of that channel.
         weights_changed: Whether the frozen weights changed all the same (a moving average of another network).
@@ -168,6 +171,7 @@ class FrozenBatchNorm:
     root: str = ""
     feeder: str = ""
     feeder_frozen: bool = False
+    input_trained: bool = False
     updates: int = 0
     shift: float = 0.0
     weights_changed: bool = False

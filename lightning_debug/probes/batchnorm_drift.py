@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -64,6 +65,7 @@ class Drift:
     Args:
         item: The batch-norm.
         feeder: The module with parameters that ran just before it in the first of them, or ``None``.
+        input_trained: Whether its input needed a gradient: something before it is trained.
         updates: Updates of its statistics.
         shift: Largest move of a channel's mean, in that channel's standard deviations at the start.
         weights_changed: Whether its weights, or its feeder's, changed although they are frozen.
@@ -71,6 +73,7 @@ class Drift:
 
     item: ModeModule
     feeder: nn.Module | None
+    input_trained: bool
     updates: int
     shift: float
     weights_changed: bool
@@ -93,11 +96,14 @@ class DriftWatch:
         self._weights = [[_sample(weight) for weight in module.parameters(recurse=False)] for module in self._norms]
         self._feeders: dict[int, tuple[nn.Module, list[Tensor]]] = {}
         self._last: nn.Module | None = None
+        self._input_trained: set[int] = set()
         self._own = {id(module) for module in self._norms}
 
-    def called(self, module: nn.Module) -> None:
-        """Notes that ``module`` ran."""
+    def called(self, module: nn.Module, given: Any) -> None:
+        """Notes that ``module`` ran, and on what."""
         if id(module) in self._own:
+            if any(isinstance(item, Tensor) and item.requires_grad for item in given):
+                self._input_trained.add(id(module))
             if self._last is not None and id(module) not in self._feeders:
                 kept = [_sample(weight) for weight in self._last.parameters(recurse=False)]
                 self._feeders[id(module)] = (self._last, kept)
@@ -119,7 +125,7 @@ class DriftWatch:
             if updates and mean is not None and before is not None and variance is not None:
                 moved = (mean.detach().float() - before.float()).abs() / (variance.float() + norm.eps).sqrt()
                 shift = float(moved.max()) if moved.numel() else 0.0
-            result.append(Drift(item, feeder, updates, shift, changed))
+            result.append(Drift(item, feeder, id(norm) in self._input_trained, updates, shift, changed))
         return result
 
 

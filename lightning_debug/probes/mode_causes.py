@@ -122,6 +122,7 @@ def from_call(call: TrainCall, epoch: int, step: int, restored: bool) -> ModeCha
         hook=call.hook,
         line=call.line,
         via=call.via,
+        through=call.through,
         watched=True,
         restored=restored,
     )

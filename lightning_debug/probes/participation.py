@@ -52,14 +52,14 @@ class Participation:
     Args:
         parts: What to watch.
         ignore: Says that the call is not the run's own (an experiment), and is to be left out.
-        others: Called with every module after its forward.
+        others: Called with every module, and the positional arguments it was given, after its forward.
     """
 
     def __init__(
         self,
         parts: Iterable[Part],
         ignore: Callable[[], bool] = lambda: False,
-        others: Callable[[nn.Module], None] | None = None,
+        others: Callable[[nn.Module, Any], None] | None = None,
     ) -> None:
         self.parts = {id(part.module): part for part in parts}
         self._ignore = ignore
@@ -77,13 +77,13 @@ class Participation:
             self._handle.remove()
             self._handle = None
 
-    def _called(self, module: nn.Module, _: Any, output: Any) -> None:
+    def _called(self, module: nn.Module, given: Any, output: Any) -> None:
         part = self.parts.get(id(module))
         if self._ignore():
             return
         try:
             if self._others is not None:
-                self._others(module)
+                self._others(module, given)
             if part is not None:
                 self._note(part, output)
         except Exception:  # a note is not worth a run

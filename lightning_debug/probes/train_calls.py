@@ -33,6 +33,7 @@ class TrainCall:
             where the call came from outside any hook.
         name: The function of ``hook`` alone.
         line: ``file.py:31`` of the user's line that led to the call, or ``""``.
+        through: Functions of the user's between the hook and the call, the outermost first.
         via: Name of the library function that the user's line called, when it was not ``train`` or ``eval`` itself.
     """
 
@@ -42,6 +43,7 @@ class TrainCall:
     name: str
     line: str
     via: str
+    through: tuple[str, ...]
 
 
 class TrainCalls:
@@ -135,9 +137,10 @@ class TrainCalls:
         except Exception:  # a note is not worth a run
             return
 
-    def _user(self, frame: FrameType | None) -> tuple[str, str, str, str]:
-        """Hook, its name, the user's line and the library function, from the stack."""
+    def _user(self, frame: FrameType | None) -> tuple[str, str, str, str, tuple[str, ...]]:
+        """Hook, its name, the user's line, the library function, and functions on the way, from the stack."""
         line = via = inside = ""
+        through: list[str] = []
         outermost: FrameType | None = None
         while frame is not None:
             name = frame.f_code.co_filename
@@ -145,6 +148,7 @@ class TrainCalls:
                 break
             if not is_library(name):
                 outermost = frame
+                through.insert(0, frame.f_code.co_name)
                 installed = "site-packages" in name or "dist-packages" in name
                 here = f"{display_path(name)}:{frame.f_lineno}"
                 if not line and installed:
@@ -153,12 +157,12 @@ class TrainCalls:
                     line = here
             frame = frame.f_back
         if frame is None and self._boundary:
-            return "", "", line, via  # not below a hook: the user's script itself
+            return "", "", line, via, ()  # not below a hook: the user's script itself
         if outermost is None:
-            return "", "", "", ""
+            return "", "", "", "", ()
         if not line:  # a callback of an installed package
             line, via = inside, ""
         code = outermost.f_code
         owner = outermost.f_locals.get(code.co_varnames[0]) if code.co_argcount else None
         kind = f"{type(owner).__name__}." if owner is not None and hasattr(type(owner), code.co_name) else ""
-        return f"{kind}{code.co_name}", code.co_name, line, via
+        return f"{kind}{code.co_name}", code.co_name, line, via, tuple(through[1:])

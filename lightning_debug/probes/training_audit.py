@@ -284,6 +284,7 @@ class TrainingAudit:
             root=root,
             feeder="" if feeder is None else names.get(id(feeder), type(feeder).__name__),
             feeder_frozen=feeder is not None and not any(weight.requires_grad for weight in feeder.parameters()),
+            input_trained=drift.input_trained,
             updates=drift.updates,
             shift=drift.shift,
             weights_changed=drift.weights_changed,

@@ -10,8 +10,9 @@ How to fix: remove the ``.train()`` that reaches the model during validation: Li
     before, and puts the training modes back afterwards. ``ModeChecker(action="fix")`` puts the culprits into
     eval mode before the next batch.
 When to ignore: for Monte Carlo dropout that is switched on some other way than layer by layer. It is silent when
-    dropout layers alone are put into train mode, one by one, and batch-norms alone likewise; when the code around
-    has "mc" or "monte_carlo" in its name; and for dropout that is switched on and off within a step.
+    dropout layers alone are put into train mode, one by one, and batch-norms alone likewise; on dropout that a
+    function with "mc", "monte_carlo", "bayes" or "uncertain" in its name switches on; and on dropout that is
+    switched on and off within a step.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -111,12 +112,17 @@ def train_mode_in_validation(record: Record) -> Iterator[Claim]:
 
 def _at_fault(evidence: ValidationModes) -> list[TrainModule]:
     """Modules that ran in train mode, less those that were evidently meant to."""
-    found = [item for item in evidence.in_train if item.train_calls != 0 and not _DECLARED.search(item.change.hook)]
+    found = [item for item in evidence.in_train if item.train_calls != 0]
     norms = [item for item in found if item.role == "batch-norm" and (item.updates or item.left) and not item.alone]
-    others = [item for item in found if item.role != "batch-norm" and item.left]
+    others = [item for item in found if item.role != "batch-norm" and item.left and not _declared(item)]
     if not norms and all(item.alone for item in others):
         return []  # dropout layers alone, one by one: Monte Carlo dropout
     return norms + others
+
+
+def _declared(item: TrainModule) -> bool:
+    names = (*item.change.hook.split("."), *item.change.through)
+    return any(_DECLARED.search(name) for name in names)
 
 
 def _claim(evidence: ValidationModes, group: Sequence[TrainModule]) -> Claim:

@@ -10,7 +10,7 @@ How to fix: put the frozen part into eval mode and keep it there: override ``tra
     ``self.backbone.eval()`` after ``super().train(mode)``, or call ``self.backbone.eval()`` when it is frozen.
     Lightning notes that mode and puts it back after each validation, so ``on_train_start`` will do.
 When to ignore: when the statistics are meant to adapt to the new data (AdaBN). It is silent on batch-norms whose
-    own weights, or those of the layer before them, are trained; on momentum encoders and target networks, whose
+    own weights, or any before them, are trained; on momentum encoders and target networks, whose
     weights follow a trained network; and without ``affine`` weights.
 Broken:
     class FineTuned(LightningModule):
@@ -103,8 +103,14 @@ def frozen_batchnorm_drifts(record: Record, *, minimum_shift: float = 0.01) -> I
     for evidence in record.of(FrozenBatchNorms):
         groups: dict[str, list[FrozenBatchNorm]] = {}
         for layer in evidence.layers:
-            frozen = layer.feeder_frozen and not layer.weights_changed and not layer.twin
-            if frozen and layer.updates and layer.shift >= minimum_shift and layer.path not in claimed:
+            frozen = layer.feeder_frozen and not layer.input_trained and not layer.weights_changed
+            if (
+                frozen
+                and not layer.twin
+                and layer.updates
+                and layer.shift >= minimum_shift
+                and layer.path not in claimed
+            ):
                 claimed.add(layer.path)
                 groups.setdefault(layer.root, []).append(layer)
         for root, layers in groups.items():
