@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import uuid
@@ -58,7 +59,11 @@ class Tally:
     """
 
     def __init__(self, lines: Iterable[str]) -> None:
-        self._sessions = {item["session"]: item for item in map(json.loads, lines)}
+        self._sessions: dict[str, Any] = {}
+        for line in lines:
+            with contextlib.suppress(ValueError):  # a process that died while it wrote
+                item = json.loads(line)
+                self._sessions[item["session"]] = item
 
     @property
     def worst(self) -> Severity | None:

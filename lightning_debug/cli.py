@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,10 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
 # ---------------------------------------------------------------------------------------------- run
 
 
+_RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")
+"""Where torchrun and cluster managers tell a process which one it is; findings are told by the first alone."""
+
+
 def _run(options: Any, script: list[str]) -> int:
     from lightning_debug import _script
     from lightning_debug._tally import Tally
@@ -171,6 +176,9 @@ def _run(options: Any, script: list[str]) -> int:
     module = options.get("module")
     if module is None and not (script and os.path.exists(script[0])):
         raise _Refused(f"can't open {script[0]!r}: there is no such file" if script else "which script? (or -m module)")
+    if not entry_points(group="pytorch_lightning.callbacks_factory", name="lightning_debug"):
+        raise _Refused("this package is importable but not installed, so no Trainer finds it: pip install it")
+    first_rank = all(os.environ.get(name, "0") == "0" for name in _RANKS)
     fail_on, stop = _prepare(options)
     with tempfile.TemporaryDirectory(prefix="lightning_debug_") as folder:
         tally = os.environ[TALLY] = os.path.join(folder, "tally.jsonl")
@@ -192,7 +200,7 @@ def _run(options: Any, script: list[str]) -> int:
             print(f"lightning-debug: stopped by {error}", file=sys.stderr)
         total = Tally(Path(tally).read_text(encoding="utf-8").splitlines())
     code = FAULT_EXIT if total.reaches(fail_on) else 0
-    if code or not options.get("no_console"):
+    if code or (first_rank and not options.get("no_console")):
         because = f"; exit code {code}, as --fail-on {fail_on} asks" if code else ""
         print(f"lightning-debug: {total}{because}", file=sys.stderr)
     return code

@@ -228,6 +228,23 @@ def test_no_trainer_is_said(tmp_path, capsys):
     assert told.err == "lightning-debug: no Trainer ran, so nothing was judged\n"
 
 
+@pytest.mark.parametrize(("rank", "lines"), [("0", 1), ("1", 0)])
+def test_only_the_first_of_several_processes_sums_up(rank, lines, tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("RANK", rank)
+    (tmp_path / "train.py").write_text(scripts.NO_TRAINER)
+    assert watched(tmp_path / "train.py") == 0
+    assert len(capsys.readouterr().err.splitlines()) == lines
+
+
+def test_a_package_that_is_not_installed_says_so(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "entry_points", lambda **named: ())
+    (tmp_path / "train.py").write_text(scripts.NO_TRAINER)
+    assert watched(tmp_path / "train.py") == 2
+    told = capsys.readouterr()
+    assert "not installed" in told.err
+    assert not told.out
+
+
 # ------------------------------------------------------------------------------------------------ what is shown
 
 
