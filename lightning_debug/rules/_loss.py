@@ -130,19 +130,22 @@ def misplaced(call: LossCall, tolerance: float) -> Misplaced | None:
     if classes is None or classes >= len(scores.shape) or scores.shape[classes] < 2 or not scores.rows:
         return None
     made, logs = probabilities(call.origin)
-    error = (scores.log_sum_errors if logs else scores.sum_errors)[classes]
-    if error is None or not error > 10 * tolerance_of(scores, tolerance):  # nor where it is NaN
+    errors, limit = (scores.log_sum_errors if logs else scores.sum_errors), tolerance_of(scores, tolerance)
+    error = errors[classes]
+    if error is None or not error > 2.5 * limit:  # nor where it is NaN
         return None
     if made is None and not _is_telling(scores):
         return None
-    for other in range(len(scores.shape)):
-        if other != classes and sums_to_one(scores, other, tolerance, logs=logs):
+    for other, rival in enumerate(errors):
+        if other != classes and rival is not None and rival <= min(limit, error / 3):
             return Misplaced(made, logs, classes, other)
-    if made is None or _count(made.shape) < _count(scores.shape) or made is not _nearest(call.origin, logs):
+    if made is None or error <= 10 * limit or made is not _nearest(call.origin, logs):
+        return None
+    if _count(made.shape) < _count(scores.shape):
         return None
     excess = scores.log_sum_highest if logs else (scores.row_sum_highest or 0.0) - 1
     all_there = _count(made.shape) == _count(scores.shape)  # else classes may have been left out on purpose
-    if all_there or (excess is not None and excess > 10 * tolerance_of(scores, tolerance)):
+    if all_there or (excess is not None and excess > 10 * limit):
         return Misplaced(made, logs, classes, None)
     return None
 
