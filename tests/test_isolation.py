@@ -7,6 +7,7 @@ import collections
 import dataclasses
 import io
 import random
+import signal
 import types
 import warnings
 import weakref
@@ -461,3 +462,99 @@ def test_unrepeatable_names_what_stands_in_the_way():
     error = Unrepeatable(["a", "b", "a"])
     assert error.reasons == ("a", "b")
     assert "a; b" in str(error)
+
+
+def test_isolation_within_isolation():
+    def run(sandbox, trainer, module, batch):
+        sandbox.training_step(batch)
+        middle = state(trainer, module)
+        with isolated(trainer, module, updates=True) as inner:
+            everything(inner, trainer, module, batch)
+        assert differences(middle, state(trainer, module)) == []
+        assert in_sandbox()
+
+    experiment = Experiment(run, 1)
+    fit(Nasty(), experiment)
+    assert experiment.raised is None
+    assert experiment.found == []
+
+
+def test_an_interrupt_while_putting_back_waits_until_all_is_back(monkeypatch):
+    from lightning_debug.experiments import _keepers
+
+    original, sent = _keepers.Mapping.restore, []
+
+    def restore(self):
+        if in_sandbox() is False and not sent:
+            sent.append(1)
+            signal.raise_signal(signal.SIGINT)
+        original(self)
+
+    monkeypatch.setattr(_keepers.Mapping, "restore", restore)
+    experiment = Experiment(everything, 1, updates=True)
+    fit(Nasty(), experiment)
+    assert sent
+    assert isinstance(experiment.raised, KeyboardInterrupt)
+    assert experiment.found == []
+
+
+def test_a_change_to_what_was_not_copied_is_owned_up_to():
+    def run(sandbox, trainer, module, batch):
+        sandbox.loss(sandbox.training_step(batch)).backward()
+        trainer.optimizers[0].step()  # although updates=False
+
+    experiment = Experiment(run, 3)
+    fit(Nasty(), experiment)
+    assert "had not been copied" in str(experiment.raised)
+
+
+def test_hooks_that_update_in_the_backward_pass_are_put_back():
+    class Eager(Nasty):
+        def on_train_start(self):
+            self.eager = {item: torch.optim.SGD([item], lr=0.1, momentum=0.9) for item in self.normed.parameters()}
+            for item in self.eager:
+                item.register_post_accumulate_grad_hook(lambda item: self.eager[item].step())
+
+    experiment = Experiment(everything, 2)
+    experiment.run = lambda sandbox, trainer, module, batch: sandbox.loss(sandbox.training_step(batch)).backward()
+    fit(Eager(), experiment)
+    assert experiment.raised is None
+    assert experiment.found == []
+
+
+def test_with_the_other_package():
+    import lightning as other
+
+    class Module(other.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net, self.count = nn.Linear(4, 1), 0
+
+        def training_step(self, batch, batch_idx):
+            self.count += 1
+            self.log("loss", 1.0)
+            self.logger.log_metrics({"direct": 1.0})
+            return self.net(batch["x"]).mean()
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters())
+
+    class Callback(other.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            with isolated(trainer, pl_module, updates=True) as sandbox:
+                sandbox.loss(sandbox.training_step(batch)).backward()
+                trainer.optimizers[0].step()
+                found.append((pl_module.count, sandbox.logged, type(trainer.logger).__module__))
+
+    found = []
+    module = Module()
+    options = {"enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
+    logger = other.pytorch.loggers.CSVLogger(".")
+    other.Trainer(accelerator="cpu", max_steps=2, logger=logger, callbacks=[Callback()], **options).fit(
+        module, DataLoader(data(), batch_size=None)
+    )
+    assert found == [
+        (1, {"loss": 1.0}, "lightning.pytorch.loggers.logger"),
+        (2, {"loss": 1.0}, "lightning.pytorch.loggers.logger"),
+    ]
+    assert module.count == 2

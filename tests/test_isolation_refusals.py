@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import functools
 import itertools
+import random
 import re
 import socket
 import sqlite3
@@ -112,6 +113,8 @@ REFUSED = {
     "lazy module": lambda folder: nn.LazyLinear(3),
     "seed sequence": lambda folder: numpy.random.SeedSequence(),
     "deep": lambda folder: Box(Box(generator())),
+    "loader in use": lambda folder: iter(DataLoader(TensorDataset(torch.ones(2)))),
+    "profiler": lambda folder: torch.profiler.profile(),
     "in a closure": lambda folder: closing_over(generator()),
     "in a partial": lambda folder: functools.partial(next, generator()),
     "bound": lambda folder: generator().__next__,
@@ -163,6 +166,7 @@ ALLOWED = {
     "traced module": lambda: torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)),
     "dataset": lambda: TensorDataset(torch.ones(2)),
     "loader": lambda: DataLoader(TensorDataset(torch.ones(2))),
+    "system generator": random.SystemRandom,
     "exception": lambda: ValueError("a"),
     "type": lambda: int,
     "device": lambda: torch.device("cpu"),

@@ -33,7 +33,7 @@ _OTHER_PRECISIONS = ("transformerengine", "deepspeed", "xla", "fsdp")
 _OURS = ("lightning_debug",)
 _LIGHTNING = ("pytorch_lightning", "lightning.pytorch", "lightning", "lightning_fabric")
 _OUTSIDE = ("Trainer", "Strategy", "Accelerator", "_Loop", "Profiler", "CheckpointIO", "_LoggerConnector", "Fabric")
-_LOADERS = ("DataLoader", "CombinedLoader", "_BaseDataLoaderIter", "_DataFetcher", "StatefulDataLoader")
+_LOADING = ("_BaseDataLoaderIter", "_StatefulDataLoaderIter", "_DataFetcher", "CombinedLoader")
 
 
 def obstacles(trainer: Trainer, pl_module: LightningModule) -> list[str]:
@@ -51,8 +51,8 @@ def obstacles(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     if isinstance(model, DistributedDataParallel):
         if getattr(model, "static_graph", False):
             found.append("DistributedDataParallel(static_graph=True) counts the first backward pass")
-        if model.find_unused_parameters and not hasattr(model.reducer, "_reset_state"):
-            found.append("DistributedDataParallel(find_unused_parameters=True) remembers parameters used")
+        if model.find_unused_parameters and (not hasattr(model.reducer, "_reset_state") or _is_accumulating(trainer)):
+            found.append("DistributedDataParallel(find_unused_parameters=True) remembers the parameters used so far")
     elif model is not None and model is not pl_module and type(model).__name__ != "OptimizedModule":
         found.append(f"the strategy wraps the module in {type(model).__name__}, which is not known here")
     if takes_iterator(pl_module):
@@ -60,6 +60,11 @@ def obstacles(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     if is_compiled(pl_module) and not hasattr(torch.compiler, "set_stance"):
         found.append("the module is compiled, and this version of torch cannot run it uncompiled (2.6 can)")
     return found
+
+
+def _is_accumulating(trainer: Trainer) -> bool:
+    """Whether the batch at hand is not the first of its accumulation window."""
+    return max(trainer.fit_loop.epoch_loop.batch_idx, 0) % trainer.accumulate_grad_batches != 0
 
 
 def takes_iterator(pl_module: LightningModule) -> bool:
@@ -227,11 +232,19 @@ def settle(trainer: Trainer, pl_module: LightningModule) -> None:
 
 @functools.lru_cache(maxsize=8192)
 def role(of: Any) -> str | None:
-    """What objects of a type are to Lightning: "outside" (no state of a step), "logger", "data", or None."""
+    """What objects of a type are to Lightning, or None.
+
+    "outside": no state of a step. "logger". "data": a data set, a sampler. "loader": a DataLoader, and
+    "loading": what is halfway through one, which must never be touched.
+    """
     for kind in of.__mro__:
         top, name = kind.__module__.split(".")[0], kind.__name__
-        if top in _OURS or name in _LOADERS:
+        if top in _OURS:
             return "outside"
+        if name in _LOADING or name.endswith("DataLoaderIter"):
+            return "loading"
+        if name == "DataLoader" and top == "torch":
+            return "loader"
         if name in ("Dataset", "Sampler", "LightningDataModule") and top in ("torch", *_LIGHTNING):
             return "data"
         if top not in _LIGHTNING:

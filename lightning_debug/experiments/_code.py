@@ -102,10 +102,10 @@ class StepCode:
         self._functions.append(function)
         for code in _nested(function.__code__):
             self._called.update(code.co_names)
-            loaded = {item.argval for item in dis.get_instructions(code) if item.opname in _GLOBAL}
+            loaded, imported = _names(code)
             for name in sorted(loaded):
                 self._global(function, name, code)
-            self._effects(function, code, loaded)
+            self._effects(function, code, loaded, imported)
         wrapped = getattr(function, "__wrapped__", None)
         if isinstance(wrapped, types.FunctionType):
             self._scan(wrapped)
@@ -135,8 +135,9 @@ class StepCode:
                 self._variables[key] = (namespace, name, label)
                 self._fresh.append(self._variables[key])
 
-    def _effects(self, function: types.FunctionType, code: types.CodeType, loaded: set[str]) -> None:
-        imported = {item.argval for item in dis.get_instructions(code) if item.opname == "IMPORT_NAME"}
+    def _effects(
+        self, function: types.FunctionType, code: types.CodeType, loaded: frozenset[str], imported: frozenset[str]
+    ) -> None:
         where = f"{function.__qualname__} (line {code.co_firstlineno})"
         modules = {name for name in loaded if isinstance(function.__globals__.get(name), types.ModuleType)}
         tops = {function.__globals__[name].__name__.partition(".")[0] for name in modules} | imported
@@ -161,6 +162,14 @@ def _methods(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
         for function in held:
             if isinstance(function, types.FunctionType):
                 yield name, function
+
+
+@functools.lru_cache(maxsize=65536)
+def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
+    """The global variables a piece of code uses, and the modules it imports."""
+    used = list(dis.get_instructions(code))
+    loaded = frozenset(item.argval for item in used if item.opname in _GLOBAL)
+    return loaded, frozenset(item.argval.partition(".")[0] for item in used if item.opname == "IMPORT_NAME")
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -64,7 +64,7 @@ _CONSTANT = (
     *(numpy.generic, numpy.dtype, enum.Enum, BaseException, types.GenericAlias, types.UnionType, classmethod),
     *(staticmethod, property, types.MemberDescriptorType, types.GetSetDescriptorType, types.MethodDescriptorType),
     *(types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.TracebackType, functools.cached_property),
-    *(type(functools.lru_cache(len)), torch.autograd.graph.Node, torch.Stream, torch.Event),
+    *(random.SystemRandom, type(functools.lru_cache(len)), torch.autograd.graph.Node, torch.Stream, torch.Event),
 )
 _ALIVE = (
     *(threading.Thread, multiprocessing.process.BaseProcess, concurrent.futures.Executor, asyncio.AbstractEventLoop),
@@ -144,8 +144,9 @@ def is_record(value: Any) -> bool:
 
 
 def is_alive(value: Any) -> bool:
-    """Whether it runs by itself or lives elsewhere: threads, processes, pools."""
-    return isinstance(value, _ALIVE)
+    """Whether it runs by itself or lives elsewhere: threads, processes, pools, profilers."""
+    kind = type(value).__module__
+    return isinstance(value, _ALIVE) or kind.startswith(("torch.profiler", "torch.autograd.profiler"))
 
 
 def draws(value: Any) -> bool:

@@ -52,6 +52,14 @@ def set_random_state(state: dict[str, Any]) -> None:
         torch.xpu.set_rng_state_all(state["xpu"])
 
 
+def wait() -> None:
+    """Waits for the device, so that nothing queued on any of its streams comes after what follows."""
+    for owner in (torch.cuda, getattr(torch, "xpu", None)):
+        backend: Any = owner
+        if backend is not None and backend.is_available() and backend.is_initialized():
+            backend.synchronize()
+
+
 def _switches() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
     backends: list[tuple[Any, str]] = [
         *((torch.backends.cudnn, name) for name in ("enabled", "benchmark", "deterministic", "allow_tf32")),
@@ -64,6 +72,7 @@ def _switches() -> list[tuple[Callable[[], Any], Callable[[Any], Any]]]:
         (torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
         (torch.is_anomaly_enabled, torch.autograd.set_detect_anomaly),
         (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_default_device, torch.set_default_device),
     ]
     for owner, name in backends:
         found.append((_getter(owner, name), _setter(owner, name)))
@@ -89,8 +98,11 @@ def flags_kept() -> Iterator[None]:
         yield
     finally:
         for read, write, value in saved:
-            if read() != value:
-                write(value)
+            with contextlib.suppress(
+                RuntimeError
+            ):  # as before: a flag that a step made unreadable is no state of a run
+                if read() != value:
+                    write(value)
 
 
 @contextlib.contextmanager
@@ -100,7 +112,7 @@ def uncompiled() -> Iterator[None]:
     A graph compiled for us could be the one that the run uses afterwards, and a second batch size makes
     the compiler take sizes for dynamic from then on.
     """
-    if "torch._dynamo" in sys.modules:
+    if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
         with torch.compiler.set_stance("force_eager"):
             yield
         return

@@ -50,12 +50,17 @@ def _bytes(storage: torch.UntypedStorage) -> torch.Tensor:
 
 
 class Face(Keeper):
-    """What a tensor is beside its bytes: the memory it shows, its gradient, flags, hooks and attributes."""
+    """What a tensor is beside its bytes: the memory it shows, its gradient, flags, hooks and attributes.
 
-    __slots__ = ("alias", "attributes", "grad", "hooks", "leaf", "requires_grad", "target", "version")
+    Args:
+        target: The tensor.
+        copied: Whether its bytes have a keeper. Without one they must not change.
+    """
 
-    def __init__(self, target: torch.Tensor) -> None:
-        self.target = target
+    __slots__ = ("alias", "attributes", "copied", "grad", "hooks", "leaf", "requires_grad", "target", "version")
+
+    def __init__(self, target: torch.Tensor, *, copied: bool = True) -> None:
+        self.target, self.copied = target, copied
         self.leaf, self.requires_grad = target.is_leaf, target.requires_grad
         self.grad = target.grad if self.leaf else None
         self.hooks = {name: held for name in _HOOKS if (held := getattr(target, name, None)) is not None}
@@ -70,6 +75,8 @@ class Face(Keeper):
     def restore(self) -> None:
         """Points the tensor at the memory it showed, and puts its gradient object and the rest back."""
         target = self.target
+        if not self.copied and self.version is not None and target._version != self.version:
+            raise RuntimeError(f"a tensor of shape {tuple(target.shape)} was changed that had not been copied")
         if self.leaf and not target.is_leaf:  # a step changed a buffer in place by a result with a graph
             target.detach_()
         if not _shows_the_same(target, self.alias):

@@ -102,7 +102,10 @@ class Walk:
                 value = _referent(value)
             if id(value) not in self._seen:
                 self._seen[id(value)] = value
-                self._visit(value, path, how)
+                try:
+                    self._visit(value, path, how)
+                except Exception as error:  # an object that answers no questions
+                    self._refuse(value, path, how, f"{type(error).__name__}: {error}".splitlines()[0])
 
     def variable(self, namespace: dict[str, Any], name: str, label: str) -> None:
         """Walks from a module's variable and remembers what it is bound to."""
@@ -143,8 +146,10 @@ class Walk:
             what = role(kind)
             if what == "logger":
                 self._refuse(value, path, how, "a logger, which a step would write to")
+            elif what == "loading" or (what == "loader" and getattr(value, "_iterator", None) is not None):
+                self._refuse(value, path, how, "in the middle of loading data")
             elif what != "outside":
-                self._object(value, path, Manner(how.lenient or what == "data", how.copies))
+                self._object(value, path, Manner(how.lenient or what in ("data", "loader"), how.copies))
 
     def _callable(self, value: Any, path: Path, how: Manner) -> bool:
         parts: Iterable[Any]
@@ -244,24 +249,21 @@ class Walk:
         if torch.nn.parameter.is_lazy(value):
             self._refuse(value, path, how, "not initialised yet")
             return
-        try:
-            inner = inner_tensors(value)
-            for part in inner:
-                self._push(part, path, how)
-            if not inner and value.device.type != "meta":
-                self._storage(value.untyped_storage(), how)
-            self.faces.append(face := Face(value))
-        except (RuntimeError, NotImplementedError) as error:
-            self._refuse(value, path, how, str(error).splitlines()[0])
-            return
+        inner = inner_tensors(value)
+        for part in inner:
+            self._push(part, path, how)
+        copied = bool(inner) or value.device.type == "meta" or self._storage(value.untyped_storage(), how)
+        self.faces.append(face := Face(value, copied=copied))
         self.attached |= not face.leaf
         for name, item in face.held():
             self._push(item, (path, f".{name}"), how)
 
-    def _storage(self, storage: torch.UntypedStorage, how: Manner) -> None:
+    def _storage(self, storage: torch.UntypedStorage, how: Manner) -> bool:
+        """Copies a storage once; whether there is a copy, or no need of one."""
         constant = not how.copies or (how.lenient and storage.nbytes() >= LARGE)
         if storage.nbytes() and not constant and storage._cdata not in self.storages:
             self.storages[storage._cdata] = Storage(storage, self._offload)
+        return not storage.nbytes() or storage._cdata in self.storages
 
     def _refuse(self, value: Any, path: Path, how: Manner, why: str) -> None:
         if not how.lenient:

@@ -29,6 +29,7 @@ from lightning_debug.experiments._surroundings import (
     silence,
     uncompiled,
     uninterrupted,
+    wait,
 )
 
 _depth = 0
@@ -150,6 +151,7 @@ class Sandbox:
 
     def end(self) -> None:
         """Puts everything back. Called by :func:`isolated`."""
+        wait()
         lightning.settle(self._trainer, self._module)
         self._state.restore()
         if self._batch is not None:
