@@ -153,6 +153,17 @@ NO_TRAINER = """
 print("no training here")
 """
 
+SEVERAL_PROCESSES = """
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    pl.seed_everything(1)
+    model = Model()
+    trainer = pl.Trainer(devices=2, strategy=sys.argv[1], max_epochs=2, **OPTIONS)
+    trainer.fit(model, Data())
+    if trainer.global_rank == 0:
+        digest(model)
+"""
+
 SOFTMAX = ".softmax(dim=-1)"
 
 
