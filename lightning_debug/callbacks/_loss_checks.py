@@ -183,11 +183,15 @@ class LossChecks:
             self._observe(found, trainer)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Measures the order of labels where the run was short."""
+        """Measures the order of labels where the run was short, and says what was not seen."""
         if not self._order_done:
             self._measure_order(trainer)
-        if self._refused is not None:
-            self._callback.unavailable(ValidationLossComparison, self._refused[1], trainer)
+        if self._refused is not None or not self._compared:
+            reason = self._refused[1] if self._refused is not None else "no validation ran"
+            self._callback.unavailable(ValidationLossComparison, reason, trainer)
+        if self._windows is not None and not self._callback.session.record.seen(UnevenCounts):
+            reason = "no loss was a mean over targets whose number is known"
+            self._callback.unavailable(UnevenCounts, reason, trainer)
 
     def close(self) -> None:
         """Takes every watch off."""
