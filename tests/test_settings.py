@@ -207,9 +207,6 @@ def test_a_deleted_working_directory_breaks_nothing(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-# ------------------------------------------------------------------------------------------------ values
-
-
 @pytest.mark.parametrize(
     "words", ["LD001,LD002", ["LD001", "LD002"], ("LD001", "LD002"), {"LD001": 0, "LD002": 0}.keys()]
 )
@@ -254,9 +251,6 @@ def test_wrong_values_are_named_with_what_is_accepted(given, told):
 def test_a_path_object_is_a_report_dir(tmp_path):
     assert Settings.resolve(report_dir=tmp_path).report_dir == str(tmp_path)
     assert Settings(report_dir="~").report_dir == str(Path.home())
-
-
-# ------------------------------------------------------------------------------------------------ thresholds
 
 
 def test_thresholds_by_code_and_name_meet_under_the_code(tunable):
