@@ -7,14 +7,14 @@ import weakref
 import numpy
 import pytest
 import torch
-from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug.evidence import ProbeFailure, Unavailable, decode, encode
 from lightning_debug.evidence.loss import LossGraph
 from tests.helpers import codes, trainer
-from tests.losses.base import QUICK, ROWS, Program, Rows, Watcher, classes, inspected, sequences
+from tests.losses.base import QUICK, ROWS, Program, Rows, Watcher, classes, inspected
+from tests.losses.runs import Manual, Plain, Transformer
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's own, of missing loaders and modes
 
@@ -23,42 +23,6 @@ pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning's ow
 def _quick(monkeypatch):
     for name, value in QUICK.items():
         monkeypatch.setenv(name, value)
-
-
-class Plain(Program):
-    def build(self):
-        self.net = nn.Sequential(nn.Linear(8, 12), nn.BatchNorm1d(12), nn.Dropout(0.2), nn.Linear(12, 4))
-
-    def loss(self, x, y):
-        return F.cross_entropy(self.net(x + 0.1 * torch.randn_like(x)), y)
-
-
-class Manual(Plain):
-    def build(self):
-        super().build()
-        self.automatic_optimization = False
-
-    def loss(self, x, y):
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(super().loss(x, y))
-        optimizer.step()
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=0.01)
-
-
-class Transformer(Program):
-    def build(self):
-        layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-        self.embed, self.net, self.out = nn.Linear(5, 8), nn.TransformerEncoder(layer, 1), nn.Linear(8, 4)
-        self.net.eval().requires_grad_(False)
-
-    def data(self):
-        return sequences(4)
-
-    def loss(self, x, y):
-        return F.cross_entropy(self.out(self.net(self.embed(x))).transpose(1, 2), y)
 
 
 def fingerprint(kind, *callbacks):
@@ -90,13 +54,6 @@ def test_it_watches_the_first_steps_then_rarely_and_once_in_the_second_epoch():
     assert [graph.at.step for graph in watcher.session.record.of(LossGraph)] == [0, 1, 2, 12, 50]
     assert not watcher.session.record.of(Unavailable)
     assert "training_step" not in vars(program)
-
-
-def test_the_validation_step_is_watched_once_in_isolation():
-    _, graphs = inspected(Plain, max_epochs=2, num_sanity_val_steps=1)
-    seen = [graph for graph in graphs if graph.step == "validation_step"]
-    assert [(graph.live, graph.at.stage, graph.at.epoch) for graph in seen] == [(False, "validate", 0)]
-    assert seen[0].calls[0].function == "cross_entropy"
 
 
 def test_what_it_sees_of_one_call():
@@ -211,37 +168,6 @@ def test_no_tensor_outlives_the_step():
         gc.enable()
     assert seen
     assert all(freed for freed, _ in seen)
-
-
-def test_compiled_models_are_run_again_in_isolation():
-    class Compiled(Plain):
-        def build(self):
-            super().build()
-            self.net = torch.compile(self.net, backend="eager")
-
-    _, graphs = inspected(Compiled, steps=3)
-    assert [graph.live for graph in graphs if graph.step == "training_step"] == [False]
-    assert graphs[0].calls[0].origin[0].name == "linear"
-    torch._dynamo.reset()
-
-
-def test_transformers_in_eval_mode_are_run_again_in_isolation():
-    _, graphs = inspected(Transformer, steps=3)
-    assert [graph.live for graph in graphs if graph.step == "training_step"] == [False]
-    assert graphs[0].calls[0].scores.shape == (16, 4, 6)
-
-
-def test_what_cannot_be_repeated_is_said(monkeypatch):
-    class Compiled(Plain):
-        def build(self):
-            super().build()
-            self.net = torch.compile(self.net, backend="eager")
-            self.stream = (number for number in range(9))
-
-    report, graphs = inspected(Compiled)
-    assert not [graph for graph in graphs if graph.step == "training_step"]
-    assert {skip.code for skip in report.skips} >= {f"LD20{digit}" for digit in range(1, 9)}
-    torch._dynamo.reset()
 
 
 def test_a_step_of_many_losses_is_read_in_part():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
+
+import torch
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
@@ -12,7 +15,7 @@ from lightning_debug.evidence.loss import LossGraph
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
 from lightning_debug.probes.loss_graph import loss_graph
 from lightning_debug.probes.loss_trace import LossTrace
-from lightning_debug.probes.trace import changed_by_tracing
+from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
 from lightning_debug.schedule import at, either, first
 
 LIVE = either(first(3), at(50, 500, 5000))
@@ -59,11 +62,12 @@ class LossInspector(DebugCallback):
         again = trainer.current_epoch == self._second_epoch
         if again:
             self._second_epoch = None
-        if is_compiled(pl_module) or changed_by_tracing(pl_module):
-            if AGAIN(step) or again:
-                self._replay(trainer, pl_module, "training_step", batch, batch_idx)
-        elif LIVE(step) or again:
+        if not (LIVE(step) or again):
+            return
+        if not (is_compiled(pl_module) or compiled_functions(pl_module) or changed_by_tracing(pl_module)):
             self._watch(trainer, pl_module)
+        elif AGAIN(step) or again:
+            self._replay(trainer, pl_module, "training_step", batch, batch_idx)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -135,7 +139,10 @@ class LossInspector(DebugCallback):
 
     def _replay(self, trainer: Trainer, pl_module: LightningModule, step: str, batch: Any, *indices: int) -> None:
         try:
-            with isolated(trainer, pl_module, offload="cpu" if _is_large(pl_module) else None) as sandbox:
+            with (
+                _in_eager(pl_module),
+                isolated(trainer, pl_module, offload="cpu" if _is_large(pl_module) else None) as sandbox,
+            ):
                 trace = LossTrace(pl_module, batch)
                 try:
                     with trace:
@@ -154,6 +161,17 @@ class LossInspector(DebugCallback):
                 raise trace.errors[0]
         finally:
             trace.release()
+
+
+def _in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
+    """Has functions that are compiled run as they are written; whole modules are the isolation's business."""
+    names = compiled_functions(pl_module)
+    if not names:
+        return contextlib.nullcontext()
+    if not hasattr(torch.compiler, "set_stance"):
+        raise Unrepeatable([f"{names[0]} is compiled, and this version of torch cannot run it uncompiled"])
+    eager: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
 
 
 def _is_large(pl_module: LightningModule) -> bool:

@@ -21,7 +21,21 @@ from torch.overrides import TorchFunctionMode
 from lightning_debug.probes.source import display_path, is_library
 from lightning_debug.probes.vocabulary import HAS_DIM, IGNORED, RESHAPES, canonical, name_of
 
-__all__ = ["RESHAPES", "Call", "Op", "Trace", "canonical", "changed_by_tracing", "display_path", "is_library", "tensors"]
+__all__ = [
+    "RESHAPES",
+    "Call",
+    "Op",
+    "Trace",
+    "canonical",
+    "changed_by_tracing",
+    "compiled_functions",
+    "display_path",
+    "is_library",
+    "tensors",
+]
+
+
+_NEVER = frozenset({"torch", "pytorch_lightning", "lightning", "lightning_fabric", "lightning_debug", "torchmetrics"})
 
 
 @dataclass(eq=False)
@@ -199,6 +213,27 @@ def tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
     elif depth and isinstance(value, dict):
         for item in value.values():
             yield from tensors(item, depth - 1)
+
+
+def compiled_functions(root: nn.Module) -> list[str]:
+    """Functions that ``torch.compile`` wraps, in the classes of a model's modules and beside them.
+
+    Under a mode these run in eager, and compute otherwise in the last bits: trace them only in isolation.
+    """
+    kinds = {kind for module in root.modules() for kind in type(module).__mro__}
+    places = {kind.__module__ for kind in kinds} - {"builtins"}
+    own = [sys.modules[name] for name in places if name in sys.modules and name.partition(".")[0] not in _NEVER]
+    found = {
+        name
+        for place in (*own, *(kind for kind in kinds if kind.__module__.partition(".")[0] not in _NEVER), root)
+        for name, item in list(vars(place).items())
+        if "_torchdynamo_orig_callable" in getattr(item, "__dict__", ()) and not _is_left_alone(item)
+    }
+    return sorted(found)
+
+
+def _is_left_alone(function: Any) -> bool:
+    return bool(getattr(function, "_torchdynamo_disable", False))
 
 
 def changed_by_tracing(root: nn.Module) -> list[str]:
