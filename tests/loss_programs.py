@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from sklearn.datasets import load_digits
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import Debugger, LossInspector
@@ -81,3 +82,32 @@ def skips(model, *loaders, select=CODES, **options):
     options = {"max_epochs": 1, "num_sanity_val_steps": 0, **options}
     trainer(LossInspector(), debugger, **options).fit(model, *loaders)
     return {item.code: item.reason for item in debugger.report.skips}
+
+
+def classify(self, batch):
+    return F.cross_entropy(self.net(batch[0]), batch[1])
+
+
+def segmenter(outputs):
+    layers = [nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.3)]
+    return nn.Sequential(*layers, nn.Conv2d(8, outputs, 1))
+
+
+def tagger(outputs=6):
+    return nn.Sequential(nn.Embedding(12, 16), nn.Linear(16, outputs))
+
+
+def sequences(count=160, length=9):
+    tokens = torch.randint(0, 12, (count, length))
+    return tokens, (tokens * 5 + 1) % 6
+
+
+def segments(count=160):
+    inputs, _ = digits(count)
+    return inputs, torch.bucketize(inputs, torch.tensor([-0.2, 0.2])).reshape(-1, 8, 8)
+
+
+def compared(net, train, validate, data, **options):
+    """What LD212 says of two steps on the same data."""
+    options = {"select": ("LD212",), "max_epochs": 1, **options}
+    return findings(Program(net, train, validate, lr=1e-2), loader(*data), held_out(*data), **options).get("LD212", [])
