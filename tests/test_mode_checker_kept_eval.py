@@ -143,7 +143,10 @@ def test_scripted_networks():
         def forward(self, inputs):
             return self.net(self.extractor(inputs).detach())
 
-    assert_quiet(checked(Scripted()))
+    report = checked(Scripted())
+    assert_quiet(report)
+    reason = "1 TorchScript modules are in eval mode, and how they are used cannot be seen"
+    assert [(skip.code, skip.reason) for skip in report.skips] == [("LD401", reason)]
 
 
 def test_mode_that_does_not_matter():

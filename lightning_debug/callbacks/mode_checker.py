@@ -146,7 +146,7 @@ class ModeChecker(DebugCallback):
         if run is None:
             return
         self._tell(trainer, run.training.end(run.steps, _mark(trainer, "on_train_batch_end")), batch_idx)
-        self._tell(trainer, run.training.drift(run.steps), batch_idx)
+        self._tell(trainer, run.training.drift.evidence(run.steps), batch_idx)
         if run.steps == 0 and not trainer.num_val_batches:
             self._look_for_dropout(trainer, pl_module, batch, "training_step")
         run.steps += 1
@@ -165,7 +165,7 @@ class ModeChecker(DebugCallback):
             return
         if run.steps:
             self._tell(trainer, run.training.finish())
-        self._tell(trainer, run.training.drift(run.steps, last=True))
+        self._tell(trainer, run.training.drift.evidence(run.steps, last=True))
         if not self.session.record.seen(ValidationModes):
             self.unavailable(ValidationModes, "no validation ran", trainer)
         if not run.dropout_looked:

@@ -203,6 +203,16 @@ def _pins(kind: type[nn.Module]) -> bool:
     return _PINS[kind]
 
 
+def scripted_in_eval(model: nn.Module) -> int:
+    """How many TorchScript modules with trainable parameters are in eval mode: what they hold cannot be seen."""
+    return sum(
+        isinstance(module, torch.jit.ScriptModule)
+        and not module.training
+        and any(weight.requires_grad for weight in module.parameters(recurse=False))
+        for module in model.modules()
+    )
+
+
 def is_batch_norm(module: nn.Module) -> bool:
     """Whether it keeps running statistics that every forward in train mode updates."""
     return isinstance(module, _NormBase) and module.track_running_stats and module.running_mean is not None

@@ -17,6 +17,7 @@ from torch import nn
 
 from lightning_debug.probes.source import display_path, is_library
 
+_WRAPPERS = ("wrapper", "wrapped", "inner", "decorate_context")
 _MARK = "_lightning_debug_watch"
 KEPT = 64
 """How many calls are remembered."""
@@ -152,7 +153,8 @@ class TrainCalls:
                 installed = "site-packages" in name or "dist-packages" in name
                 here = f"{display_path(name)}:{frame.f_lineno}"
                 if not line and installed:
-                    via, inside = frame.f_code.co_name, inside or here
+                    via = via if frame.f_code.co_name in _WRAPPERS and via else frame.f_code.co_name
+                    inside = inside or here
                 elif not line:
                     line = here
             frame = frame.f_back

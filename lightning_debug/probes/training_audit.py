@@ -8,12 +8,12 @@ from dataclasses import replace
 
 from torch import nn
 
-from lightning_debug.evidence.modes import EvalModule, FrozenBatchNorm, FrozenBatchNorms, ModeChange, TrainingModes
-from lightning_debug.probes.batchnorm_drift import Drift, DriftWatch, trainable_twin
+from lightning_debug.evidence.modes import EvalModule, ModeChange, TrainingModes
 from lightning_debug.probes.bytecode import mentions
+from lightning_debug.probes.drift_audit import DriftAudit
 from lightning_debug.probes.mode_causes import UserHooks, eval_cause
 from lightning_debug.probes.mode_history import Change, Mark, ModeHistory
-from lightning_debug.probes.modes import ModeModule, frozen_batch_norm, mode_modules
+from lightning_debug.probes.modes import ModeModule, mode_modules, scripted_in_eval
 from lightning_debug.probes.participation import Part, Participation, note_gradients
 from lightning_debug.probes.train_calls import TrainCalls
 from lightning_debug.schedule import either, every, first
@@ -28,12 +28,15 @@ PATIENCE = 64
 """For how many steps on end an optimizer's step is waited for."""
 
 STEP = "training_step"
-DRIFT_STEPS = 3
-"""Over how many steps the statistics of a batch-norm with frozen weights are followed."""
 
 
 class TrainingAudit:
     """Follows modes through the steps of one fit.
+
+    Attributes:
+        history: Modes at the looks so far.
+        drift: The batch-norms with frozen weights.
+        restored: Whether validation notes modes and puts them back.
 
     Args:
         model: The LightningModule.
@@ -71,11 +74,7 @@ class TrainingAudit:
         self._told: set[str] = set()
         self._ended: set[str] = set()
         self._stepped: set[int] = set()
-        self._were_eval: set[str] = set()
-        self._drift: DriftWatch | None = None
-        self._drift_from = 0
-        self._drift_recorded = False
-        self._drift_told: set[str] = set()
+        self.drift = DriftAudit(model, hooks)
 
     @property
     def active(self) -> bool:
@@ -91,7 +90,7 @@ class TrainingAudit:
         """Compares all modes with those of the look before."""
         self._modules = mode_modules(self._model)
         self.history.look(self._modules, mark, modes)
-        self._were_eval |= set(self.history.left)
+        self.drift.were_eval |= self.history.left.keys()
 
     def once_more(self) -> None:
         """Has the next step looked at."""
@@ -111,13 +110,10 @@ class TrainingAudit:
                 part.forget()
         suspects = {item.path: item for item in self._modules if not item.module.training or item.path in self._ended}
         self._parts = {path: self._part(path, item) for path, item in suspects.items()}
-        frozen = [item for item in self._modules if frozen_batch_norm(item.module)]
-        if self._drift is None and any(item.path not in self._drift_told for item in frozen):
-            self._drift, self._drift_from = DriftWatch(frozen), step
+        others = self.drift.begin(step, self._modules)
         if self._parts:
             self._calls.start()
-        if (self._parts or self._drift) and not self._compiled:
-            others = self._drift.called if self._drift is not None and self._drift_from == step else None
+        if (self._parts or others is not None) and not self._compiled:
             self._watch = Participation(self._parts.values(), self._ignore, others)
             self._watch.start()
 
@@ -226,7 +222,7 @@ class TrainingAudit:
             watched=len(self._modules),
             in_eval=in_eval,
             in_train=dict(counts),
-            unseen=unseen if any(item.gradient for item in in_eval) else "",
+            unseen=unseen if any(item.gradient for item in in_eval) else _scripted(self._model),
         )
 
     def _entry(self, item: ModeModule, change: ModeChange) -> EvalModule:
@@ -259,39 +255,10 @@ class TrainingAudit:
             if item.path in wanted:
                 item.module.training = True
 
-    def drift(self, step: int, *, last: bool = False) -> FrozenBatchNorms | None:
-        """What batch-norms with frozen weights did, once enough steps have passed (or no more come)."""
-        if self._drift is None and not self._drift_recorded and (step >= DRIFT_STEPS or last):
-            self._drift_recorded = True
-            return FrozenBatchNorms(steps=step + 1)
-        if self._drift is None or (step - self._drift_from < DRIFT_STEPS and not last):
-            return None
-        watch, self._drift, self._drift_recorded = self._drift, None, True
-        layers = tuple(self._drifted(item) for item in watch.drifts()) if step > self._drift_from else ()
-        self._drift_told |= {item.path for item in layers}
-        return FrozenBatchNorms(steps=step - self._drift_from + (not last), layers=layers)
 
-    def _drifted(self, drift: Drift) -> FrozenBatchNorm:
-        item = drift.item
-        root, twin = trainable_twin(self._model, item)
-        names = {id(module): path for path, module in self._model.named_modules()}
-        feeder = drift.feeder
-        override = next(iter(self._hooks("on_validation_model_train")), None)
-        flipped = item.path in self._were_eval
-        return FrozenBatchNorm(
-            path=item.path,
-            class_name=type(item.module).__name__,
-            root=root,
-            feeder="" if feeder is None else names.get(id(feeder), type(feeder).__name__),
-            feeder_frozen=feeder is not None and not any(weight.requires_grad for weight in feeder.parameters()),
-            input_trained=drift.input_trained,
-            updates=drift.updates,
-            shift=drift.shift,
-            weights_changed=drift.weights_changed,
-            twin=twin,
-            flipped=flipped,
-            override=f"{override[0]}.on_validation_model_train" if flipped and override is not None else "",
-        )
+def _scripted(model: nn.Module) -> str:
+    count = scripted_in_eval(model)
+    return f"{count} TorchScript modules are in eval mode, and how they are used cannot be seen" if count else ""
 
 
 def _explained(item: EvalModule) -> bool:
