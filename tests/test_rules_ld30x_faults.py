@@ -3,6 +3,7 @@
 import inspect
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 import torch
 from pytorch_lightning.plugins import MixedPrecision
@@ -429,3 +430,125 @@ def test_two_faults_in_a_run_that_skips_are_both_told():
     codes = [item.code for item in guard.report.findings]
     assert codes[0] == "LD301"
     assert any(item.code == "LD302" and item.measured.get("operation") == "log" for item in guard.report.findings)
+
+
+def validated(module, batch):
+    return -torch.distributions.Normal(module.net(batch[0]), 1.0).log_prob(batch[1]).mean()
+
+
+def validated_log(module, batch):
+    scale = torch.log(F.relu(module.net(batch[0])))
+    return -torch.distributions.Normal(0.0, scale).log_prob(batch[1]).mean()
+
+
+def test_a_step_that_raises_over_a_bad_cell():
+    guard, raised = run(Program(validated), DataLoader(Rows("tuple", torch.nan), batch_size=16))
+    assert isinstance(raised, ValueError)
+    (headline,) = guard.report.headlines
+    assert (headline.code, headline.subject) == ("LD301", "batch[0]")
+    assert "ValueError" in headline.message
+
+
+def test_a_step_that_raises_over_an_operation():
+    guard, raised = run(Program(validated_log))
+    assert isinstance(raised, ValueError)
+    (headline,) = guard.report.headlines
+    assert (headline.code, headline.measured["operation"]) == ("LD302", "log")
+
+
+def test_anomaly_detection_that_raises_first():
+    guard, raised = run(Program(distance), detect_anomaly=True)
+    assert isinstance(raised, RuntimeError)
+    (headline,) = guard.report.headlines
+    assert (headline.code, headline.measured["operation"]) == ("LD303", "sqrt")
+
+
+def test_an_error_that_has_nothing_to_do_with_it():
+    guard, raised = run(Program(lambda m, b: m.net(b[1])))
+    assert isinstance(raised, RuntimeError)
+    assert guard.report.findings == ()
+
+
+class Careless(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x):
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient / 0
+
+
+def own_function(module, batch):
+    return Careless.apply(scores(module, batch)).mean()
+
+
+def test_a_function_of_the_users():
+    (headline,) = found(own_function)
+    assert (headline.code, headline.measured["operation"]) == ("LD303", "Careless")
+    assert "Careless.backward" in headline.fix
+
+
+class Repeated(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer, self.out = nn.Linear(8, 8, bias=False), nn.Linear(8, 4)
+        self.layer.weight.data.copy_(torch.eye(8) * 20)
+
+    def forward(self, x):
+        for _ in range(60):
+            x = self.layer(x)
+        return self.out(x)
+
+
+def test_values_that_grow_from_layer_to_layer():
+    (headline,) = found(Program(net=Repeated()))
+    assert headline.measured["reason"] == "overflow"
+    assert headline.measured["module"] == "net.layer"
+    assert "initialisation" in headline.fix
+
+
+class Adversarial(Program):
+    automatic_optimization = False
+
+    def training_step(self, batch, batch_idx):
+        generator, critic = self.optimizers()
+        fake = self.net[:2](torch.randn_like(batch[0]))
+        loss = -torch.log(torch.sigmoid(self.net[2](fake.detach()) * 1e4)).mean()
+        critic.zero_grad()
+        self.manual_backward(loss)
+        critic.step()
+        generator.zero_grad()
+        self.manual_backward(-F.logsigmoid(self.net[2](fake)).mean())
+        generator.step()
+
+    def configure_optimizers(self):
+        return [adam(self.net[0].parameters()), adam(self.net[2].parameters())]
+
+
+def test_the_first_of_two_optimizers():
+    guard, _ = run(Adversarial())
+    (headline,) = guard.report.headlines
+    assert (headline.code, headline.measured["operation"]) == ("LD302", "log")
+    assert "logsigmoid" in headline.fix
+
+
+def test_an_epsilon_of_zero():
+    (headline,) = found(lambda m, b: mse(m, b) * 0, optimizer=lambda p: torch.optim.Adam(p, lr=1e-3, eps=0.0))
+    assert headline.code == "LD304"
+    assert "eps above 0" in headline.fix
+
+
+def test_numpy_in_the_step():
+    def step(module, batch):
+        return (scores(module, batch) * torch.from_numpy(np.log(-np.ones((16, 4), np.float32)))).mean()
+
+    with np.errstate(invalid="ignore"):
+        (headline,) = found(step)
+    assert (headline.code, headline.measured["reason"]) == ("LD302", "constant")
+
+
+def test_a_compiled_net():
+    net = torch.compile(nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4), nn.ReLU()), backend="eager")
+    (headline,) = found(Program(lambda m, b: torch.log(m.net(b[0])).mean(), net=net))
+    assert (headline.code, headline.measured["operation"]) == ("LD302", "log")

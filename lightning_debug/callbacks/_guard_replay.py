@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,11 +14,15 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.callbacks._ranks import is_sharded
 from lightning_debug.evidence.numbers import NonFiniteTensor, Origin
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
+from lightning_debug.finding import FaultFound
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.nonfinite import search
 from lightning_debug.probes.nonfinite_tensors import bad_fields, bad_weights, replace_bad
 from lightning_debug.probes.nonfinite_trace import Search
 
+_TELLS = re.compile(
+    r"\b(nan|inf|infinite|finite|invalid values|positive-definite|singular|ill-conditioned|between 0 and 1)\b", re.I
+)
 FINITE = "the re-run of its batch is finite: the step depends on something that has changed since"
 
 
@@ -153,11 +158,15 @@ def _rerun(runner: _Runner, known: Inquiry, suspects: tuple[str, ...], trainer: 
         causes = (raw.origin.name,) if raw.origin is not None and raw.origin.kind == "input" else ()
         return replace(known, causes=causes)
     if suspects:
-        cured = runner.without(suspects)
-        if cured.finite:
-            guilty = [name for name in suspects if len(suspects) == 1 or not _innocent(runner, name, suspects)]
-            return replace(known, causes=tuple(guilty) or suspects, proved=True)
-        known = replace(known, origin=cured.origin or raw.origin)  # not the bad values of the batch: something else
+        try:
+            cured = runner.without(suspects)
+            if cured.finite:
+                guilty = [name for name in suspects if len(suspects) == 1 or not _innocent(runner, name, suspects)]
+                return replace(known, causes=tuple(guilty) or suspects, proved=True)
+            known = replace(known, origin=cured.origin or raw.origin)  # not the batch's bad values: something else
+        except Exception:  # a batch that cannot be copied
+            named = raw.origin.name if raw.origin is not None and raw.origin.kind == "input" else ""
+            known = replace(known, causes=(named,) if named else ())
     if known.origin is None:
         return replace(known, unknown="the value comes from code that torch's calls do not show")
     return known
@@ -166,3 +175,10 @@ def _rerun(runner: _Runner, known: Inquiry, suspects: tuple[str, ...], trainer: 
 def _innocent(runner: _Runner, name: str, suspects: tuple[str, ...]) -> bool:
     """Whether the step is finite although this field keeps its bad values."""
     return runner.without(tuple(other for other in suspects if other != name)).finite
+
+
+def tells_of_bad(exception: BaseException) -> bool:
+    """Whether an exception of the user's step speaks of a value that is not finite, or may come of one."""
+    ours = isinstance(exception, FaultFound)
+    about = isinstance(exception, (ValueError, RuntimeError)) and bool(_TELLS.search(str(exception)))
+    return about and not ours and "CUDA error" not in str(exception)  # after which no device answers

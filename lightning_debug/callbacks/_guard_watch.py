@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import LBFGS
 
 from lightning_debug.callbacks import _ranks
-from lightning_debug.callbacks._guard_replay import inquire
+from lightning_debug.callbacks._guard_replay import inquire, tells_of_bad
 from lightning_debug.callbacks._guard_state import Batch, Numbers, Tag, Window, held, loss_names
 from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, of_all_ranks, scale_of, scaler_of
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
@@ -65,6 +65,7 @@ class Watch:
         self._count = 0
         self._handled = -1  # the last batch whose bad numbers were dealt with
         self._stepped = False
+        self._asked = 0
         self._begun = False  # gradients are accumulating
         self._statistics = RunningStatistics(module) if action in ("skip", "stop") else None
         self._inquiries = {True: INVESTIGATIONS, False: INVESTIGATIONS}  # for all ranks at once, and for this one
@@ -132,17 +133,33 @@ class Watch:
             self._batches.clear()
         self._count += 1
 
-    def ask_weights(self) -> None:
-        """Asks whether the weights are finite; the answer comes with the numbers."""
+    def ask_weights(self, *, always: bool = False) -> None:
+        """Asks whether the weights are finite, if it is long ago; the answer comes with the numbers."""
+        if not always and self._count - self._asked < WINDOW:  # epochs may be as short as a batch
+            return
+        self._asked = self._count
         flag, _ = weights_flag(self._module)
         if flag is not None:
             self._reads.put(Tag(self._count, ("weights",), moment(self._trainer)), [flag])
             self.arrivals()
 
-    def finish(self, *, inquire: bool) -> None:
+    def finish(self) -> None:
         """Takes in what is still on its way; waits for the device."""
-        if not inquire:
-            self._inquiries = {True: 0, False: 0}
+        self.ask_weights(always=not self._poisoned)
+        self.arrivals(wait=True)
+        self.emit()
+
+    def fail(self, exception: BaseException) -> None:
+        """The fit ends with an exception. If it tells of a bad value, the step is run again."""
+        batch = next((item for item in self._batches if item.count == self._count), None)
+        if self._trainer.world_size == 1 and not self._poisoned and batch is not None and tells_of_bad(exception):
+            told = f"{type(exception).__name__}: {exception}"
+            inquiry = inquire(self._trainer, self._module, batch, [], late=self._stepped, aligned=True)
+            if inquiry.origin is not None or inquiry.causes:
+                self.emit()
+                event = bad_step(self._module, None, inquiry, moment(self._trainer), error=told[:300])
+                self._session.observe(event)
+        self._inquiries = {True: 0, False: 0}
         self.arrivals(wait=True)
         self.emit()
 

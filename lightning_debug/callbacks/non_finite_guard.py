@@ -38,7 +38,8 @@ class NonFiniteGuard(DebugCallback):
     Args:
         action: What to do about a step whose gradient is not finite. ``warn``: report it. ``skip``: also leave the
             step out, as if it had not been (gradients are taken away, so that momentum and weight decay stand
-            still as well; running statistics of batch-norm are put back). ``stop``: leave it out and end the fit. ``raise``: end it with ``FaultFound``.
+            still as well; running statistics of batch-norm are put back). ``stop``: leave it out and end the fit.
+            ``raise``: end it with ``FaultFound``.
         max_norm: Scale gradients down to this norm when theirs is larger.
         clip_value: Clamp every gradient value to ``[-clip_value, clip_value]``, after ``max_norm``.
         norm_type: Order of the norm; ``inf`` for the largest magnitude.
@@ -118,14 +119,14 @@ class NonFiniteGuard(DebugCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes in what is still on its way."""
         if self._watch is not None:
-            self._watch.finish(inquire=True)
+            self._watch.finish()
             self._watch = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Takes in what is still on its way; nothing is run again."""
+        """Takes in what is still on its way, and runs the step again if it raised over a bad value."""
         if self._watch is not None:
             watch, self._watch = self._watch, None
-            watch.finish(inquire=False)
+            watch.fail(exception)
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of the last batches."""

@@ -174,10 +174,11 @@ class Origin:
 
 @dataclass(frozen=True, kw_only=True)
 class NonFiniteStep(Evidence):
-    """A training step whose loss or gradient is not finite, and what its re-run in isolation showed.
+    """A training step whose loss or gradient is not finite, or that raised over such a value, and its re-run.
 
     Args:
         loss: The loss; ``None`` when it was not seen.
+        error: Type and text of the exception that the step raised over such a value; empty for none.
         gradients: Parameters whose gradient is not finite, in backward order, the first few.
         gradient_count: How many parameters that are.
         gradient_total: How many parameters had a gradient.
@@ -200,6 +201,7 @@ class NonFiniteStep(Evidence):
     """
 
     loss: float | None = None
+    error: str = ""
     gradients: tuple[str, ...] = ()
     gradient_count: int = 0
     gradient_total: int = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from lightning_debug.probes.nonfinite_tensors import tensors_of
@@ -26,7 +27,6 @@ def search(root: nn.Module, step: Callable[[], Any], fields: Mapping[str, Tensor
         fields: The batch's tensors by the expressions that reach them.
 
     >>> layer = nn.Linear(2, 1)
-    >>> import torch
     >>> x = torch.zeros(3, 2)
     >>> origin = search(layer, lambda: (layer(x) * torch.log(x)).mean(), {"batch": x}).origin
     >>> origin.operation, origin.operands[0].source, origin.operands[0].zeros
@@ -34,18 +34,19 @@ def search(root: nn.Module, step: Callable[[], Any], fields: Mapping[str, Tensor
     """
     finder = Finder(root, leaves_of(root, fields))
     try:
-        with finder:
-            loss = step()
-        if isinstance(loss, Tensor):
-            if loss.requires_grad and loss.numel() == 1:
-                finder.backward(loss, loss.backward)
-            else:
-                finder.judge(loss)
-                finder.found.complete = True
+        with torch.autograd.set_detect_anomaly(False):  # which would raise before a hook can look
+            with finder:
+                loss = step()
+            if isinstance(loss, Tensor):
+                if loss.requires_grad and loss.numel() == 1:
+                    finder.backward(loss, loss.backward)
+                else:
+                    finder.judge(loss)
+                    finder.found.complete = True
     except Found:
         pass
     except Exception:
-        finder.found.origin = finder.earliest()
+        finder.found.origin = finder.latest()
         if finder.found.origin is None:
             raise
         finder.found.bad_loss = True

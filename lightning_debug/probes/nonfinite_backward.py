@@ -88,8 +88,9 @@ class BackwardWatch:
         node, output, upstream = self._first
         call = owners.get(node)
         name = type(node).__name__.rstrip("0123456789").removesuffix("Backward")
-        if call is None:
-            return Origin(kind="backward", name=name, operation=name, output=output, upstream=upstream)
+        if call is None or isinstance(node, torch.autograd.function.BackwardCFunction):  # a Function of the user's
+            line = call.op.line if call is not None else ""
+            return Origin(kind="backward", name=name, operation=name, line=line, output=output, upstream=upstream)
         tensors = flat((call.arguments, dict(call.keywords)))
         producers = [*call.op.inputs, *[None] * len(tensors)]
         result = next(iter(flat(call.output)), None)

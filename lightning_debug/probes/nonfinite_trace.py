@@ -149,12 +149,12 @@ class Finder(Trace):
             self.found.origin = self._follow(loss)
             raise Found
 
-    def earliest(self) -> Origin | None:
-        """The first call that made something not finite from finite operands, for a step that raised."""
-        for item in self._bad.values():
-            if not any(level for level, _, _ in item.inputs) and item.op.name not in ON_PURPOSE:
-                return item.origin
-        return None
+    def latest(self) -> Origin | None:
+        """Where the last bad value began, for a step that raised."""
+        if not self._bad:
+            return None
+        last = self._bad[max(self._bad)]
+        return self._verdicts()[last.op.index][0] or last.origin
 
     def _input(self, tensor: Tensor) -> Input:
         return Input(tensor, self._severity(tensor), self.producer(tensor), self._leaves.get(id(tensor)))
@@ -222,13 +222,16 @@ class Finder(Trace):
             return Origin(kind=leaf[0], name=leaf[1])
         if op is None or op.index not in self._bad:
             return None
-        verdicts: dict[int, tuple[Origin | None, tuple[str, ...]]] = {}
-        for index in sorted(self._bad):  # what a call was given was made by earlier calls
-            verdicts[index] = self._verdict(self._bad[index], verdicts)
-        origin, masked = verdicts[op.index]
+        origin, masked = self._verdicts()[op.index]
         if origin is None:  # infinite values written on purpose came all the way: the last real call lets them
             origin = dataclasses.replace(self._consumer(self._bad[op.index]).origin, masked=masked)
         return origin
+
+    def _verdicts(self) -> dict[int, tuple[Origin | None, tuple[str, ...]]]:
+        verdicts: dict[int, tuple[Origin | None, tuple[str, ...]]] = {}
+        for index in sorted(self._bad):  # what a call was given was made by earlier calls
+            verdicts[index] = self._verdict(self._bad[index], verdicts)
+        return verdicts
 
     def _verdict(
         self, item: Bad, verdicts: Mapping[int, tuple[Origin | None, tuple[str, ...]]]

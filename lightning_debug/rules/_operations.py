@@ -32,9 +32,12 @@ def explain(origin: Origin) -> Explanation:
 
 def _unknown(origin: Origin) -> Explanation:
     if origin.kind == "constant":
-        what = "NaN comes from a tensor that was there before the step"
-        return Explanation("constant", what, "look at where that tensor is made")
+        what = f"{origin.operation} gets NaN from a tensor that no torch call of the step has made"
+        return Explanation("constant", what, "look at where that tensor is made: in NumPy, or before the step")
     made = origin.output or Operand()
+    if origin.kind == "backward" and origin.name == origin.operation:
+        what = f"the backward pass of {origin.name} makes {', '.join(f'{n} {k}' for k, n in kinds(made) if n)}"
+        return Explanation("own-backward", what, f"look at {origin.name}.backward: a gradient must be finite")
     bad = ", ".join(f"{count} {name}" for name, count in kinds(made) if count)
     ranges = "; ".join(span(x) for x in origin.operands[:3])
     side = "the derivative of " if origin.kind == "backward" else ""

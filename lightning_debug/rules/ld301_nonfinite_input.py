@@ -105,6 +105,7 @@ def _claim(event: NonFiniteStep, field: NonFiniteTensor) -> Claim:
     where = _where("row", field.rows, field.row_count)
     if len(field.shape) > 1 and field.column_count < field.shape[-1]:
         where += ", " + _where("column", field.columns, field.column_count)
+    error = f"training_step raises {event.error.partition(':')[0]}" if event.error else ""
     outcome = f"the loss is {kind(event.loss)}" if kind(event.loss) != "not finite" else "the gradient is not finite"
     proof = (
         "with finite values there, loss and gradients are finite"
@@ -112,14 +113,14 @@ def _claim(event: NonFiniteStep, field: NonFiniteTensor) -> Claim:
         else "the other batches at hand hold none"
     )
     bad = field.nan + field.positive + field.negative
-    if kind(event.loss) == "not finite":
+    if kind(event.loss) == "not finite" and not event.error:
         fix = "Select before computing, pred[mask] and target[mask]: torch.where lets NaN through backwards."
     elif field.nan:
         fix = "Repair these rows where the data is made: impute (the column's mean, nan_to_num), drop or mask them."
     else:
         fix = "Look for a division by 0 or a log of 0 where this field is made, and add a small number there."
     return Claim(
-        message=f"{field.name} holds {held} among {field.numel} values ({where}), and {outcome}; {proof}.",
+        message=f"{field.name} holds {held} among {field.numel} values ({where}), and {error or outcome}; {proof}.",
         subject=field.name,
         measured={
             "nan": field.nan,

@@ -1,10 +1,10 @@
 """The loss is NaN or infinite.
 
-What it sees: a training step whose loss is not finite. Its batch is run again in isolation, and the value is
-    followed back from the loss to the first operation that made it from finite operands: log of 0, exp that
-    overflows, 0 / 0, a softmax over a row that is masked throughout, float16 that overflows, and so on. Where
-    loss or gradient norm have grown ``growth``-fold up to that step, the run has diverged and the learning rate
-    is named instead. A weight that was bad before the step is LD304, a bad batch LD301.
+What it sees: a training step whose loss is not finite, or that raises over such a value. Its batch is run again in
+    isolation, and the value is followed back from the loss to the first operation that made it from finite
+    operands: log of 0, exp that overflows, 0 / 0, a softmax over a row that is masked throughout, float16 that
+    overflows, and so on. Where loss or gradient norm have grown ``growth``-fold up to that step, the run has
+    diverged and the learning rate is named instead. A weight that was bad before is LD304, a bad batch LD301.
 Why it hurts: every gradient of a NaN is NaN, and after one update every weight is.
 How to fix: the finding names the edit for the operation: log(x + eps), log_softmax in place of log of softmax,
     a clamp, a divisor kept away from 0; for a run that diverges a lower learning rate or clipping.
@@ -80,13 +80,21 @@ from lightning_debug.rules._step_history import broken_before, history, kind, ra
 def nonfinite_loss(record: Record, *, growth: float = 1000.0) -> Iterator[Claim]:
     """Claims steps whose loss is not finite, by the operation that made it so."""
     for event in record.of(NonFiniteStep):
-        if event.loss is not None and not math.isfinite(event.loss) and not broken_before(event):
+        forward = event.origin is None or event.origin.kind != "backward"
+        bad = (event.error and forward) or (event.loss is not None and not math.isfinite(event.loss))
+        if bad and not broken_before(event):
             yield _claim(record, event, growth)
+
+
+_GROWS = (
+    "Values grow from layer to layer before anything is learned: normalise the inputs, or use a smaller "
+    "initialisation or a normalisation layer."
+)
 
 
 def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     past = history(record, event)
-    loss = kind(event.loss)
+    lead = f"The loss is {kind(event.loss)}" if not event.error else f"training_step raises {event.error}"
     measured: dict[str, Any] = {
         "loss": event.loss,
         "learning_rate": event.learning_rate,
@@ -95,19 +103,21 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     origin = event.origin
     if event.causes:
         names = ", ".join(event.causes)
-        message, about, fix = f"The loss is {loss}: {names} is not finite.", "loss", "Repair the batch (LD301)."
+        message, about, fix = f"{lead}: {names} is not finite.", "loss", "Repair the batch (LD301)."
     elif past.diverges(growth):
         measured |= {"loss_growth": past.growth, "norm_growth": past.norm_growth}
         how = f"; it overflows in {origin.operation}, {place(origin)}" if origin is not None and place(origin) else ""
-        message = f"The loss is {loss}: {past.told()}, the run diverges{how}."
+        message = f"{lead}: {past.told()}, the run diverges{how}."
         about, fix = f"learning rate of {event.optimizer or 'the optimizer'}", rate_fix(event, past)
     elif origin is not None:
         told = explain(origin)
         at = f", at {place(origin)}" if place(origin) else ""
-        message = f"The loss is {loss}: {told.what}{at}."
+        message = f"{lead}: {told.what}{at}."
         about, fix = subject(origin, "loss"), f"{told.fix[:1].upper()}{told.fix[1:]}."
+        if told.reason == "overflow":
+            fix = rate_fix(event, past) if event.at.step else _GROWS
         measured |= {"operation": origin.operation, "module": origin.module, "line": origin.line, "reason": told.reason}
     else:
-        message = f"The loss is {loss}; where it begins is not known, because {unknown(event)}."
+        message = f"{lead}; where it begins is not known, because {unknown(event)}."
         about, fix = "training_step", "NonFiniteGuard(action='raise') stops before the update and names the operation."
     return Claim(message=message, subject=about, measured=measured, fix=fix, at=event.at)

@@ -126,7 +126,7 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     elif origin is not None:
         told = explain(origin)
         at = f", at {place(origin)}" if place(origin) else ""
-        loss = "" if event.loss is None else f" although the loss is finite ({event.loss:.4g})"
+        loss = "" if event.loss is None else f", although the loss is finite ({event.loss:.4g})"
         message = f"{what}{loss}: {told.what}{at}."
         about, fix = subject(origin, first), f"{told.fix[:1].upper()}{told.fix[1:]}."
         measured |= {"operation": origin.operation, "module": origin.module, "line": origin.line, "reason": told.reason}

@@ -78,6 +78,8 @@ def nonfinite_parameter(record: Record) -> Iterator[Claim]:
     start = record.first(WeightsCheck)
     initial = {item.name for item in start.bad} if start is not None else set()
     for event in record.of(NonFiniteStep):
+        if event.gradient_count and not broken_before(event) and event.action == "warn":
+            break  # its gradient went into the weights
         item = next((one for one in event.weights if event.origin and one.name == event.origin.name), None)
         if item is not None and broken_before(event):
             when = "start" if item.name in initial else "update"
@@ -146,5 +148,6 @@ def _fix(item: NonFiniteTensor, when: str, event: NonFiniteStep | None) -> str:
         known = [f"lr={event.learning_rate:g}"] if event.learning_rate is not None else []
         known += [f"eps={event.epsilon:g}"] if event.epsilon is not None else []
         told = f" ({', '.join(known)})" if known else ""
-        return f"The gradient was finite; {event.optimizer or 'the optimizer'}'s update{told} made it: lower the rate."
+        cure = "give it an eps above 0 (1e-8)" if event.epsilon == 0.0 else "lower the rate"
+        return f"The gradient was finite; {event.optimizer or 'the optimizer'}'s update{told} made it: {cure}."
     return "Repair what made the gradient bad; NonFiniteGuard(action='skip') keeps it out of the weights."
