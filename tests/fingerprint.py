@@ -48,7 +48,7 @@ def lines(value: Any, path: str = "", seen: dict[int, str] | None = None) -> lis
             f"{path} {raw.dtype} {tuple(raw.shape)} {raw.is_contiguous()} {value.requires_grad} {value.is_leaf}\n"
         )
         found.append(
-            f"{path} {raw.contiguous().flatten().view(torch.uint8).numpy().tobytes().hex() if raw.numel() else ''}\n"
+            f"{path} {raw.clone(memory_format=torch.contiguous_format).view(-1).view(torch.uint8).numpy().tobytes().hex() if raw.numel() else ''}\n"
         )
         found.append(f"{path} pointer {value.data_ptr() if not value.is_sparse else 0} version {value._version}\n")
         found += lines(value.grad, f"{path}.grad", seen) if value.is_leaf else []

@@ -51,7 +51,17 @@ LEAVES = (
         "contextvars",
         "warnings",
     ),
-    *("fractions", "ipaddress", "packaging", "jaxtyping", "lightning_debug"),
+    *(
+        "pandas._libs",
+        "pandas.api",
+        "pandas.core.indexes",
+        "pandas.core.dtypes",
+        "fractions",
+        "ipaddress",
+        "packaging",
+        "jaxtyping",
+        "lightning_debug",
+    ),
 )
 """Where types come from that are taken for constant: compilers, tokenizers, dates, paths, ``logging``, tables.
 
