@@ -27,7 +27,7 @@ from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import structure
 from lightning_debug.probes.label_order import features, label_order
 from lightning_debug.probes.stated_intent import earlier_training, fields_of, metric_names, stated_words
-from lightning_debug.probes.trace import changed_by_tracing
+from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
 
 PRODUCES: tuple[type[Evidence], ...] = (
     StatedIntent,
@@ -83,7 +83,7 @@ class LossChecks:
     def _no_windows(self, trainer: Trainer, pl_module: LightningModule) -> str:
         if not pl_module.automatic_optimization:
             return "the optimization is manual, so that what an optimizer step averages over is not known"
-        if is_compiled(pl_module):
+        if is_compiled(pl_module) or compiled_functions(pl_module):
             return "the model is compiled, and its loss calls are not seen"
         if changed_by_tracing(pl_module):
             return "watching this model's steps would change their last bits"
