@@ -16,6 +16,14 @@ def mse(module, batch):
     return F.mse_loss(module.net(batch[0]), batch[1])
 
 
+def scores(module, batch):
+    return module.net(batch[0])
+
+
+def distance(module, batch):
+    return torch.sqrt(((scores(module, batch) * 0) ** 2).sum(1)).mean()
+
+
 def adam(parameters):
     return torch.optim.Adam(parameters, lr=1e-3)
 

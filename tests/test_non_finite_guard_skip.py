@@ -87,9 +87,13 @@ def same(first, second):
     return first == second
 
 
-@pytest.mark.parametrize("step", [of_loss, of_gradient])
-@pytest.mark.parametrize("optimizer", [adamw, heavy_sgd, fused, rmsprop])
-@pytest.mark.parametrize("clip", [{}, {"gradient_clip_val": 0.5}], ids=["", "clipped"])
+@pytest.mark.parametrize(
+    ("step", "optimizer", "clip"),
+    [
+        *((of_gradient, optimizer, {}) for optimizer in (adamw, heavy_sgd, fused, rmsprop)),
+        *((of_loss, optimizer, {"gradient_clip_val": 0.5}) for optimizer in (adamw, heavy_sgd, fused)),
+    ],
+)
 def test_a_skipped_step_never_was(step, optimizer, clip):
     skipping = Program(step, optimizer, net())
     guard, raised = run(skipping, data(), NonFiniteGuard(action="skip"), **clip)
