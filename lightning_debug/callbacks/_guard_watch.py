@@ -19,7 +19,7 @@ from lightning_debug.evidence import Moment
 from lightning_debug.evidence.numbers import WeightsCheck
 from lightning_debug.finding import FaultFound
 from lightning_debug.probes.deferred import Deferred, host_value
-from lightning_debug.probes.gradient_norms import drop_gradients
+from lightning_debug.probes.gradient_norms import drop_gradients, local
 from lightning_debug.probes.nonfinite_tensors import SHOWN, bad_weights, weights_flag
 from lightning_debug.probes.running_statistics import RunningStatistics
 from lightning_debug.session import Session
@@ -84,7 +84,7 @@ class Watch:
         """A backward pass is about to begin."""
         if loss.numel() != 1:
             return
-        value, scale = loss.detach(), scale_of(self._trainer)
+        value, scale = local(loss.detach()), scale_of(self._trainer)
         if self._module.automatic_optimization:
             self._losses.clear()  # a closure that is called again, as LBFGS does
         self._losses.append(value if scale is None else value / scale)

@@ -55,4 +55,4 @@ def _copy(to: list[Tensor], of: list[Tensor]) -> None:
         targets.append(target)
         sources.append(source)
     for targets, sources in groups.values():
-        torch._foreach_copy_(targets, sources)  # noqa: SLF001 -- one launch for all of them
+        torch._foreach_copy_(targets, sources)
