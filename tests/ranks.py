@@ -12,10 +12,10 @@ from pytorch_lightning.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
 
 from lightning_debug import Debugger
-from tests import identity
+from tests import identity, identity_modules
 
 
-class Branching(identity.Base):
+class Branching(identity_modules.Base):
     """A part of the net takes part in every third step only."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Branching(identity.Base):
         return super().training_step(batch, batch_idx)
 
 
-class Sharded(identity.Base):
+class Sharded(identity_modules.Base):
     """FSDP2: every layer and the rest are sharded."""
 
     def __init__(self) -> None:
@@ -60,11 +60,11 @@ def ddp(**options: Any) -> Any:
 
 
 STRATEGIES = {
-    "ddp": (identity.Stateful, ddp()),
-    "ddp views": (identity.Stateful, ddp(gradient_as_bucket_view=True)),
+    "ddp": (identity_modules.Stateful, ddp()),
+    "ddp views": (identity_modules.Stateful, ddp(gradient_as_bucket_view=True)),
     "ddp unused": (Branching, ddp(find_unused_parameters=True)),
-    "ddp manual": (identity.Manual, ddp(find_unused_parameters=True)),
-    "ddp accumulated": (identity.Stateful, ddp()),
+    "ddp manual": (identity_modules.Manual, ddp(find_unused_parameters=True)),
+    "ddp accumulated": (identity_modules.Stateful, ddp()),
     "fsdp2": (Sharded, lambda: ModelParallelStrategy(WORLD, 1, process_group_backend="gloo")),
 }
 

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 import lightning_debug
 from lightning_debug import Debugger
 from lightning_debug.callbacks.loss_inspector import LIVE
-from tests import identity
+from tests import identity_modules
 from tests.helpers import trainer as make_trainer
 
 READS = ("_local_scalar_dense", "is_nonzero", "equal", "nonzero", "_to_copy", "unique", "masked_select", "_pin_memory")
@@ -74,18 +74,21 @@ def counted(module, callbacks, **options):
     pl.seed_everything(0, verbose=False)
     begin = Begin()
     options = {"max_epochs": 6, **options}
-    loaders = DataLoader(identity.Drawing(), 4, shuffle=True), DataLoader(identity.Drawing(8), 4)
+    loaders = DataLoader(identity_modules.Drawing(), 4, shuffle=True), DataLoader(identity_modules.Drawing(8), 4)
     make_trainer(begin, *callbacks, End(begin), **options).fit(module(), *loaders)
     return begin.steps
 
 
 PROGRAMS = {
-    "stateful": (identity.Stateful, dict),
-    "manual": (identity.Manual, dict),
-    "accumulated and clipped": (identity.Stateful, lambda: {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5}),
-    "bfloat16": (identity.Stateful, lambda: {"precision": "bf16-mixed"}),
+    "stateful": (identity_modules.Stateful, dict),
+    "manual": (identity_modules.Manual, dict),
+    "accumulated and clipped": (
+        identity_modules.Stateful,
+        lambda: {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5},
+    ),
+    "bfloat16": (identity_modules.Stateful, lambda: {"precision": "bf16-mixed"}),
     "scaled": (
-        identity.Base,
+        identity_modules.Base,
         lambda: {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=16.0))]},
     ),
 }
@@ -111,7 +114,7 @@ def test_the_count_notices_a_read():
         def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
             outputs["loss"].item()
 
-    alone, reading = counted(identity.Base, []), counted(identity.Base, [Reads()])
+    alone, reading = counted(identity_modules.Base, []), counted(identity_modules.Base, [Reads()])
     assert all(sum((reading[step] - alone[step]).values()) == 1 for step in alone)
 
 
@@ -139,7 +142,7 @@ def test_no_file_of_ours_reads_a_tensor_in_steady_state(monkeypatch):
         monkeypatch.setattr(torch.Tensor, name, watched(name))
     module, options = PROGRAMS["stateful"]
     debugger = Debugger(console=False, strict=True)
-    loaders = DataLoader(identity.Drawing(), 4, shuffle=True), DataLoader(identity.Drawing(8), 4)
+    loaders = DataLoader(identity_modules.Drawing(), 4, shuffle=True), DataLoader(identity_modules.Drawing(8), 4)
     make_trainer(debugger, Steps(), max_epochs=6, **options()).fit(module(), *loaders)
     assert any(step == 0 for step, _, _ in calls)
     between = [call for call in calls if steady(call[0]) and call[0] % 10]  # no epoch's end
