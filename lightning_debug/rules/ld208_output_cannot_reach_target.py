@@ -105,7 +105,6 @@ from lightning_debug.rules._loss import (
     severity=ERROR,
     needs=LossGraph,
     explains=(
-        "LD209",
         "LD306",
         "LD308",
         "LD309",

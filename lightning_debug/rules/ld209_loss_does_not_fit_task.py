@@ -103,7 +103,7 @@ from lightning_debug.rules._loss_tasks import DISTANCES, ONE_HOT_ERROR, is_autoe
 BINARY = ("binary_cross_entropy", "binary_cross_entropy_with_logits")
 
 
-@rule("LD209", severity=WARNING, needs=LossGraph, explains=("LD205", "LD208"))
+@rule("LD209", severity=WARNING, needs=LossGraph, explains=("LD208",))
 def loss_does_not_fit_task(
     record: Record,
     *,

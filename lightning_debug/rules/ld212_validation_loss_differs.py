@@ -107,7 +107,7 @@ _FIXES = {
     "LD212",
     severity=ERROR,
     needs=ValidationLossComparison,
-    explains=("LD201", "LD203", "LD204", "LD706", "LD707", "LD710", "LD711"),
+    explains=("LD706", "LD707", "LD710", "LD711"),
 )
 def validation_loss_differs(record: Record, *, tolerance: float = 1e-3) -> Iterator[Claim]:
     """Claims one finding if the losses differ in a way that is explained."""
