@@ -3,7 +3,9 @@
 import os
 import warnings
 
+import lightning.pytorch  # noqa: F401 - before lightning_debug, whose callbacks serve the packages already imported
 import pytest
+import pytorch_lightning  # noqa: F401
 import torch
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

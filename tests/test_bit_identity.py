@@ -18,6 +18,12 @@ CALLBACKS = {
     "debugger": lambda: [Debugger(console=False, strict=True)],
 }
 
+QUICK = {
+    "experiments": ("manual",),
+    "debugger": ("stateful", "two workers", "manual", "accumulated and clipped", "scaled", "transformer", "resumed"),
+}
+"""What the default run tries; the slow one tries every program with both."""
+
 
 @functools.cache
 def alone(name: str) -> identity.Outcome:
@@ -31,8 +37,14 @@ def alone(name: str) -> identity.Outcome:
     return found[0]
 
 
-@pytest.mark.parametrize("callbacks", CALLBACKS)
-@pytest.mark.parametrize("name", identity.PROGRAMS)
+def _cases():
+    for name in identity.PROGRAMS:
+        for callbacks in CALLBACKS:
+            quick = name in QUICK[callbacks]
+            yield pytest.param(name, callbacks, marks=() if quick else pytest.mark.slow, id=f"{name}-{callbacks}")
+
+
+@pytest.mark.parametrize(("name", "callbacks"), _cases())
 def test_identical(name, callbacks, tmp_path):
     ours = CALLBACKS[callbacks]()
     changed = identity.PROGRAMS[name](tmp_path, ours)

@@ -133,6 +133,7 @@ def test_a_second_demo_names_its_own_logs(capsys, tmp_path, monkeypatch):
 # ------------------------------------------------------------------------------------------------ what it finds
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bug", BUGS, ids=lambda bug: bug.name)
 def test_the_planted_bug_is_the_first_headline(bug, capsys, tmp_path):
     code, told = shown(capsys, "--bug", bug.name, "--folder", str(tmp_path / "d"))

@@ -71,7 +71,7 @@ def without_notices(text, folder):
     return [line.replace(str(folder), "") for line in text.splitlines() if not line.startswith(ours)]
 
 
-@pytest.mark.parametrize("how", ["script", "module"])
+@pytest.mark.parametrize("how", ["script", pytest.param("module", marks=pytest.mark.slow)])
 def test_a_program_sees_what_python_would_show_it(how, tmp_path):
     scripts.write(tmp_path / "inner", scripts.ARGPARSE)
     (tmp_path / "net_of_this_project.py").write_text("")
@@ -83,6 +83,7 @@ def test_a_program_sees_what_python_would_show_it(how, tmp_path):
     assert "1 run watched; no fault found" in ours.stderr
 
 
+@pytest.mark.slow
 def test_an_exception_is_shown_as_python_shows_it(tmp_path):
     scripts.write(tmp_path, scripts.RAISES)
     bare, ours = run_both(tmp_path, "train.py")
@@ -211,6 +212,7 @@ def test_the_scripts_own_debugger_counts(tmp_path, capsys):
     assert "1 run watched" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_processes_that_the_script_starts_count(tmp_path, capsys):
     inner = scripts.write(tmp_path, scripts.ARGPARSE, end=scripts.SOFTMAX, name="inner.py")
     outer = tmp_path / "outer.py"

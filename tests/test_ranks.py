@@ -4,9 +4,12 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 from tests.house import ROOT
 
 
+@pytest.mark.slow
 def test_two_ranks(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
                str(ROOT / "tests" / "programs" / "two_ranks.py"), str(tmp_path)]  # fmt: skip

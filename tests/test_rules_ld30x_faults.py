@@ -218,12 +218,12 @@ def test_two_faults_in_a_run_that_skips_are_both_told():
 
 
 def validated(module, batch):
-    return -torch.distributions.Normal(module.net(batch[0]), 1.0).log_prob(batch[1]).mean()
+    return -torch.distributions.Normal(module.net(batch[0]), 1.0, validate_args=True).log_prob(batch[1]).mean()
 
 
 def validated_log(module, batch):
     scale = torch.log(F.relu(module.net(batch[0])))
-    return -torch.distributions.Normal(0.0, scale).log_prob(batch[1]).mean()
+    return -torch.distributions.Normal(0.0, scale, validate_args=True).log_prob(batch[1]).mean()
 
 
 def test_a_step_that_raises_over_a_bad_cell():
