@@ -1,6 +1,7 @@
 """What every test has: one thread, fixed seeds, no stray settings from the environment."""
 
 import os
+import signal
 import warnings
 
 import lightning.pytorch  # noqa: F401 - before lightning_debug, whose callbacks serve the packages already imported
@@ -19,5 +20,8 @@ def _steady(monkeypatch, tmp_path):
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)  # default_root_dir and reports stay out of the working tree
     torch.manual_seed(0)
+    # a background job starts with SIGINT ignored, and Lightning ignores it after an interrupted fit
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with warnings.catch_warnings():
         yield
+    signal.signal(signal.SIGINT, before)

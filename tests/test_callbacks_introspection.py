@@ -5,7 +5,6 @@ import gc
 import inspect
 import json
 import pickle
-import signal
 import types
 import typing
 import weakref
@@ -36,9 +35,6 @@ every_callback = pytest.mark.parametrize("kind", CALLBACKS, ids=lambda kind: kin
 def _strict(monkeypatch):
     monkeypatch.setenv("LIGHTNING_DEBUG_STRICT", "1")
     monkeypatch.setenv("LIGHTNING_DEBUG_CONSOLE", "0")
-    handler = signal.getsignal(signal.SIGINT)
-    yield
-    signal.signal(signal.SIGINT, handler)  # Lightning leaves it ignored after a KeyboardInterrupt
 
 
 @pytest.fixture(scope="module")
