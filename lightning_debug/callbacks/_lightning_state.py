@@ -110,6 +110,13 @@ def backward(trainer: Trainer, loss: torch.Tensor, optimizer: Any = None) -> Non
     trainer.strategy.backward(loss, optimizer)
 
 
+def prepare(trainer: Trainer, pl_module: LightningModule, batch: Any) -> Any:
+    """Takes a batch from the loader to where ``training_step`` gets it, as the training loop does."""
+    batch = trainer.precision_plugin.convert_input(batch)
+    batch = pl_module._on_before_batch_transfer(batch, dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
 def optimizer_step(trainer: Trainer, optimizer: Any, closure: Callable[[], Any]) -> Any:
     """An optimizer step as the training loop does it: unscaling, the module's hooks and clipping included."""
     return trainer.strategy.optimizer_step(optimizer, closure)
