@@ -6,6 +6,7 @@ Every attribute with a leading underscore that we read on a Trainer, loop or mod
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import sys
@@ -156,6 +157,12 @@ def callbacks_of(trainer: Trainer) -> list[Any]:
     return list(getattr(trainer, "callbacks", []))
 
 
+def batch_hook_owner(trainer: Trainer, hook: str) -> Any:
+    """The module or datamodule whose ``hook`` (``on_before_batch_transfer``) Lightning calls."""
+    selector = trainer._data_connector._datahook_selector
+    return trainer.lightning_module if selector is None else selector.get_instance(hook)
+
+
 def summary_writers(trainer: Trainer) -> list[Any]:
     """The TensorBoard writers of the Trainer's loggers; none under ``fast_dev_run`` or off rank 0."""
     if is_fast_dev_run(trainer) or trainer.global_rank != 0:
@@ -166,3 +173,15 @@ def summary_writers(trainer: Trainer) -> list[Any]:
 
 def _is_tensorboard(logger: Any) -> bool:
     return any(kind.__name__ == "TensorBoardLogger" for kind in type(logger).__mro__)
+
+
+@functools.lru_cache(maxsize=1)
+def module_attributes() -> frozenset[str]:
+    """The attributes that a LightningModule has before the user adds any; read in the first module that is seen."""
+    kinds = [kind for base in CallbackBase.__mro__ if (kind := _module_beside(base)) is not None]
+    return frozenset(name for kind in kinds for name in vars(kind()))
+
+
+def _module_beside(callback: type) -> Any:
+    package = sys.modules.get(callback.__module__.partition(".callbacks")[0])
+    return getattr(package, "LightningModule", None)

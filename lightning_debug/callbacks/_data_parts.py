@@ -1,0 +1,8 @@
+"""The parts of DataAuditor, in the order in which they see a batch."""
+
+from __future__ import annotations
+
+from lightning_debug.callbacks._data_part import DataPart
+
+PARTS_OF_DATA: tuple[type[DataPart], ...] = ()
+"""Add a class here and DataAuditor hands it every batch, and produces its evidence."""

@@ -1,0 +1,53 @@
+"""What kind of values a tensor of a batch holds, told from its shape, dtype and a few thousand of its values."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Kind = Literal["values", "image", "series", "counts", "binary", "classes", "one-hot", "multi-hot", "ids", "texts", ""]
+
+LOOKED_AT = 4096
+"""Values of a field that its kind is told from."""
+
+
+def sampled(tensor: Tensor) -> Tensor:
+    """A few thousand values of a tensor, evenly spread, flat."""
+    flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor[: max(1, LOOKED_AT // 16)].reshape(-1)
+    return flat[:: max(1, flat.numel() // LOOKED_AT)]
+
+
+def label_kind(tensor: Tensor) -> Kind:
+    """What labels hold: whole numbers are classes, floats of 0 and 1 are binary, others are regressed.
+
+    >>> label_kind(torch.eye(3)), label_kind(torch.tensor([0.5, 2.0])), label_kind(torch.arange(3))
+    ('one-hot', 'values', 'classes')
+    """
+    values = sampled(tensor)
+    if not values.numel():
+        return ""
+    binary = bool(((values == 0) | (values == 1)).all())
+    if tensor.ndim == 2 and tensor.shape[1] > 1 and binary:
+        ones = tensor[:256].sum(1) if tensor.dtype != torch.bool else tensor[:256].long().sum(1)
+        return "one-hot" if bool((ones == 1).all()) else "multi-hot"
+    if not tensor.is_floating_point():
+        return "classes"
+    return "binary" if binary else "values"
+
+
+def input_kind(tensor: Tensor) -> Kind:
+    """What an input holds: whole numbers in floats are counts, unless they are shaped like images."""
+    values = sampled(tensor)
+    if not values.numel():
+        return ""
+    if bool(((values == 0) | (values == 1)).all()):
+        rows = tensor[:256].flatten(1).sum(1) if tensor.ndim > 1 and tensor.dtype != torch.bool else values
+        return "one-hot" if tensor.ndim > 1 and bool((rows == 1).all()) else "binary"
+    if tensor.ndim == 4 or (tensor.ndim == 3 and tensor.dtype == torch.uint8):
+        return "image"
+    whole = not tensor.is_floating_point() or bool((values == values.round()).all())
+    if whole and bool((values >= 0).all()):
+        return "counts"
+    return "series" if tensor.ndim == 3 else "values"
