@@ -39,6 +39,8 @@ class Debugger(DebugCallback):
         console: Print findings. Default: true.
         tensorboard: Write findings and curves to the Trainer's TensorBoard loggers. Default: true.
         strict: Let exceptions of this tool through, instead of reporting them. For its own tests.
+        experiment_seconds: What the experiments may take in all, 0 for none; they also keep to a tenth of the
+            training that is planned. Default: 30.
         enabled: Whether to do anything at all.
 
     Raises:
@@ -59,6 +61,7 @@ class Debugger(DebugCallback):
         console: bool | None = None,
         tensorboard: bool | None = None,
         strict: bool | None = None,
+        experiment_seconds: float | None = None,
         enabled: bool = True,
     ) -> None:
         self.enabled = enabled
@@ -71,6 +74,7 @@ class Debugger(DebugCallback):
             console=console,
             tensorboard=tensorboard,
             strict=strict,
+            experiment_seconds=experiment_seconds,
         )
         self._parts = [part() for part in PARTS if _is_wanted(part, self._settings.selection)]
         self._active: list[DebugCallback] = []

@@ -50,6 +50,8 @@ class Settings:
         html: Write ``report.html``.
         json: Write ``report.json``.
         strict: Let exceptions of this tool through instead of reporting them as LD001 or LD002.
+        experiment_seconds: What the experiments may take in all; they also keep to a tenth of the training that is
+            planned, or to one second where that is less. 0 for none.
 
     Raises:
         SettingsError: If a value is not accepted.
@@ -66,6 +68,7 @@ class Settings:
     html: bool = True
     json: bool = True
     strict: bool = False
+    experiment_seconds: float = 30.0
 
     def __post_init__(self) -> None:
         for name in _names():
@@ -211,6 +214,16 @@ def _truth(value: Any, source: str) -> bool:
     return word in TRUE
 
 
+def _seconds(value: Any, source: str) -> float:
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise SettingsError(f"{source}={value!r} must be a number of seconds, 0 or more")
+    return number
+
+
 def _choice(value: Any, source: str) -> str:
     word = value.strip().lower() if isinstance(value, str) else ""
     if word not in get_args(FailOn):
@@ -238,6 +251,7 @@ def _mapping(value: Any, source: str) -> Any:
 _READ: dict[str, Callable[[Any, str], Any]] = {
     "tuple[str, ...]": _words,
     "bool": _truth,
+    "float": _seconds,
     "FailOn": _choice,
     "str | None": _path,
     "Mapping[str, Mapping[str, Any]]": _mapping,

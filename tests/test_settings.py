@@ -69,6 +69,7 @@ def test_every_field_can_come_from_each_source(name, tmp_path, monkeypatch, tuna
         "fail_on": ("error", '"error"', "error"),
         "report_dir": (str(tmp_path / "out"), f'"{tmp_path / "out"}"', str(tmp_path / "out")),
         "strict": ("1", "true", True),
+        "experiment_seconds": ("4.5", "4.5", 4.5),
     }
     text, toml, expected = values.get(name, ("no", "false", False))
     folder = project(tmp_path / "project", f"[tool.lightning_debug]\n{name} = {toml}\n")

@@ -177,8 +177,8 @@ def training_batches(trainer: Trainer, pl_module: LightningModule, *, seed: int 
     loaders = trainer.train_dataloader
     if loaders is None:
         raise NotDrawable("there is no training loader")
-    combined = getattr(trainer.fit_loop, "_combined_loader", None)
-    if getattr(combined, "_mode", "") == "sequential" and not isinstance(loaders, torch_data.DataLoader):
+    mode = trainer.fit_loop._combined_loader._mode  # type: ignore[union-attr]
+    if mode == "sequential" and not isinstance(loaders, torch_data.DataLoader):
         raise NotDrawable("several training loaders follow each other")
     limit = trainer.num_training_batches
     generator = torch.Generator().manual_seed(seed * 1000 + trainer.global_rank)
