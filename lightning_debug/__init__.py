@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_debug.callbacks._base import DebugCallback
     from lightning_debug.callbacks.loss_inspector import LossInspector
+    from lightning_debug.callbacks.metric_auditor import MetricAuditor
     from lightning_debug.callbacks.mode_checker import ModeChecker
     from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
     from lightning_debug.debugger import Debugger
@@ -21,6 +22,7 @@ _HOME = {
     "FaultFound": "finding",
     "Finding": "finding",
     "LossInspector": "callbacks.loss_inspector",
+    "MetricAuditor": "callbacks.metric_auditor",
     "ModeChecker": "callbacks.mode_checker",
     "NonFiniteGuard": "callbacks.non_finite_guard",
     "Report": "finding",
@@ -34,6 +36,7 @@ __all__ = [
     "FaultFound",
     "Finding",
     "LossInspector",
+    "MetricAuditor",
     "ModeChecker",
     "NonFiniteGuard",
     "Report",

@@ -9,13 +9,14 @@ from lightning_debug import registry
 from lightning_debug.callbacks._base import DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
 from lightning_debug.callbacks.loss_inspector import LossInspector
+from lightning_debug.callbacks.metric_auditor import MetricAuditor
 from lightning_debug.callbacks.mode_checker import ModeChecker
 from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
 from lightning_debug.registry import Selection
 from lightning_debug.session import Session
 from lightning_debug.settings import FailOn, Settings
 
-PARTS: tuple[type[DebugCallback], ...] = (ModeChecker, NonFiniteGuard, LossInspector)
+PARTS: tuple[type[DebugCallback], ...] = (ModeChecker, NonFiniteGuard, LossInspector, MetricAuditor)
 """The parts, in the order in which their hooks run."""
 
 

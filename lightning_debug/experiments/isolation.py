@@ -84,6 +84,16 @@ class Sandbox:
         """Runs the user's ``validation_step`` without gradients. Modes are the caller's choice: :meth:`mode`."""
         return self._step("validation_step", batch, batch_idx, dataloader_idx)
 
+    def hook(self, name: str, stage: str = "validation_step") -> None:
+        """Calls a hook of the module that takes no arguments, as at the end of an epoch.
+
+        Args:
+            name: The hook, such as ``"on_validation_epoch_end"``.
+            stage: The step in whose stage it runs: ``"training_step"`` or ``"validation_step"``.
+        """
+        with silence(), torch.no_grad(), lightning.stage(self._trainer, self._module, stage):
+            getattr(self._module, name)()
+
     def backward(self, loss: torch.Tensor, optimizer: Any = None) -> None:
         """Backward as the run does it: GradScaler and the module's hooks included, no reduction over ranks."""
         with silence(), torch.enable_grad():

@@ -133,7 +133,7 @@ def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
     offload = "cpu" if size > LARGE else None
     try:
         with (
-            _in_eager(pl_module),
+            in_eager(pl_module),
             isolated(trainer, pl_module, offload=offload) as sandbox,
             sandbox.mode(training=False),
         ):
@@ -142,7 +142,7 @@ def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
         raise NotJudged(str(error)) from error
 
 
-def _in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
+def in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
     """Has functions that are compiled run as they are written; whole modules are the isolation's business."""
     names = compiled_functions(pl_module)
     if not names:

@@ -1,0 +1,152 @@
+"""Runs a few validation batches again in isolation, and computes the accuracy that they log from what the loss gets."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.evidence.metrics import AccuracyComparison
+from lightning_debug.experiments.isolation import Unrepeatable, isolated
+from lightning_debug.experiments.loss_experiments import NotJudged, in_eager
+from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
+from lightning_debug.probes.loss_tap import HeardLoss, LossTap
+from lightning_debug.probes.metric_values import Answers, mistaken_answers, right_answers, same
+
+BATCHES = 3
+"""Batches of a validation that are run again."""
+VALIDATIONS = 3
+"""Validations in which that is done, until it is clear."""
+
+ACCURACY = re.compile(r"(^|[^a-z])(acc|accuracy)([^a-z]|$)", re.IGNORECASE)
+_FUNCTIONS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy")
+_CLEAR = 2
+
+
+@dataclass
+class _Key:
+    """What one logged name came to, batch by batch.
+
+    Args:
+        logged: The values.
+        computed: The accuracy of the same batches.
+        mistakes: Mistakes that give all of the values.
+        clear: In how many batches a mistake's value is not also a right one.
+        right: Whether a right value was logged where the mistakes give another.
+        samples: Rows of the batches.
+    """
+
+    logged: list[float] = field(default_factory=list)
+    computed: list[float] = field(default_factory=list)
+    mistakes: set[str] | None = None
+    clear: dict[str, int] = field(default_factory=dict)
+    right: bool = False
+    samples: list[int] = field(default_factory=list)
+
+
+class AccuracyReplay:
+    """Gathers comparisons over batches; ``done`` when it is clear what is logged."""
+
+    def __init__(self) -> None:
+        self._keys: dict[str, _Key] = {}
+        self._validations = 0
+        self._source = ("", "")
+        self.done = False
+
+    def begin(self) -> None:
+        """A validation begins."""
+        self._validations += 1
+        self.done = self.done or self._validations > VALIDATIONS
+
+    def wants(self, batch_idx: int) -> bool:
+        """Whether that batch is to be run again."""
+        return not self.done and batch_idx < BATCHES
+
+    def run(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> list[AccuracyComparison]:
+        """Runs one batch again.
+
+        Returns:
+            What has become clear.
+
+        Raises:
+            NotJudged: If the step cannot be run again.
+        """
+        try:
+            rows = batch_size(batch)
+        except Uncuttable:
+            rows = 0
+        tap = LossTap(pl_module)
+        try:
+            with torch.inference_mode(False), in_eager(pl_module), isolated(trainer, pl_module) as sandbox:
+                try:
+                    with tap:
+                        sandbox.validation_step(batch, batch_idx)
+                except Exception as error:
+                    raise NotJudged(f"validation_step raises {type(error).__name__} when run again") from error
+                logged = {name: value for name, value in sandbox.logged.items() if ACCURACY.search(name)}
+                values = {name: _number(value) for name, value in logged.items()}
+        except Unrepeatable as refused:
+            raise NotJudged(str(refused)) from refused
+        heard = [item for item in tap.heard if item.function in _FUNCTIONS]
+        if not values or not heard:
+            raise NotJudged("validation logs no accuracy by batch beside a classification loss")
+        if len(heard) != 1 or _is_weighted(heard[0]):
+            raise NotJudged("validation has more than one loss, so that the scores behind an accuracy are not known")
+        return self._add(trainer, values, _answers(heard[0]), rows)
+
+    def _add(self, trainer: Trainer, values: dict[str, float], seen: Answers, rows: int) -> list[AccuracyComparison]:
+        self._source = seen.function, seen.line
+        right, wrong = right_answers(seen), dict(mistaken_answers(seen))
+        if not right:
+            raise NotJudged("the targets are no classes")
+        found = []
+        for name, value in values.items():
+            if not math.isfinite(value):
+                continue
+            key = self._keys.setdefault(name, _Key())
+            is_right = any(same(value, item) for item in right.values())
+            fitting = {mistake for mistake, item in wrong.items() if same(value, item)}
+            key.logged.append(value)
+            key.computed.append(right["accuracy"])
+            key.samples.append(rows)
+            key.mistakes = fitting if key.mistakes is None else key.mistakes & fitting
+            key.right = key.right or (is_right and not fitting)
+            for mistake in fitting if not is_right else ():
+                key.clear[mistake] = key.clear.get(mistake, 0) + 1
+            sure = [item for item in sorted(key.mistakes) if key.clear.get(item, 0) >= _CLEAR]
+            if sure and not key.right:
+                found.append(self._comparison(trainer, name, key, sure[0]))
+        if found or all(key.right or not key.mistakes for key in self._keys.values()):
+            self.done = True
+        return found
+
+    def _comparison(self, trainer: Trainer, name: str, key: _Key, mistake: str) -> AccuracyComparison:
+        return AccuracyComparison(
+            key=name,
+            logged=tuple(key.logged),
+            computed=tuple(key.computed),
+            mistake=mistake,
+            function=self._source[0],
+            line=self._source[1],
+            samples=tuple(key.samples),
+            at=moment(trainer),
+        )
+
+
+def _answers(heard: HeardLoss) -> Answers:
+    ignored = heard.options.get("ignore_index", -100)
+    return Answers(heard.function, heard.scores, heard.target, int(ignored), heard.op.line)
+
+
+def _is_weighted(heard: HeardLoss) -> bool:
+    return heard.scores.numel() == 0 or heard.scores.is_sparse
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return float(value.detach().to(torch.float64))
+    return float(value) if isinstance(value, (int, float)) else math.nan

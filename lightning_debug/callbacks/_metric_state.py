@@ -1,0 +1,235 @@
+"""Follows what metrics and hand-kept totals hold when an epoch begins, and whether its value is made of it."""
+
+from __future__ import annotations
+
+import math
+import numbers
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, module_attributes, moment
+from lightning_debug.callbacks._taps import Shadow
+from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.metrics import CarriedOver, MetricStates
+from lightning_debug.experiments.isolation import Unrepeatable, isolated
+from lightning_debug.probes.bytecode import mentioned, plain_function, reads_own
+from lightning_debug.probes.metric_state import Ledger, Store, Stores, metrics_of
+
+AUDITED = 4
+"""Epochs of each stage that are followed."""
+EPOCH_END = {"train": "on_train_epoch_end", "validate": "on_validation_epoch_end"}
+
+_WRITES = frozenset("open save savefig to_csv dump write writelines add_figure add_image save_checkpoint".split())
+_MEASURE = re.compile(r"acc|loss|f1|auc|auroc|precision|recall|iou|dice|error|mae|mse|rmse|perplexity|ppl|score", re.I)
+_LASTING = re.compile(r"best|running|total|cumul|ema|seen|smooth|average|history", re.I)
+
+
+@dataclass(frozen=True)
+class _Carry:
+    earlier_train: int
+    earlier_validate: int
+
+
+class StateWatch:
+    """Called by a callback's hooks; counts on the host, and installs nothing but at an epoch's first batch and end.
+
+    Args:
+        observe: Receives the evidence.
+    """
+
+    def __init__(self, observe: Callable[[Evidence], None]) -> None:
+        self._observe = observe
+        self._ledger = Ledger()
+        self._last = "sanity"
+        self._epochs = {"train": 0, "validate": 0}
+        self._before: dict[str, int] = {}
+        self._carried: dict[str, dict[str, _Carry]] = {"train": {}, "validate": {}}
+        self._keys: dict[str, dict[int, str]] = {"train": {}, "validate": {}}
+        self._shadows: list[Shadow] = []
+        self._found: list[CarriedOver] = []
+        self._counted: tuple[str, int] | None = None
+        self._stores: dict[str, Stores] = {}
+
+    def begin_batch(self, pl_module: LightningModule, stage: str) -> None:
+        """The first batch of an epoch begins."""
+        self.release()
+        self._carried[stage] = {}
+        if self._epochs[stage] >= AUDITED:
+            return
+        self._epochs[stage] += 1
+        metrics = metrics_of(pl_module)
+        self._ledger.mark(metrics, self._last)
+        self._last = stage
+        self._before = {path: int(metric.update_count) for path, metric in metrics.items()}
+        self._stores[stage] = Stores(pl_module, module_attributes())
+        self._stores[stage].begin()
+        keys = self._keys[stage]
+
+        def log(original: Any, name: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+            epoch = kwargs.get("on_epoch", args[3] if len(args) > 3 else None)
+            if epoch or (epoch is None and stage == "validate"):
+                keys[id(value)] = str(name)
+            return original(name, value, *args, **kwargs)
+
+        def log_dict(original: Any, dictionary: Any, *args: Any, **kwargs: Any) -> Any:
+            epoch = kwargs.get("on_epoch", args[3] if len(args) > 3 else None)
+            if epoch or (epoch is None and stage == "validate"):
+                keys.update({id(value): str(name) for name, value in dictionary.items()})
+            return original(dictionary, *args, **kwargs)
+
+        self._shadows = [Shadow(pl_module, "log", log), Shadow(pl_module, "log_dict", log_dict)]
+
+    def end_batch(self, pl_module: LightningModule, stage: str) -> None:
+        """That batch is over."""
+        if not self._shadows:
+            return
+        self.release()
+        for path, metric in metrics_of(pl_module).items():
+            before = self._before.get(path, 0)
+            past = self._ledger.of(path)
+            known = past.get("train", 0) + past.get("validate", 0)  # the sanity check's few are not worth a word
+            if before > 0 and known and int(metric.update_count) > before:
+                self._carried[stage][path] = _Carry(past.get("train", 0), past.get("validate", 0))
+
+    def begin_end(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> str:
+        """The epoch's values are about to be taken; returns why hand-kept totals cannot be judged, or nothing."""
+        self.release()
+        if not 0 < self._epochs[stage] <= AUDITED:
+            return ""
+        metrics = metrics_of(pl_module)
+        self._counted = stage, len(metrics)
+        if stage == "train":
+            self._add_validation(metrics)
+        for path, carry in self._carried[stage].items():
+            metric = metrics.get(path)
+            if metric is None:
+                continue
+            key = self._keys[stage].get(id(metric), "")
+            found = CarriedOver(
+                source=path,
+                kind="metric",
+                key=key,
+                logged=bool(key),
+                earlier_train=carry.earlier_train,
+                earlier_validate=carry.earlier_validate,
+                held=float(metric.update_count),
+            )
+            if key:
+                self._found.append(found)
+            else:
+                self._shadows.append(Shadow(metric, "compute", self._on_compute(found)))
+        stores = self._stores.pop(stage, None)
+        if stores is None or self._epochs[stage] < 2:  # the first may hold what the sanity check left
+            return ""
+        return self._judge_stores(trainer, pl_module, stage, stores)
+
+    def _add_validation(self, metrics: Mapping[str, Any]) -> None:
+        """Validation runs inside a training epoch, and may have put its updates into the same objects."""
+        self._ledger.mark(metrics, self._last)
+        for path in metrics:
+            past = self._ledger.of(path)
+            if past.get("train") and past.get("validate") and path not in self._carried["train"]:
+                self._carried["train"][path] = _Carry(0, past["validate"])
+
+    def _on_compute(self, carried: CarriedOver) -> Callable[..., Any]:
+        def compute(original: Any, *args: Any, **kwargs: Any) -> Any:
+            if carried not in self._found:
+                self._found.append(carried)
+            return original(*args, **kwargs)
+
+        return compute
+
+    def end(self, trainer: Trainer) -> None:
+        """The hooks of the epoch's end have run."""
+        self.release()
+        if self._counted is not None:
+            stage, metrics = self._counted
+            carried = tuple(self._found)
+            self._observe(MetricStates(stage=stage, metrics=metrics, carried=carried, at=moment(trainer)))
+        self._counted, self._found = None, []
+
+    def book(self, pl_module: LightningModule) -> None:
+        """A validation is over: its updates are booked."""
+        self.release()
+        if max(self._epochs.values()) <= AUDITED:
+            self._ledger.mark(metrics_of(pl_module), self._last)
+        self._last = "train"  # which goes on after a validation
+
+    def release(self) -> None:
+        """Takes every watch off."""
+        for shadow in reversed(self._shadows):
+            shadow.remove()
+        self._shadows = []
+
+    def _judge_stores(self, trainer: Trainer, pl_module: LightningModule, stage: str, stores: Stores) -> str:
+        hook = EPOCH_END[stage]
+        function = plain_function(getattr(pl_module, hook))
+        if function is None:
+            return ""
+        carried = [
+            item for item in stores.carried() if not _LASTING.search(item.name) and reads_own(function, item.name)
+        ]
+        if not carried:
+            return ""
+        if _WRITES & mentioned(function):
+            return f"{hook} may write files, so that it is not run a second time"
+        try:
+            self._compare(trainer, pl_module, stage, stores, carried)
+        except Unrepeatable as refused:
+            return str(refused)
+        return ""
+
+    def _compare(
+        self, trainer: Trainer, pl_module: LightningModule, stage: str, stores: Stores, carried: list[Store]
+    ) -> None:
+        hook, step = EPOCH_END[stage], "training_step" if stage == "train" else "validation_step"
+        found = None
+        with torch.inference_mode(False), isolated(trainer, pl_module) as sandbox:
+            try:
+                sandbox.hook(hook, step)
+                whole = {name: _number(value) for name, value in sandbox.logged.items()}
+                sandbox.rewind()
+                sandbox.logged.clear()
+                for store in carried:
+                    setattr(pl_module, store.name, stores.alone(store))
+                sandbox.hook(hook, step)
+                alone = {name: _number(value) for name, value in sandbox.logged.items()}
+            except Exception:  # the run's own call will raise it where the user can see it
+                return
+            found = _changed(whole, alone)
+        if found is None:
+            return
+        store, now = carried[0], vars(pl_module)[carried[0].name]
+        listed = isinstance(now, list)
+        self._found.append(
+            CarriedOver(
+                source=store.name,
+                kind="list" if listed else "number",
+                key=found,
+                earlier=float(store.length if listed else store.value),
+                held=float(len(now) if listed else now),
+                hook=hook,
+                value=whole[found],
+                alone=alone[found],
+            )
+        )
+
+
+def _changed(whole: dict[str, float], alone: dict[str, float]) -> str | None:
+    for name, value in whole.items():
+        other = alone.get(name, math.nan)
+        told = _MEASURE.search(name) and not _LASTING.search(name)
+        if told and math.isfinite(value) and math.isfinite(other) and not math.isclose(value, other, rel_tol=1e-4):
+            return name
+    return None
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return float(value.detach())
+    return float(value) if isinstance(value, numbers.Real) else math.nan

@@ -1,0 +1,201 @@
+"""MetricAuditor: what logged metrics are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, steps_are_compiled
+from lightning_debug.callbacks._metric_accuracy import AccuracyReplay
+from lightning_debug.callbacks._metric_averages import AverageWatch
+from lightning_debug.callbacks._metric_state import StateWatch
+from lightning_debug.evidence.metrics import AccuracyComparison, BatchAverages, MetricStates
+from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.probes.trace import changed_by_tracing
+
+AUDITED = 3
+"""Validations of which every batch's logged values are kept."""
+
+
+class MetricAuditor(DebugCallback):
+    """Computes logged metrics again, and says where they hold what they should not.
+
+    It counts the updates in metric objects where epochs begin, runs the hook that logs hand-kept totals a second time
+    in isolation without what earlier epochs left in them, compares the mean of uneven batches with the weighted one,
+    and computes the accuracy of a few validation batches from what their loss receives. It looks at the first few
+    epochs; the run is not changed.
+
+    Records :class:`~lightning_debug.evidence.metrics.MetricStates`,
+    :class:`~lightning_debug.evidence.metrics.BatchAverages` and
+    :class:`~lightning_debug.evidence.metrics.AccuracyComparison`.
+    """
+
+    produces = (MetricStates, BatchAverages, AccuracyComparison)
+
+    _state: StateWatch | None = None
+    _averages: AverageWatch | None = None
+    _accuracy: AccuracyReplay | None = None
+    _validations: int = 0
+    _first: bool = False
+    _epoch_begins: bool = True
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begins anew."""
+        self._release()
+        if stage == "fit":
+            self._state = StateWatch(self.session.observe)
+            self._averages = AverageWatch(self.session.observe)
+            self._accuracy = AccuracyReplay()
+            self._validations, self._epoch_begins = 0, True
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says what cannot be seen here."""
+        if is_compiled(pl_module) or changed_by_tracing(pl_module):
+            self._accuracy = None
+            self.unavailable(
+                AccuracyComparison, "the model cannot be watched without changing what it computes", trainer
+            )
+        if steps_are_compiled(pl_module):
+            self._state = self._averages = None
+            reason = "training_step is compiled, and replacing self.log would have it compiled again"
+            for kind in (MetricStates, BatchAverages):
+                self.unavailable(kind, reason, trainer)
+        if trainer.world_size > 1:
+            self._averages = None
+            self.unavailable(BatchAverages, "other ranks' batches are not known", trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The next batch is the epoch's first."""
+        self._epoch_begins = True
+        if self._state is not None:
+            self._state.end(trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Looks at what metrics hold when an epoch begins."""
+        if self._epoch_begins and self._state is not None:
+            self._state.begin_batch(pl_module, "train")
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks at what the first batch added."""
+        if self._epoch_begins and self._state is not None:
+            self._state.end_batch(pl_module, "train")
+        self._epoch_begins = False
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at what the epoch's values are made of."""
+        self._end_of_epoch(trainer, pl_module, "train")
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The next batch is the validation's first."""
+        self._first = self._is_real(trainer)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Begins to follow a validation, and runs its first batches again."""
+        if not self._is_real(trainer):
+            return
+        if self._first:
+            self._begin_validation(trainer, pl_module)
+        replay = self._accuracy
+        if replay is not None and dataloader_idx == 0 and replay.wants(batch_idx):
+            with self.attempt("accuracy", trainer):
+                try:
+                    for found in replay.run(trainer, pl_module, batch, batch_idx):
+                        self.session.observe(found)
+                except NotJudged as error:
+                    self._accuracy = None
+                    self.unavailable(AccuracyComparison, error.reason, trainer)
+
+    def _begin_validation(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._validations += 1
+        loaders = trainer.num_val_batches
+        if self._state is not None:
+            with self.attempt("metric state", trainer):
+                self._state.begin_batch(pl_module, "validate")
+        if self._averages is not None and self._validations <= AUDITED and len(loaders) == 1:
+            with self.attempt("averages", trainer):
+                self._averages.begin(pl_module)
+        if self._accuracy is not None:
+            self._accuracy.begin()
+
+    def on_validation_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Looks at what the first batch added, and how many rows each has."""
+        if not self._is_real(trainer):
+            return
+        if self._first and self._state is not None:
+            self._state.end_batch(pl_module, "validate")
+        self._first = False
+        if self._averages is not None:
+            with self.attempt("averages", trainer):
+                self._averages.add(batch)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Looks at what the validation's values are made of."""
+        if not self._is_real(trainer):
+            return
+        self._end_of_epoch(trainer, pl_module, "validate")
+        if self._averages is not None:
+            with self.attempt("averages", trainer):
+                self._averages.begin_end(pl_module)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Compares what was logged with what the batches logged."""
+        if not self._is_real(trainer):
+            if self._state is not None and getattr(trainer.state.fn, "value", "") == "fit":
+                self._state.book(pl_module)
+            return
+        if self._averages is not None and self._averages.active:
+            with self.attempt("averages", trainer):
+                self._averages.end(trainer, trainer.callback_metrics)
+        if self._state is not None:
+            self._state.end(trainer)
+            self._state.book(pl_module)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the watches off."""
+        if self._state is not None:
+            self._state.end(trainer)
+        if self._averages is not None:
+            self._averages.release()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Leaves the module as it was."""
+        self._release()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Leaves the module as it was."""
+        self._release()
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        for name in ("_state", "_averages", "_accuracy"):  # they hold the model and what is put over its methods
+            state.pop(name, None)
+        return state
+
+    def _end_of_epoch(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._state is None:
+            return
+        with self.attempt("metric state", trainer):
+            reason = self._state.begin_end(trainer, pl_module, stage)
+            if reason:
+                self.unavailable(MetricStates, reason, trainer)
+
+    def _is_real(self, trainer: Trainer) -> bool:
+        return not trainer.sanity_checking and getattr(trainer.state.fn, "value", "") == "fit"
+
+    def _release(self) -> None:
+        for watch in (self._state, self._averages):
+            if watch is not None:
+                watch.release()
+        self._state = self._averages = self._accuracy = None

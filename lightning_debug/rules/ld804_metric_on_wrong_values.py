@@ -1,0 +1,127 @@
+"""An accuracy is computed from the wrong values: a threshold for probabilities on logits, the wrong axis, or pairs.
+
+What it sees: a few validation batches, run again in isolation: the scores and labels that the loss receives, the
+    share of right answers that they give, and the accuracy that the step logs. Another number is reported only if one
+    mistake gives exactly that number in every batch, and no right way of counting does: logits compared with 0.5 or
+    rounded, probabilities compared with 0, ``argmax`` over the wrong dimension or over a single output, (N, 1)
+    compared with (N,), hits that are not divided by rows.
+Why it hurts: the model is chosen, stopped and reported by a number that is not its accuracy; with a threshold of 0.5
+    on logits it is too low for a reason that no training can cure.
+How to fix: take ``torch.sigmoid(logits) > 0.5`` (or ``logits > 0``), ``argmax`` over the class dimension, and give
+    both sides of a comparison the same shape.
+When to ignore: never, if it is reported. Silent on balanced, top-k and macro accuracy, on per cent, on masked or
+    weighted accuracy, and where the step logs no accuracy by batch or has several losses.
+Broken:
+    class Detector(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.binary_cross_entropy_with_logits(self.net(inputs).squeeze(1), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs).squeeze(1)
+            self.log("val_loss", F.binary_cross_entropy_with_logits(logits, labels))
+            self.log("val_accuracy", ((logits > 0.5) == labels.bool()).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    inputs = torch.randn(960, 8)
+    labels = (inputs[:, :3].sum(dim=1) + 0.5 * torch.randn(960) > 0).float()
+    train = DataLoader(TensorDataset(inputs[:768], labels[:768]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[768:], labels[768:]), batch_size=64)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Detector(), train, val)
+Repaired:
+    class Detector(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.binary_cross_entropy_with_logits(self.net(inputs).squeeze(1), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs).squeeze(1)
+            self.log("val_loss", F.binary_cross_entropy_with_logits(logits, labels))
+            self.log("val_accuracy", ((torch.sigmoid(logits) > 0.5) == labels.bool()).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    inputs = torch.randn(960, 8)
+    labels = (inputs[:, :3].sum(dim=1) + 0.5 * torch.randn(960) > 0).float()
+    train = DataLoader(TensorDataset(inputs[:768], labels[:768]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[768:], labels[768:]), batch_size=64)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Detector(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.metrics import AccuracyComparison
+    >>> from lightning_debug.record import Record
+    >>> seen = AccuracyComparison(key="val_accuracy", logged=(0.7, 0.72), computed=(0.8, 0.84),
+    ...                           mistake="threshold 0.5 on logits", line="train.py:20", samples=(64, 64))
+    >>> [claim.message for claim in metric_on_wrong_values(Record([seen]))]
+    ["'val_accuracy' is 0.7 where 0.8 of the answers are right: logits are compared with 0.5, as if they were..."]
+
+References:
+    https://pytorch.org/docs/stable/generated/torch.nn.BCEWithLogitsLoss.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning_debug.evidence.metrics import AccuracyComparison
+from lightning_debug.finding import ERROR, Claim
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+
+_CAUSES = {
+    "threshold 0.5 on logits": (
+        "logits are compared with 0.5, as if they were probabilities",
+        "Compare torch.sigmoid(logits) with 0.5, or the logits with 0.",
+    ),
+    "rounded logits": ("logits are rounded, as if they were probabilities", "Round torch.sigmoid(logits)."),
+    "threshold 0 on probabilities": (
+        "everything is taken for positive, as probabilities compared with 0 are",
+        "Compare probabilities with 0.5, or logits with 0.",
+    ),
+    "argmax over one output": (
+        "argmax over a single output is always 0",
+        "Compare torch.sigmoid(logits) with 0.5 instead of taking argmax.",
+    ),
+    "broadcast": (
+        "every prediction is compared with every label",
+        "Give both sides of the comparison the same shape, as by .squeeze(1).",
+    ),
+    "count": ("hits are counted, and not divided by rows", "Use .float().mean() for .sum()."),
+}
+
+
+@rule("LD804", severity=ERROR, needs=AccuracyComparison)
+def metric_on_wrong_values(record: Record) -> Iterator[Claim]:
+    """Claims one finding for each logged accuracy that a known mistake explains."""
+    for seen in record.of(AccuracyComparison):
+        if not seen.mistake:
+            continue
+        axis = (f"{seen.mistake} is not over the classes", "Take argmax over the class dimension, 1 as a rule.")
+        cause, fix = _CAUSES.get(seen.mistake, axis)
+        where = next(pair for pair in zip(seen.logged, seen.computed, strict=True) if abs(pair[0] - pair[1]) > 1e-4)
+        yield Claim(
+            message=f"{seen.key!r} is {where[0]:.4g} where {where[1]:.4g} of the answers are right: {cause}.",
+            subject=seen.key,
+            measured={"logged": list(seen.logged), "computed": list(seen.computed), "mistake": seen.mistake},
+            fix=fix,
+            at=seen.at,
+        )

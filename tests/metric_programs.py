@@ -1,0 +1,333 @@
+"""Programs whose metrics are right, and programs whose metrics are not."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MaxMetric, MeanMetric, MetricCollection
+from torchmetrics.classification import BinaryAccuracy, MulticlassAccuracy, MulticlassF1Score
+
+from tests.helpers import pl
+
+
+def loaders(validation=192, batch=64, classes=4):
+    generator = torch.Generator().manual_seed(3)
+    labels = torch.randint(0, classes, (256 + validation,), generator=generator)
+    centers = torch.randn(classes, 6, generator=generator)
+    inputs = centers[labels] + 0.6 * torch.randn(len(labels), 6, generator=generator)
+    train = TensorDataset(inputs[:256], labels[:256])
+    val = TensorDataset(inputs[256:], labels[256:])
+    return DataLoader(train, batch_size=32, shuffle=True), DataLoader(val, batch_size=batch)
+
+
+class Base(pl.LightningModule):
+    classes = 4
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(1)
+        self.net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, self.classes))
+        self.build()
+
+    def build(self):
+        pass
+
+    def measure(self, stage, logits, labels):
+        pass
+
+    def training_step(self, batch, batch_idx):
+        logits = self.net(batch[0])
+        loss = F.cross_entropy(logits, batch[1])
+        self.log("train_loss", loss)
+        self.measure("train", logits, batch[1])
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        logits = self.net(batch[0])
+        self.log("val_loss", F.cross_entropy(logits, batch[1]))
+        self.measure("val", logits, batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+
+def accuracy():
+    return MulticlassAccuracy(num_classes=4, average="micro")
+
+
+def hits(logits, labels):
+    return (logits.argmax(dim=1) == labels).float().mean()
+
+
+class LoggedObjects(Base):
+    def build(self):
+        self.metrics = nn.ModuleDict({"train_": accuracy(), "val_": accuracy()})
+
+    def measure(self, stage, logits, labels):
+        metric = self.metrics[f"{stage}_"]
+        metric(logits, labels)
+        self.log(f"{stage}_acc", metric, on_step=False, on_epoch=True)
+
+
+class SharedForBatches(Base):
+    """One object for both stages, of which only the values of batches are used."""
+
+    def build(self):
+        self.accuracy = accuracy()
+
+    def measure(self, stage, logits, labels):
+        self.log(f"{stage}_acc", self.accuracy(logits, labels))
+
+
+class Collections(Base):
+    def build(self):
+        both = MetricCollection({"acc": accuracy(), "f1": MulticlassF1Score(num_classes=4)})
+        self.train_metrics, self.val_metrics = both.clone("train_"), both.clone("val_")
+        self.best = MaxMetric()
+
+    def measure(self, stage, logits, labels):
+        metrics = self.train_metrics if stage == "train" else self.val_metrics
+        metrics.update(logits, labels)
+        if stage == "train":
+            self.log_dict(metrics, on_step=False, on_epoch=True)
+
+    def on_validation_epoch_end(self):
+        values = self.val_metrics.compute()
+        self.log_dict(values)
+        self.best(values["val_acc"])
+        self.log("val_acc_best", self.best.compute())
+        self.val_metrics.reset()
+
+
+class ResetLate(Base):
+    """Reset where the next validation begins."""
+
+    def build(self):
+        self.val_acc, self.val_mean = accuracy(), MeanMetric()
+
+    def on_validation_epoch_start(self):
+        self.val_acc.reset()
+        self.val_mean.reset()
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.val_acc.update(logits, labels)
+            self.val_mean.update(F.cross_entropy(logits, labels))
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.val_acc.compute())
+        self.log("val_mean", self.val_mean.compute())
+
+
+class ListsEmptied(Base):
+    def build(self):
+        self.outputs, self.history = [], []
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.outputs.append((logits, labels))
+            self.history.append(float(hits(logits, labels)))  # over all epochs, for a plot
+
+    def on_validation_epoch_end(self):
+        logits, labels = (torch.cat(part) for part in zip(*self.outputs, strict=True))
+        self.log("val_acc", hits(logits, labels))
+        self.log("batches_seen", float(len(self.history)))
+        self.outputs.clear()
+
+
+class Percent(Base):
+    def measure(self, stage, logits, labels):
+        self.log(f"{stage}_accuracy", 100.0 * hits(logits, labels))
+        self.log(f"{stage}_top2_acc", (logits.topk(2).indices == labels[:, None]).any(1).float().mean())
+
+
+class Macro(Base):
+    def build(self):
+        self.acc, self.f1 = MulticlassAccuracy(num_classes=4), MulticlassF1Score(num_classes=4)
+
+    def measure(self, stage, logits, labels):
+        self.log(f"{stage}_acc", self.acc(logits, labels))
+        self.log(f"{stage}_f1", self.f1(logits, labels))
+
+
+class Binary(Base):
+    classes = 1
+
+    def training_step(self, batch, batch_idx):
+        logits, labels = self.net(batch[0]).squeeze(-1), (batch[1] > 1).float()
+        loss = F.binary_cross_entropy_with_logits(logits, labels)
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        logits, labels = self.net(batch[0]).squeeze(-1), (batch[1] > 1).float()
+        self.log("val_loss", F.binary_cross_entropy_with_logits(logits, labels))
+        self.log("val_acc", self.share(logits, labels))
+
+    def share(self, logits, labels):
+        return ((logits > 0) == labels.bool()).float().mean()
+
+
+class BinaryMetric(Binary):
+    def build(self):
+        self.acc = BinaryAccuracy()
+
+    def share(self, logits, labels):
+        return self.acc(logits, labels.long())
+
+
+HEALTHY = [
+    LoggedObjects,
+    SharedForBatches,
+    Collections,
+    ResetLate,
+    ListsEmptied,
+    Percent,
+    Macro,
+    Binary,
+    BinaryMetric,
+]
+
+
+class NeverEmptied(Base):
+    def build(self):
+        self.val_outputs = []
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.val_outputs.append({"logits": logits, "labels": labels})
+
+    def on_validation_epoch_end(self):
+        logits = torch.cat([item["logits"] for item in self.val_outputs])
+        labels = torch.cat([item["labels"] for item in self.val_outputs])
+        self.log("val_acc", hits(logits, labels))
+
+
+class NeverZeroed(Base):
+    def build(self):
+        self.correct = self.count = 0
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.correct += int((logits.argmax(1) == labels).sum())
+            self.count += len(labels)
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.correct / self.count)
+
+
+class NotReset(Base):
+    def build(self):
+        self.scores = {"f1": MulticlassF1Score(num_classes=4)}  # no submodule
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.scores["f1"].update(logits, labels)
+
+    def on_validation_epoch_end(self):
+        self.log("val_f1", self.scores["f1"].compute())
+
+
+class TrainNotReset(Base):
+    def build(self):
+        self.train_acc = accuracy()
+
+    def measure(self, stage, logits, labels):
+        if stage == "train":
+            self.train_acc.update(logits, labels)
+
+    def on_train_epoch_end(self):
+        self.log("train_acc", self.train_acc.compute())
+
+
+class SharedByHand(Base):
+    def build(self):
+        self.acc = accuracy()
+
+    def measure(self, stage, logits, labels):
+        self.acc.update(logits, labels)
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.acc.compute())
+        self.acc.reset()
+
+
+class SharedIntoTraining(Base):
+    """Validation's batches end up in the training epoch's value."""
+
+    def build(self):
+        self.acc = accuracy()
+
+    def measure(self, stage, logits, labels):
+        value = self.acc(logits, labels)
+        if stage == "val":
+            self.log("val_acc", value)
+        else:
+            self.log("train_acc", self.acc, on_step=False, on_epoch=True)
+
+
+class MeanOfDicts(Base):
+    def build(self):
+        self.outputs = []
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.outputs.append({"loss": F.cross_entropy(logits, labels), "acc": hits(logits, labels)})
+
+    def on_validation_epoch_end(self):
+        self.log("avg_acc", torch.stack([item["acc"] for item in self.outputs]).mean())
+        self.outputs.clear()
+
+
+class WrongSize(Base):
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.log("val_acc", hits(logits, labels), batch_size=1)
+
+
+class Threshold(Binary):
+    def share(self, logits, labels):
+        return ((logits > 0.5).float() == labels).float().mean()
+
+
+class Rounded(Binary):
+    def share(self, logits, labels):
+        return (logits.round() == labels).float().mean()
+
+
+class Pairs(Binary):
+    def share(self, logits, labels):
+        return ((logits > 0).float().unsqueeze(1) == labels).float().mean()
+
+
+class OneOutput(Binary):
+    def share(self, logits, labels):
+        return (logits.unsqueeze(1).argmax(dim=1) == labels).float().mean()
+
+
+class AlwaysPositive(Binary):
+    def share(self, logits, labels):
+        return ((logits.sigmoid() > 0).float() == labels).float().mean()
+
+
+class Counted(Base):
+    def measure(self, stage, logits, labels):
+        self.log(f"{stage}_acc", (logits.argmax(1) == labels).float().sum())
+
+
+FAULTY = [
+    (NeverEmptied, "LD801", {}),
+    (NeverZeroed, "LD801", {}),
+    (NotReset, "LD801", {}),
+    (TrainNotReset, "LD801", {}),
+    (SharedByHand, "LD802", {}),
+    (SharedIntoTraining, "LD802", {}),
+    (MeanOfDicts, "LD803", {"validation": 130}),
+    (WrongSize, "LD803", {"validation": 130}),
+    (Threshold, "LD804", {}),
+    (Rounded, "LD804", {}),
+    (Pairs, "LD804", {}),
+    (OneOutput, "LD804", {}),
+    (AlwaysPositive, "LD804", {}),
+    (Counted, "LD804", {}),
+]

@@ -1,0 +1,70 @@
+"""MetricAuditor under a real Trainer: quiet on metrics that are right, and each fault by its rule."""
+
+import pytest
+import torch
+
+from lightning_debug import MetricAuditor
+from lightning_debug.probes.metric_values import Answers, mistaken_answers, right_answers
+from tests.helpers import trainer
+from tests.metric_programs import FAULTY, HEALTHY, MeanOfDicts, NeverEmptied, loaders
+
+
+def audited(model, *, epochs=3, validation=192, **options):
+    auditor = MetricAuditor()
+    trainer(auditor, max_epochs=epochs, **options).fit(model, *loaders(validation))
+    found = auditor.report.findings
+    assert not [item for item in found if item.code.startswith("LD0")], found
+    return auditor.report
+
+
+@pytest.mark.parametrize("kind", HEALTHY, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("sanity", [0, 2])
+def test_right_metrics_are_left_alone(kind, sanity):
+    assert not audited(kind(), num_sanity_val_steps=sanity).findings
+
+
+@pytest.mark.parametrize("kind", HEALTHY, ids=lambda kind: kind.__name__)
+def test_right_metrics_are_left_alone_where_validation_comes_twice_an_epoch(kind):
+    assert not audited(kind(), val_check_interval=0.5, epochs=2).findings
+
+
+@pytest.mark.parametrize(("kind", "code", "options"), FAULTY, ids=lambda item: getattr(item, "__name__", ""))
+def test_faults_are_found(kind, code, options):
+    report = audited(kind(), **options)
+    assert [item.code for item in report.findings] == [code], report.findings
+
+
+def test_the_epoch_alone_is_told():
+    (finding,) = audited(NeverEmptied()).findings
+    assert finding.subject == "self.val_outputs"
+    assert "for the epoch alone" in finding.message
+
+
+def test_one_small_batch_among_many_moves_little():
+    assert not audited(MeanOfDicts(), validation=64 * 12 + 60).findings
+
+
+def test_a_fault_does_not_show_in_a_single_epoch_of_no_past():
+    assert not audited(NeverEmptied(), epochs=1, num_sanity_val_steps=0).findings
+
+
+@pytest.mark.parametrize("function", ["cross_entropy", "nll_loss"])
+def test_accuracy_over_positions_ignores_what_the_loss_ignores(function):
+    scores, target = torch.zeros(2, 3, 4), torch.zeros(2, 4, dtype=torch.long)
+    scores[:, 1] = 1.0
+    target[0, :2], target[1] = 1, -100
+    assert right_answers(Answers(function, scores, target))["accuracy"] == 0.5
+    assert not mistaken_answers(Answers(function, scores, target))
+
+
+def test_soft_targets_have_no_accuracy():
+    soft = Answers("binary_cross_entropy_with_logits", torch.zeros(4), torch.full((4,), 0.3))
+    assert not right_answers(soft)
+    assert not mistaken_answers(soft)
+    assert not right_answers(Answers("cross_entropy", torch.zeros(4, 3), torch.full((4, 3), 1 / 3)))
+
+
+def test_argmax_over_the_batch_is_told_apart():
+    scores = torch.randn(5, 5, generator=torch.Generator().manual_seed(0))
+    target = scores.argmax(0)
+    assert mistaken_answers(Answers("cross_entropy", scores, target))["argmax over dim=0"] == 1.0
