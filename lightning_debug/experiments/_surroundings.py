@@ -137,6 +137,9 @@ class _Nowhere(io.TextIOBase):
         return True
 
 
+_silent = False
+
+
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Has prints, warnings and log messages appear neither now nor less often later.
@@ -144,16 +147,22 @@ def silence() -> Iterator[None]:
     ``warnings.catch_warnings`` would have every warning of the program be shown again; so the registries
     of what was shown already are copied and put back instead.
     """
+    global _silent  # noqa: PLW0603 -- one process has one terminal
+    if _silent:  # within another block, whose end puts all of it back: looking through all modules takes a while
+        yield
+        return
     registries = _registries()
     shown = {name: dict(held) for name, held in registries.items()}
     once, show = dict(_once()), warnings.showwarning
     disabled = logging.root.manager.disable
     warnings.showwarning = lambda *_, **__: None
     logging.disable(logging.CRITICAL)
+    _silent = True
     try:
         with contextlib.redirect_stdout(_Nowhere()), contextlib.redirect_stderr(_Nowhere()):
             yield
     finally:
+        _silent = False
         logging.disable(disabled)
         warnings.showwarning = show
         for name, held in _registries().items():
