@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_debug.experiments.lr_search import Plan, run_sweep, search
+from lightning_debug.experiments.lr_search import Budget, Plan, run_sweep, search
 from lightning_debug.experiments.lr_valley import Sweep, pool
 
 
@@ -101,7 +101,7 @@ def test_a_loss_that_is_never_finite_says_so():
 
 
 def test_time_that_runs_out_is_said():
-    found = search(Quadratic(1.0), Plan(deadline=time.monotonic() - 1))
+    found = search(Quadratic(1.0), Plan(), budget=Budget(time.monotonic() - 1))
     assert found.cut_short
     assert found.suggestion is None
 

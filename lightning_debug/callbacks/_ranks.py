@@ -29,6 +29,28 @@ def any_rank(flag: bool, trainer: Trainer) -> bool:
     return bool(shared.item())
 
 
+def mean(values: Sequence[float], trainer: Trainer) -> list[float]:
+    """The means of numbers over all ranks. A collective."""
+    if trainer.world_size == 1:
+        return list(values)
+    shared = torch.tensor(values, dtype=torch.float64).to(torch.float32).to(trainer.strategy.root_device)
+    torch.distributed.all_reduce(shared)
+    return [float(item) / trainer.world_size for item in shared]
+
+
+def average_gradients(parameters: Sequence[Tensor], trainer: Trainer) -> None:
+    """Averages gradients over all ranks in place. A collective; a parameter that a rank has not used counts as 0."""
+    if trainer.world_size == 1:
+        return
+    used = mean([float(item.grad is not None) for item in parameters], trainer)
+    for item, share in zip(parameters, used, strict=True):
+        if share > 0:
+            if item.grad is None:
+                item.grad = torch.zeros_like(item)
+            torch.distributed.all_reduce(item.grad)
+            item.grad.div_(trainer.world_size)
+
+
 def tell(key: str, text: str, trainer: Trainer) -> None:
     """Leaves a text for rank 0 in the store that the ranks have met in. No collective: nobody waits for it."""
     _store().set(f"lightning_debug/{key}/{trainer.global_rank}", text)

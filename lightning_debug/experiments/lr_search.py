@@ -45,7 +45,6 @@ class Plan:
         tolerance: Of learning rates whose trials reach this share of the best trial's fall in loss, the lowest is
             suggested: a training is longer than a trial, and forgives a low rate sooner than a high one.
         grid: Factor between the learning rates tried.
-        deadline: Value of ``time.monotonic()`` at which to stop.
     """
 
     lr_min: float = 1e-7
@@ -55,7 +54,6 @@ class Plan:
     trial_steps: int = 200
     tolerance: float = 0.03
     grid: float = math.sqrt(10.0)
-    deadline: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -96,19 +94,38 @@ class Search:
     start_loss: float = math.nan
 
 
+Shape = Callable[[float], float]
+"""A schedule: the share of the highest learning rate that is in use at a share of the run, both from 0 to 1."""
+
+
 @dataclass
-class _Budget:
-    deadline: float
+class Budget:
+    """Says when to stop.
+
+    Args:
+        deadline: Value of ``clock`` at which to stop.
+        clock: What tells the time; ranks of one run need one that they share.
+        cut: Whether the time has run out.
+    """
+
+    deadline: float = math.inf
+    clock: Callable[[], float] = time.monotonic
     cut: bool = field(default=False)
 
     def left(self) -> bool:
-        if time.monotonic() >= self.deadline:
+        """Whether there is time left."""
+        if self.clock() >= self.deadline:
             self.cut = True
         return not self.cut
 
 
 def search(
-    runner: Runner, plan: Plan, *, also: Sequence[float] = (), progress: Callable[[str], None] | None = None
+    runner: Runner,
+    plan: Plan,
+    *,
+    also: Sequence[float] = (),
+    progress: Callable[[str], None] | None = None,
+    budget: Budget | None = None,
 ) -> Search:
     """Searches for a learning rate.
 
@@ -117,13 +134,14 @@ def search(
         plan: How much to search.
         also: Learning rates to try besides, such as the one in use.
         progress: Called with half a sentence before each sweep and trial.
+        budget: When to stop; unlimited by default.
 
     Raises:
         ValueError: If the plan cannot be followed; the message names the argument.
     """
     check(plan)
     say = progress or (lambda _: None)
-    budget = _Budget(plan.deadline)
+    budget = budget or Budget()
     sweeps = []
     for order in range(plan.sweeps):
         if budget.left():
@@ -162,7 +180,7 @@ def check(plan: Plan) -> None:
         raise ValueError(f"trial_steps={plan.trial_steps} must be at least 10")
 
 
-def run_sweep(runner: Runner, plan: Plan, order: int, budget: _Budget | None = None) -> Sweep:
+def run_sweep(runner: Runner, plan: Plan, order: int, budget: Budget | None = None) -> Sweep:
     """One geometric sweep; it ends early once the smoothed loss is four times its best, or not finite."""
     runner.rewind(order)
     lrs: list[float] = []
@@ -185,16 +203,33 @@ def run_sweep(runner: Runner, plan: Plan, order: int, budget: _Budget | None = N
     return Sweep(tuple(lrs), tuple(losses))
 
 
-def run_trial(runner: Runner, plan: Plan, lr: float, budget: _Budget | None = None) -> Trial:
-    """One short training at a constant learning rate, scored three times in its last fifth."""
-    runner.rewind(100)  # one order for all trials: their differences are then the learning rate's
+def run_trial(
+    runner: Runner,
+    plan: Plan,
+    lr: float,
+    budget: Budget | None = None,
+    *,
+    order: int = 100,
+    shape: Shape | None = None,
+) -> Trial:
+    """One short training, scored three times in its last fifth.
+
+    Args:
+        runner: The training run.
+        plan: Says how many steps.
+        lr: The learning rate; the highest one where there is a ``shape``.
+        budget: When to stop.
+        order: The order of the data; with one for all trials their differences are the learning rate's.
+        shape: The schedule; constant by default.
+    """
+    runner.rewind(order)
     losses: list[float] = []
     scores: list[float] = []
     checks = {math.ceil(plan.trial_steps * share) - 1 for share in (0.8, 0.9, 1.0)}
     for index in range(plan.trial_steps):
         if budget is not None and not budget.left():
             return Trial(lr, (), math.inf)  # half a trial compares with nothing
-        loss = runner.step(lr)
+        loss = runner.step(lr if shape is None else lr * shape(index / plan.trial_steps))
         losses.append(loss)
         if not math.isfinite(loss) or abs(loss) > 1e4 * (abs(losses[0]) + 1):
             return Trial(lr, tuple(losses), math.inf)
@@ -206,7 +241,7 @@ def run_trial(runner: Runner, plan: Plan, lr: float, budget: _Budget | None = No
     return Trial(lr, tuple(losses), score if math.isfinite(score) else math.inf)
 
 
-def _climb(runner: Runner, plan: Plan, found: Range, budget: _Budget, say: Callable[[str], None]) -> list[Trial]:
+def _climb(runner: Runner, plan: Plan, found: Range, budget: Budget, say: Callable[[str], None]) -> list[Trial]:
     """Tries learning rates on a geometric grid, towards lower scores, until both neighbours are worse."""
     step = math.log(plan.grid)
     here = round(math.log(min(found.lr_max / 3, found.blow_up / 10)) / step)

@@ -1,0 +1,202 @@
+"""The learning-rate experiment for one optimizer, inside a sandbox: how much is affordable, and what it says."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from lightning_debug.callbacks import _ranks
+from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.callbacks._lightning_data import Batches
+from lightning_debug.callbacks._lr_runner import NoLoss, SandboxRunner, StepFailed
+from lightning_debug.callbacks._lr_schedule import Schedule, planned_steps, schedule
+from lightning_debug.evidence.lr_range import LRContest, LRRange, LRTrial
+from lightning_debug.experiments.isolation import Sandbox
+from lightning_debug.experiments.lr_contest import contest, far_better, glance, start_loss
+from lightning_debug.experiments.lr_search import Budget, Plan, Search, Trial, search
+
+FEWEST = 10
+"""Steps that a trial has at least, and a run that is judged."""
+
+TRIALS = 8
+"""Trials, with what they measure, that a quick look makes at most, proof included."""
+
+
+class NotTried(Exception):
+    """The experiment is not made.
+
+    Args:
+        reason: Half a sentence that can follow "not judged, because".
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is asked of the experiment.
+
+    Args:
+        plan: How much to search, given time.
+        seconds: Says how long it may take, given the seconds of a step; ``math.inf`` for as long as it takes.
+        progress: Called with half a sentence before each part.
+        thorough: Whether to make the whole search whatever it costs, instead of a quick look.
+    """
+
+    plan: Plan
+    seconds: Callable[[float], float]
+    progress: Callable[[str], None]
+    thorough: bool
+
+
+def run_experiment(
+    trainer: Trainer, pl_module: LightningModule, sandbox: Sandbox, batches: Batches, index: int, asked: Experiment
+) -> tuple[LRRange, Schedule]:
+    """Judges the learning rate of one optimizer.
+
+    Raises:
+        NotTried: If there is no time, or the optimizer or the step is none that can be judged.
+        NoLoss: If the step returns no loss.
+        StepFailed: If the step raises.
+    """
+    optimizer = trainer.optimizers[index]
+    begun = time.monotonic()
+    sandbox.rewind()
+    try:
+        found = schedule(trainer, optimizer)
+    except ValueError as error:
+        raise NotTried(f"{type(optimizer).__name__}: {error}") from error
+    planned = planned_steps(trainer)
+    if planned is not None and planned < FEWEST and not asked.thorough:
+        raise NotTried(f"the run has {planned} optimizer steps, too few to tell rates apart")
+    runner = SandboxRunner(trainer, pl_module, sandbox, batches, index, found.ratios)
+    step_seconds = _time_steps(trainer, runner, found.peak)
+    seconds = _ranks.mean([min(asked.seconds(step_seconds), 1e9)], trainer)[0]
+    plan = dataclasses.replace(asked.plan, lr_max=max(asked.plan.lr_max, found.peak))
+    plan = _fit(plan, planned)
+    affordable = seconds / step_seconds
+    whole = plan.sweeps * plan.steps + TRIALS * 1.2 * plan.trial_steps
+    quick = not asked.thorough and affordable < whole
+    if quick:
+        length = int(affordable / TRIALS)
+        if affordable < 3 * FEWEST:
+            raise NotTried(
+                f"there is no time for it: a step takes {step_seconds:.2g} s, and {max(seconds, 0):.2g} s are left "
+                "of the experiments' share"
+            )
+        plan = dataclasses.replace(plan, trial_steps=max(FEWEST, min(length, plan.trial_steps)))
+    runner.measured = min(runner.measured, max(1, plan.trial_steps // 8))
+    budget = Budget(runner.clock() + seconds, runner.clock)
+    base = LRRange(
+        optimizer=index,
+        name=type(optimizer).__name__,
+        optimizers=len(trainer.optimizers),
+        in_use=found.peak,
+        planned_steps=planned,
+        resumed=bool(trainer.ckpt_path) or trainer.global_step > 0,
+    )
+    if quick:
+        result = _quick(runner, plan, found, planned, budget, asked.progress, base)
+    else:
+        result = _whole(runner, plan, found, budget, asked.progress, base)
+    return dataclasses.replace(result, cut_short=budget.cut, seconds=time.monotonic() - begun), found
+
+
+def _time_steps(trainer: Trainer, runner: SandboxRunner, lr: float) -> float:
+    runner.rewind(0)
+    runner.step(lr)
+    begun = time.monotonic()
+    runner.step(lr)
+    return max(1e-5, _ranks.mean([time.monotonic() - begun], trainer)[0])
+
+
+def _fit(plan: Plan, planned: int | None) -> Plan:
+    """A trial is no longer than the run."""
+    if planned is None:
+        return plan
+    return dataclasses.replace(plan, trial_steps=max(FEWEST, min(plan.trial_steps, planned)))
+
+
+def _quick(
+    runner: SandboxRunner,
+    plan: Plan,
+    found: Schedule,
+    planned: int | None,
+    budget: Budget,
+    progress: Callable[[str], None],
+    base: LRRange,
+) -> LRRange:
+    shape = None if found.constant else found.shape
+    seen = glance(runner, plan, found.peak, planned, budget=budget, shape=shape, progress=progress)
+    if not seen.trials:
+        raise NotTried("time ran out before a first trial was done")
+    base = dataclasses.replace(base, trials=_trials(seen.trials))
+    used = seen.trials[0]
+    if seen.rival is None:
+        holds = math.isfinite(used.score) and used.score < seen.start
+        words = f"in {plan.trial_steps} steps the loss goes from {seen.start:.3g} to {used.score:.3g}"
+        tried = f"; {len(seen.trials) - 1} rates far from it do no better" if len(seen.trials) > 1 else ""
+        return dataclasses.replace(
+            base,
+            suggestion=found.peak if holds else None,
+            confidence="rough" if holds else "none",
+            reason=f"{words}{tried}" if holds else f"no clear answer: {words}{tried}",
+        )
+    progress(f"{found.peak:.2g} against {seen.rival.lr:.2g}")
+    held = contest(runner, plan, found.peak, seen.rival.lr, seen.start, budget=budget, shape=shape, known=seen.trials)
+    return dataclasses.replace(
+        base,
+        suggestion=seen.rival.lr,
+        confidence="rough",
+        reason=f"in {plan.trial_steps} steps the loss goes from {seen.start:.3g} to {seen.rival.score:.3g}",
+        contest=None if held is None else LRContest(**dataclasses.asdict(held)),
+    )
+
+
+def _whole(
+    runner: SandboxRunner,
+    plan: Plan,
+    found: Schedule,
+    budget: Budget,
+    progress: Callable[[str], None],
+    base: LRRange,
+) -> LRRange:
+    outcome: Search = search(runner, plan, also=[found.peak], progress=progress, budget=budget)
+    curve = outcome.range
+    base = dataclasses.replace(
+        base,
+        suggestion=outcome.suggestion,
+        reason=outcome.reason,
+        confidence="none" if outcome.suggestion is None else "rough" if budget.cut else "high",
+        trials=_trials(outcome.trials),
+        lr_min=curve.lr_min if curve is not None and curve.clear else None,
+        lr_max=curve.lr_max if curve is not None and curve.clear else None,
+        curve_lrs=curve.lrs if curve is not None else (),
+        curve_losses=curve.losses if curve is not None else (),
+    )
+    used = next((one for one in outcome.trials if math.isclose(one.lr, found.peak, rel_tol=1e-3)), None)
+    best = next((one for one in outcome.trials if one.lr == outcome.suggestion), None)
+    if used is None or best is None or used is best:
+        return base
+    start = start_loss(runner)
+    start = start if math.isfinite(start) else outcome.start_loss
+    if not far_better(start, used.score, best.score):
+        return base
+    shape = None if found.constant else found.shape
+    progress(f"{found.peak:.2g} against {best.lr:.2g}")
+    known = outcome.trials if shape is None else ()
+    held = contest(runner, plan, found.peak, best.lr, start, budget=budget, shape=shape, known=known)
+    return base if held is None else dataclasses.replace(base, contest=LRContest(**dataclasses.asdict(held)))
+
+
+def _trials(trials: tuple[Trial, ...]) -> tuple[LRTrial, ...]:
+    ordered = sorted(trials, key=lambda one: one.lr)
+    return tuple(LRTrial(lr=one.lr, losses=one.losses, score=one.score) for one in ordered)
+
+
+__all__ = ["Experiment", "NoLoss", "NotTried", "StepFailed", "run_experiment"]

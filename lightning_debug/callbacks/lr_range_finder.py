@@ -1,0 +1,250 @@
+"""LRRangeFinder: a learning-rate range test inside the fit, which goes on as if it had not been made."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import math
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+from lightning_debug.callbacks import _ranks
+from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._experiment_budget import remaining, spending
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_fast_dev_run, moment
+from lightning_debug.callbacks._lightning_data import Batches, BufferedBatches, NotDrawable, training_batches
+from lightning_debug.callbacks._lr_apply import apply_rate
+from lightning_debug.callbacks._lr_early import EarlyWatch
+from lightning_debug.callbacks._lr_experiment import Experiment, NoLoss, NotTried, StepFailed, run_experiment
+from lightning_debug.callbacks._lr_show import Progress, show
+from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
+from lightning_debug.experiments._surroundings import silence
+from lightning_debug.experiments.isolation import Unrepeatable, isolated
+from lightning_debug.experiments.lr_search import Plan, check
+
+KEEP = 0.3
+"""Share of the experiments' time that is left to the other ones."""
+
+_UNSUITED = ("LBFGS", "Prodigy", "DAdapt", "SAM", "Rprop")
+"""Optimizers that step otherwise, or find their learning rate themselves."""
+
+
+class LRRangeFinder(DebugCallback):
+    """Finds the range of learning rates in which training works, and judges the one in use.
+
+    Several short sweeps over learning rates give the range, short trainings inside it the suggestion. All of it runs
+    when training starts, in place, on private batches of the training set, and is undone bit for bit. Loaders that
+    only yield batches in turn are followed for a few batches first.
+
+    Inside ``Debugger`` it keeps to ``experiment_seconds`` and to a small share of the planned training: mostly a few
+    trials at the learning rate in use and far from it.
+
+    Records :class:`~lightning_debug.evidence.lr_range.LRRange` for each optimizer.
+
+    Args:
+        lr_min: Lowest learning rate of a sweep.
+        lr_max: Highest learning rate of a sweep.
+        steps: Steps of a sweep; at least 10.
+        sweeps: Sweeps that are pooled.
+        trial_steps: Steps of a trial; never more than the run has.
+        seconds: How long it may take; as long as it takes by default.
+        apply: Whether to train with what is suggested: optimizer, schedulers, ``self.lr`` and ``self.hparams.lr``
+            are set.
+        progress: Whether to show a progress bar.
+    """
+
+    produces = (LRRange, EarlyLosses)
+
+    _buffer: BufferedBatches | None = None
+    _early: EarlyWatch | None = None
+
+    def __init__(
+        self,
+        lr_min: float = 1e-7,
+        lr_max: float = 10.0,
+        steps: int = 100,
+        sweeps: int = 3,
+        trial_steps: int = 200,
+        seconds: float | None = None,
+        apply: bool = False,
+        progress: bool = True,
+    ) -> None:
+        self._given = {
+            "lr_min": lr_min,
+            "lr_max": lr_max,
+            "steps": steps,
+            "sweeps": sweeps,
+            "trial_steps": trial_steps,
+            "seconds": seconds,
+        }
+        self._apply, self._progress = apply, progress
+        self.results: list[LRRange] = []
+        """What was found in this fit, by optimizer."""
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Makes the experiment, or arranges for it where batches cannot be drawn."""
+        self.results, self._buffer, self._early = [], None, EarlyWatch()
+        self.session.observe(EarlyLosses(at=moment(trainer), optimizers=len(trainer.optimizers)))
+        reason = self._hindrance(trainer)
+        if reason:
+            self._refuse(reason, trainer)
+            return
+        try:
+            batches = training_batches(trainer, pl_module)
+        except NotDrawable as error:
+            if trainer.world_size > 1 or trainer.train_dataloader is None:
+                self._refuse(error.reason, trainer)
+            else:
+                self._buffer = BufferedBatches()
+            return
+        except Exception as error:  # a data set that cannot even say how long it is
+            self._refuse(f"the training set raises {type(error).__name__}: {error}", trainer)
+            return
+        self._experiment(trainer, pl_module, batches)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Follows the first batches where that is needed."""
+        if self._buffer is not None and not self._gather(trainer, batch):
+            buffer, self._buffer = self._buffer, None
+            self._experiment(trainer, pl_module, buffer)
+        if self._early is not None:
+            self._early.on_train_batch_start(trainer, pl_module)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Follows the first losses."""
+        if self._early is not None:
+            self._early.on_train_batch_end(trainer, outputs)
+            if self._early.done:
+                self._tell_early(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says what was seen of a short run."""
+        self._tell_early(trainer)
+        if self._buffer is not None:
+            self._refuse("the run was over before enough batches had passed by", trainer)
+        self._buffer = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Says what was seen until then."""
+        self._buffer = None
+        with contextlib.suppress(RuntimeError):  # a device that is out of order
+            self._tell_early(trainer)
+
+    def _tell_early(self, trainer: Trainer) -> None:
+        early, self._early = self._early, None
+        found = early.evidence(trainer) if early is not None else None
+        if found is not None:
+            self.session.observe(dataclasses.replace(found, at=moment(trainer)))
+
+    def _gather(self, trainer: Trainer, batch: Any) -> bool:
+        """Keeps a batch; whether more are needed."""
+        assert self._buffer is not None
+        try:
+            self._buffer.add(batch)
+        except NotDrawable as error:
+            self._buffer = None
+            self._refuse(error.reason, trainer)
+            return True
+        boundary = (trainer.fit_loop.epoch_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
+        return not (self._buffer.full and boundary)
+
+    def _plan(self) -> Plan:
+        """The plan that the arguments ask for.
+
+        Raises:
+            ValueError: If an argument is not accepted.
+        """
+        given: Any = dict(self._given)
+        for name in given:
+            value = given[name]
+            whole = name in ("steps", "sweeps", "trial_steps")
+            if name == "seconds" and value is None:
+                continue
+            kinds: tuple[type, ...] = (int,) if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(float(value)):
+                raise ValueError(f"{name}={value!r} must be {'a whole number' if whole else 'a number'}")
+        seconds = given.pop("seconds")
+        if seconds is not None and seconds <= 0:
+            raise ValueError(f"seconds={seconds!r} must be above 0")
+        plan = Plan(**given)
+        check(plan)
+        return plan
+
+    def _hindrance(self, trainer: Trainer) -> str:
+        """Why no experiment is made; empty if one is."""
+        try:
+            self._plan()
+        except ValueError as error:
+            return str(error)
+        if is_fast_dev_run(trainer):
+            return "fast_dev_run only tries the code out"
+        if not trainer.optimizers:
+            return "there is no optimizer"
+        if _ranks.is_sharded(trainer):
+            return "the model is sharded over ranks"
+        if trainer.world_size > 1 and not trainer.lightning_module.automatic_optimization:
+            return "the optimization is manual, on several ranks, whose gradients would not be averaged"
+        if self._hosted and remaining(self.session) <= 0:
+            return "there is no time for it (experiment_seconds)"
+        return ""
+
+    def _refuse(self, reason: str, trainer: Trainer) -> None:
+        self.unavailable(LRRange, reason, trainer)
+        if not self._hosted and trainer.global_rank == 0:
+            warnings.warn(f"LRRangeFinder makes no experiment: {reason}", stacklevel=2)
+
+    def _experiment(self, trainer: Trainer, pl_module: LightningModule, batches: Batches) -> None:
+        with spending(self.session), self.attempt("the learning-rate experiment", trainer):
+            for index, optimizer in enumerate(trainer.optimizers):
+                kind = type(optimizer).__name__
+                if any(word in kind for word in _UNSUITED):
+                    self._refuse(f"{kind} has no learning rate that could be swept", trainer)
+                    continue
+                try:
+                    self._try_one(trainer, pl_module, batches, index)
+                except (NotTried, NoLoss) as error:
+                    self._refuse(error.reason, trainer)
+                except Unrepeatable as error:
+                    self._refuse(str(error), trainer)
+                    return
+                except StepFailed as error:
+                    self._refuse(str(error), trainer)
+                    if error.steps:  # it went well at first: that may be our doing
+                        self.session.failed("LRRangeFinder: a step of the experiment", error, moment(trainer))
+                    return
+
+    def _try_one(self, trainer: Trainer, pl_module: LightningModule, batches: Batches, index: int) -> None:
+        seconds: Any = self._given["seconds"]
+        with self._bar(trainer, index) as bar:
+            asked = Experiment(
+                plan=self._plan(),
+                seconds=lambda step: remaining(self.session, step, keep=KEEP) if self._hosted else seconds or math.inf,
+                progress=bar,
+                thorough=not self._hosted,
+            )
+            with silence(), isolated(trainer, pl_module, updates=True, also=batches.reads) as sandbox:
+                found, _ = run_experiment(trainer, pl_module, sandbox, batches, index, asked)
+        wanted = found.suggestion
+        if self._apply and wanted is not None and not math.isclose(wanted, found.in_use, rel_tol=1e-3):
+            apply_rate(trainer, pl_module, trainer.optimizers[index], found.in_use, wanted)
+            found = dataclasses.replace(found, applied=True)
+        found = dataclasses.replace(found, at=moment(trainer))
+        self.results.append(found)
+        self.session.observe(found)
+        if not self._hosted or found.curve_lrs:
+            with self.attempt("showing the learning-rate range", trainer):
+                show(found, trainer, self.session.settings, console=not self._hosted)
+
+    @contextlib.contextmanager
+    def _bar(self, trainer: Trainer, index: int) -> Iterator[Progress]:
+        wanted = self._progress and not self._hosted and trainer.global_rank == 0
+        bar = Progress(
+            f"Learning rate of optimizer {index}" if len(trainer.optimizers) > 1 else "Learning rate", wanted
+        )
+        try:
+            yield bar
+        finally:
+            bar.close()

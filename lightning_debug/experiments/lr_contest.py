@@ -1,0 +1,170 @@
+"""Is the learning rate in use a good one? Few short trainings, and proof before any verdict.
+
+A full search costs a thousand steps. Most learning rates are fine, and one trial shows it; a rate that is off by
+far shows in a second one. What looks off is then repeated with other orders of the data.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from lightning_debug.experiments.lr_search import Budget, Plan, Runner, Shape, Trial, run_trial
+
+PATIENT = 1000
+"""Runs are taken to be at least so many steps long: a sane rate needs some time, however short a test run is."""
+
+DOWN = (10.0, 100.0, 1000.0)
+UP = (100.0, 1000.0, 10_000.0, 100_000.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Contest:
+    """See :class:`~lightning_debug.evidence.lr_range.LRContest`."""
+
+    other: float
+    steps: int
+    start: float
+    in_use: tuple[float, ...]
+    others: tuple[float, ...]
+    highest: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Glance:
+    """What a few trials say.
+
+    Args:
+        trials: The trials, that of the rate in use first; empty when time ran out before.
+        start: The loss that they started from.
+        rival: The trial that does far better, if there is one.
+        cut_short: Whether time ran out.
+    """
+
+    trials: tuple[Trial, ...]
+    start: float
+    rival: Trial | None
+    cut_short: bool
+
+
+def start_loss(runner: Runner) -> float:
+    """The loss on held-out examples before any step; NaN if there are none."""
+    runner.rewind(100)
+    return runner.held_out()
+
+
+def glance(
+    runner: Runner,
+    plan: Plan,
+    lr: float,
+    planned: int | None,
+    *,
+    budget: Budget,
+    shape: Shape | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> Glance:
+    """Tries the learning rate in use, and rates far from it as long as they could do far better.
+
+    Args:
+        runner: The training run.
+        plan: Says how long a trial is, and between which rates to look.
+        lr: The learning rate in use.
+        planned: Optimizer steps of the whole run, if known.
+        budget: When to stop.
+        shape: The schedule, by share of the run.
+        progress: Called with half a sentence before each trial.
+    """
+    say = progress or (lambda _: None)
+    start = start_loss(runner)
+    trials: list[Trial] = []
+
+    def attempt(rate: float) -> Trial | None:
+        say(f"a trial at {rate:.2g}")
+        one = run_trial(runner, plan, rate, budget, shape=shape) if budget.left() else None
+        if one is None or not one.losses:
+            return None
+        trials.append(one)
+        return one
+
+    used = attempt(lr)
+    if used is None:
+        return Glance((), start, None, True)
+    begin = start if math.isfinite(start) else used.losses[0]
+    if not math.isfinite(begin):
+        return Glance(tuple(trials), begin, None, budget.cut)
+    for rate in _far_rates(plan, lr, begin, used, planned):
+        one = attempt(rate)
+        if one is None:
+            break
+        if far_better(begin, used.score, one.score):
+            return Glance(tuple(trials), begin, one, budget.cut)
+    return Glance(tuple(trials), begin, None, budget.cut)
+
+
+def _far_rates(plan: Plan, lr: float, start: float, used: Trial, planned: int | None) -> list[float]:
+    """Rates that could do far better than the one in use, given its trial."""
+    fall = start - used.score
+    pace = max(planned or 0, PATIENT) / plan.trial_steps
+    bounded = start > 0 and min(used.losses) >= 0  # then no loss can fall by more than where it begins
+    down = not bounded or fall <= 0.25 * start  # a lower rate could do four times as well
+    up = math.isfinite(used.score) and (not bounded or fall * pace <= 0.5 * start)  # else the run arrives at this pace
+    rates = [lr / factor for factor in DOWN if down] + [lr * factor for factor in UP if up]
+    return [rate for rate in rates if plan.lr_min * 0.99 <= rate <= max(plan.lr_max, lr)]
+
+
+def far_better(start: float, score: float, other: float) -> bool:
+    """Whether another rate's fall is noticeable, and four times as large."""
+    fall = start - other
+    return math.isfinite(other) and fall > 0.1 * abs(start) and start - score < 0.25 * fall
+
+
+def contest(
+    runner: Runner,
+    plan: Plan,
+    lr: float,
+    other: float,
+    start: float,
+    *,
+    budget: Budget,
+    shape: Shape | None = None,
+    known: Sequence[Trial] = (),
+    orders: int = 3,
+) -> Contest | None:
+    """Trains at both rates with several orders of the data; ``None`` if time runs out before the second order.
+
+    Args:
+        runner: The training run.
+        plan: Says how long a trial is.
+        lr: The learning rate in use.
+        other: The other.
+        start: The loss before any step.
+        budget: When to stop.
+        shape: The schedule, by share of the run.
+        known: Trials made already with the same shape and the first order.
+        orders: How many orders.
+    """
+    used: list[Trial] = []
+    others: list[Trial] = []
+    for order in range(100, 100 + orders):
+        pair = []
+        for rate in (lr, other):
+            seen = [one for one in known if order == 100 and math.isclose(one.lr, rate, rel_tol=1e-6)]
+            one = seen[0] if seen else run_trial(runner, plan, rate, budget, order=order, shape=shape)
+            if not one.losses:
+                break
+            pair.append(one)
+        if len(pair) < 2:
+            break
+        used.append(pair[0])
+        others.append(pair[1])
+    if len(used) < 2:
+        return None
+    return Contest(
+        other=other,
+        steps=plan.trial_steps,
+        start=start if math.isfinite(start) else used[0].losses[0],
+        in_use=tuple(one.score for one in used),
+        others=tuple(one.score for one in others),
+        highest=tuple(max(filter(math.isfinite, one.losses), default=math.nan) for one in used),
+    )

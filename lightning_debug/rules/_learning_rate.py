@@ -1,0 +1,69 @@
+"""What the rules about the learning rate share."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from lightning_debug.evidence.lr_range import LRContest, LRRange
+from lightning_debug.finding import Skip
+
+
+def falls(contest: LRContest) -> tuple[list[float], list[float]]:
+    """How far the loss falls by order of the data: at the rate in use, and at the other."""
+    return [contest.start - one for one in contest.in_use], [contest.start - one for one in contest.others]
+
+
+def noticeable(contest: LRContest, least: float) -> bool:
+    """Whether the other rate's fall is a share ``least`` of the loss, and far out of the noise, in every order."""
+    if not all(map(math.isfinite, contest.others)):
+        return False
+    spread = max(contest.others) - min(contest.others)
+    fall = min(contest.start - one for one in contest.others)
+    return fall > least * abs(contest.start) and fall > 2 * spread
+
+
+def unsettled(seen: LRRange) -> Skip | None:
+    """Why there is no verdict although there was an experiment."""
+    if seen.optimizers > 1:
+        return Skip("the losses of several optimizers may pull in different directions")
+    if seen.contest is None and seen.cut_short:
+        return Skip("the experiment was cut short before the answer was clear")
+    return None
+
+
+def subject(seen: LRRange) -> str:
+    """What the user would change."""
+    return f"lr of {seen.name}" if seen.optimizers == 1 else f"lr of optimizers[{seen.optimizer}] ({seen.name})"
+
+
+def told(values: tuple[float, ...]) -> str:
+    """A loss in a sentence: the middle one of several."""
+    middle = sorted(values)[len(values) // 2]
+    return f"{middle:.4g}" if math.isfinite(middle) else "infinity"
+
+
+def times(factor: float) -> str:
+    """A factor with two digits, without an exponent.
+
+    >>> times(12345.6), times(3.2)
+    ('12000', '3.2')
+    """
+    if factor < 10:
+        return f"{factor:.2g}"
+    digits = len(str(int(factor))) - 2
+    return str(int(round(factor, -digits)))
+
+
+def measured(seen: LRRange) -> dict[str, Any]:
+    """The numbers behind a verdict."""
+    contest = seen.contest
+    assert contest is not None
+    return {
+        "in_use": seen.in_use,
+        "other": contest.other,
+        "steps": contest.steps,
+        "start": contest.start,
+        "losses_in_use": list(contest.in_use),
+        "losses_at_other": list(contest.others),
+    }

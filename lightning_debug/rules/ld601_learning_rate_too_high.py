@@ -1,0 +1,167 @@
+"""The learning rate is too high: training blows up or gets nowhere, and a lower rate learns.
+
+What it sees: short trainings on the run's own data, undone afterwards, at the learning rate in use (the highest that
+    the schedule reaches) and at one at least ``factor`` times lower, with two or three orders of the data. In every
+    order the lower rate takes the loss on held-out examples down by at least ``fall`` of its value, and the rate in
+    use by less than ``share`` of that, or the loss blows up. Where no such experiment could be made: the run's own
+    first losses rise to ``rise`` times the first one or beyond any number, after a first update of at least ``update``
+    of the weights' norm.
+Why it hurts: steps overshoot the valley. The loss jumps, turns to NaN, or stays where guessing is, with units that
+    are dead for good.
+How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
+    thoroughly and draws the range.
+When to ignore: when the rate is meant to be lowered by hand. Silent on spikes that recover within the trial, on
+    warm-up (trials follow the schedule), on a loss that is not finite at any rate or turns to NaN without rising
+    (an operation is at fault then), and on several optimizers.
+Broken:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=30.0, momentum=0.9)
+
+    labels = torch.randint(0, 4, (640,))
+    inputs = torch.randn(4, 8)[labels] + 0.4 * torch.randn(640, 8)
+    train = DataLoader(TensorDataset(inputs[:512], labels[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], labels[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=4)
+    trainer.fit(Classifier(), train, val)
+Repaired:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.03, momentum=0.9)
+
+    labels = torch.randint(0, 4, (640,))
+    inputs = torch.randn(4, 8)[labels] + 0.4 * torch.randn(640, 8)
+    train = DataLoader(TensorDataset(inputs[:512], labels[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], labels[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=4)
+    trainer.fit(Classifier(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.lr_range import LRContest, LRRange
+    >>> from lightning_debug.record import Record
+    >>> contest = LRContest(other=0.01, steps=60, start=1.4, in_use=(float("inf"), 9.2), others=(0.21, 0.24),
+    ...                     highest=(740.0, 31.0))
+    >>> seen = LRRange(in_use=1.0, name="Adam", suggestion=0.01, contest=contest)
+    >>> [claim.message for claim in learning_rate_too_high(Record([seen]))]
+    ['In 60 steps at lr=1 the held-out loss goes from 1.4 to infinity, at lr=0.01 to 0.24.']
+
+References:
+    Smith, Cyclical learning rates for training neural networks (2017), section 3.3, on the range test.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
+from lightning_debug.finding import ERROR, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled
+
+
+@rule(
+    "LD601",
+    severity=ERROR,
+    needs=EarlyLosses,
+    explains=(
+        *("LD302", "LD303", "LD304", "LD305", "LD306", "LD309", "LD310"),
+        *("LD605", "LD608", "LD701", "LD702", "LD703", "LD705", "LD712", "LD713"),
+    ),
+)
+def learning_rate_too_high(
+    record: Record,
+    *,
+    factor: float = 5.0,
+    share: float = 0.25,
+    fall: float = 0.1,
+    rise: float = 3.0,
+    update: float = 0.5,
+) -> Iterator[Claim | Skip]:
+    """Claims one finding for each optimizer whose rate loses to a lower one, or whose run blows up from the start."""
+    latest = {seen.optimizer: seen for seen in record.of(LRRange)}
+    for seen in latest.values():
+        reason = unsettled(seen)
+        if reason is not None:
+            yield reason
+            continue
+        contest = seen.contest
+        if contest is None or seen.in_use < factor * contest.other or not noticeable(contest, fall):
+            continue
+        used, others = falls(contest)
+        if any(one >= share * other for one, other in zip(used, others, strict=True)):
+            continue
+        if any(
+            math.isinf(score) and not high > contest.start + abs(contest.start)
+            for score, high in zip(contest.in_use, contest.highest, strict=False)
+        ):
+            yield Skip("the loss is not finite without having risen, so an operation is at fault, not the rate")
+            continue
+        yield Claim(
+            message=f"In {contest.steps} steps at lr={seen.in_use:.2g} the held-out loss goes from "
+            f"{contest.start:.4g} to {told(contest.in_use)}, at lr={contest.other:.2g} to {told(contest.others)}.",
+            subject=subject(seen),
+            measured=measured(seen),
+            fix=f"Lower it {times(seen.in_use / contest.other)} times, to lr={contest.other:.2g}.",
+            at=seen.at,
+        )
+    if not latest:
+        yield from _from_the_run(record, rise, update)
+
+
+def _from_the_run(record: Record, rise: float, update: float) -> Iterator[Claim]:
+    seen = record.last(EarlyLosses)
+    if seen is None or seen.optimizers != 1 or not seen.update_ratio >= update or len(seen.losses) < 2:
+        return
+    first = seen.losses[0]
+    if not (math.isfinite(first) and first > 0):
+        return
+    early, late = seen.losses[1:5], seen.losses[-max(1, len(seen.losses) // 4) :]
+    finite = [one for one in seen.losses if math.isfinite(one)]
+    lost = not all(map(math.isfinite, seen.losses))
+    high = max(finite)
+    stays = len(seen.losses) >= 20 and min(late) > rise * first
+    if not (max(filter(math.isfinite, early), default=first) > rise * first and (lost or stays)):
+        return
+    end = "is no longer finite" if lost else f"is {sorted(late)[len(late) // 2]:.4g} after {len(seen.losses)} batches"
+    yield Claim(
+        message=f"At lr={seen.in_use:.2g} the first update changes the weights by {seen.update_ratio:.2g} of their "
+        f"norm, and the loss rises from {first:.4g} to {high:.4g} and {end}.",
+        subject=f"lr of {seen.name}",
+        measured={"in_use": seen.in_use, "update_ratio": seen.update_ratio, "losses": list(seen.losses)},
+        fix=f"Lower it, to lr={seen.in_use / 100:.2g} at first; LRRangeFinder() finds the range.",
+        at=seen.at,
+    )

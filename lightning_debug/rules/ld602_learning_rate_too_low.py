@@ -1,0 +1,125 @@
+"""The learning rate is too low: at its pace the planned run ends about where it began, and a higher rate learns.
+
+What it sees: short trainings on the run's own data, undone afterwards, at the learning rate in use (the highest that
+    the schedule reaches) and at one at least ``factor`` times higher, with two or three orders of the data. In every
+    order the higher rate takes the loss on held-out examples down by at least ``fall`` of its value, and the rate in
+    use by less than ``share`` of that. And if the loss went on falling at the pace of the rate in use for the whole
+    planned run, or for ``patience`` steps where that is more, it would still not fall by ``arrive`` of what the higher
+    rate takes from it in the short training.
+Why it hurts: the run spends its time getting nowhere, and looks like a model or data that cannot be learned.
+How to fix: take the higher rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
+    thoroughly and draws the range.
+When to ignore: when so little is meant to change. Silent on fine-tuning that improves at its low rate, on runs
+    resumed from a checkpoint, on schedules whose peak is sane, on several optimizers, and where no rate learns.
+Broken:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=1e-7)
+
+    labels = torch.randint(0, 4, (640,))
+    inputs = torch.randn(4, 8)[labels] + 0.4 * torch.randn(640, 8)
+    train = DataLoader(TensorDataset(inputs[:512], labels[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], labels[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=4)
+    trainer.fit(Classifier(), train, val)
+Repaired:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 64), nn.ReLU(), nn.Linear(64, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=5e-3)
+
+    labels = torch.randint(0, 4, (640,))
+    inputs = torch.randn(4, 8)[labels] + 0.4 * torch.randn(640, 8)
+    train = DataLoader(TensorDataset(inputs[:512], labels[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], labels[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=4)
+    trainer.fit(Classifier(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.lr_range import LRContest, LRRange
+    >>> from lightning_debug.record import Record
+    >>> contest = LRContest(other=0.01, steps=60, start=1.4, in_use=(1.39999, 1.39999), others=(0.21, 0.24))
+    >>> seen = LRRange(in_use=1e-7, name="Adam", suggestion=0.01, contest=contest, planned_steps=64)
+    >>> [claim.message for claim in learning_rate_too_low(Record([seen]))]
+    ['In 60 steps at lr=1e-07 the held-out loss goes from 1.4 to 1.4, at lr=0.01 to 0.24.']
+
+References:
+    Smith, Cyclical learning rates for training neural networks (2017), section 3.3, on the range test.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning_debug.evidence.lr_range import LRRange
+from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled
+
+
+@rule("LD602", severity=WARNING, needs=LRRange, explains=("LD702", "LD703", "LD704", "LD705", "LD712", "LD715"))
+def learning_rate_too_low(
+    record: Record,
+    *,
+    factor: float = 10.0,
+    share: float = 0.1,
+    fall: float = 0.1,
+    patience: int = 1000,
+    arrive: float = 0.5,
+) -> Iterator[Claim | Skip]:
+    """Claims one finding for each optimizer whose rate loses to a higher one by far."""
+    latest = {seen.optimizer: seen for seen in record.of(LRRange)}
+    for seen in latest.values():
+        reason = unsettled(seen)
+        if seen.resumed:
+            reason = Skip("training is resumed, and its learning rate may be that of a late phase")
+        if reason is not None:
+            yield reason
+            continue
+        contest = seen.contest
+        if contest is None or contest.other < factor * seen.in_use or not noticeable(contest, fall):
+            continue
+        used, others = falls(contest)
+        pace = max(seen.planned_steps or patience, patience) / contest.steps
+        if any(one >= share * other or one * pace >= arrive * other for one, other in zip(used, others, strict=True)):
+            continue
+        yield Claim(
+            message=f"In {contest.steps} steps at lr={seen.in_use:.2g} the held-out loss goes from "
+            f"{contest.start:.4g} to {told(contest.in_use)}, at lr={contest.other:.2g} to {told(contest.others)}.",
+            subject=subject(seen),
+            measured={**measured(seen), "planned_steps": seen.planned_steps},
+            fix=f"Raise it {times(contest.other / seen.in_use)} times, to lr={contest.other:.2g}.",
+            at=seen.at,
+        )
