@@ -1,0 +1,87 @@
+"""OverfitBatchCheck: can the network fit two examples at all?"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._experiment_budget import remaining, spending, spent
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.evidence.overfit import OverfitCheck
+from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.overfit import overfit_batch
+
+SECONDS = 5.0
+"""For the experiment, by itself; as a part of Debugger it keeps to what the experiments share, if that is less."""
+
+
+class OverfitBatchCheck(DebugCallback):
+    """Drives the loss of one or two examples of a batch towards its floor, and says which check fails if it cannot.
+
+    A network and a loss that are put together rightly fit two examples in some dozens of steps. The steps are
+    made in isolation, before the run's own: with dropout off, an optimizer of their own and a few learning
+    rates. They end as soon as the answer is clear, and everything is put back bit for bit.
+
+    With several processes only the first one makes them, on its own batch.
+
+    Records :class:`~lightning_debug.evidence.overfit.OverfitCheck`.
+
+    Args:
+        at_step: Before which batch of the fit to make them, counted from 0 where the fit begins.
+        seconds: After which to give up. Default: 5; inside ``Debugger`` a share of what all experiments may take.
+
+    Raises:
+        ValueError: If ``at_step`` is negative or ``seconds`` not positive.
+    """
+
+    produces = (OverfitCheck,)
+
+    _batches: int = 0
+
+    def __init__(self, at_step: int = 0, seconds: float | None = None) -> None:
+        if at_step < 0:
+            raise ValueError(f"at_step={at_step} must be at least 0")
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"seconds={seconds} must be above 0")
+        self.at_step, self.seconds = at_step, seconds
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Starts counting."""
+        self._batches = 0
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Makes the experiment when its batch has come."""
+        step, self._batches = self._batches, self._batches + 1
+        if step != self.at_step or trainer.global_rank != 0:
+            return
+        if self._seconds(0.0, 0.0) <= 0:
+            self.unavailable(OverfitCheck, "the experiments of this fit have used up their seconds", trainer)
+            return
+        began = spent(self.session)
+        try:
+            with spending(self.session):
+                found = overfit_batch(
+                    trainer,
+                    pl_module,
+                    batch,
+                    batch_idx,
+                    seconds=lambda step: self._seconds(step, spent(self.session) - began),
+                )
+        except NotJudged as error:
+            self.unavailable(OverfitCheck, error.reason, trainer)
+            return
+        self.session.observe(dataclasses.replace(found, at=moment(trainer)))
+
+    def _seconds(self, step: float, gone: float) -> float:
+        """How long the experiment may take, where one step takes ``step`` seconds (0: not known yet).
+
+        ``gone`` is what it has taken already.
+        """
+        own = self.seconds or SECONDS
+        return min(own, gone + remaining(self.session, step or None)) if self._hosted else own
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says so if the batch never came."""
+        if self._batches <= self.at_step:
+            self.unavailable(OverfitCheck, f"training ended before step {self.at_step}", trainer)

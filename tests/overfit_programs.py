@@ -1,0 +1,499 @@
+"""Small programs for the check of two examples: healthy ones that look odd, and faulty ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+HEALTHY: dict[str, Callable[[], tuple[pl.LightningModule, Any]]] = {}
+FAULTY: dict[str, tuple[str, Callable[[], tuple[pl.LightningModule, Any]]]] = {}
+"""By name: a word that the finding holds, and the program."""
+
+
+class Model(pl.LightningModule):
+    """A net, and a step given as a function."""
+
+    def __init__(self, net: nn.Module, step: Callable[[Any, Any], Any], optimizer: Any = None) -> None:
+        super().__init__()
+        self.net, self.step, self.make = net, step, optimizer
+
+    def training_step(self, batch, batch_idx):
+        return self.step(self, batch)
+
+    def configure_optimizers(self):
+        if self.make is not None:
+            return self.make(self.parameters())
+        return torch.optim.Adam((item for item in self.parameters() if item.requires_grad), lr=1e-3)
+
+
+def healthy(function):
+    HEALTHY[function.__name__] = function
+    return function
+
+
+def faulty(word):
+    def keep(function):
+        FAULTY[function.__name__] = word, function
+        return function
+
+    return keep
+
+
+def mlp(inputs=6, outputs=3, width=24):
+    return nn.Sequential(nn.Linear(inputs, width), nn.ReLU(), nn.Linear(width, outputs))
+
+
+def loader(*fields, size=8):
+    data = list(zip(*fields, strict=True)) if len(fields) > 1 else list(fields[0])
+    return DataLoader(data, size)
+
+
+def x(*shape):
+    return torch.randn(*(shape or (32, 6)))
+
+
+def y(count=32, classes=3):
+    return torch.randint(classes, (count,))
+
+
+def classify(self, batch, **options):
+    return F.cross_entropy(self.net(batch[0]), batch[1], **options)
+
+
+@healthy
+def plain():
+    return Model(mlp(), classify), loader(x(), y())
+
+
+@healthy
+def label_smoothing():
+    return Model(mlp(), lambda self, batch: classify(self, batch, label_smoothing=0.1)), loader(x(), y())
+
+
+@healthy
+def class_weights():
+    weight = torch.tensor([0.1, 5.0, 1.0])
+    return Model(mlp(), lambda self, batch: classify(self, batch, weight=weight)), loader(x(), y())
+
+
+@healthy
+def soft_targets():
+    targets = torch.softmax(torch.randn(32, 3), -1)
+    return Model(mlp(), classify), loader(x(), targets)
+
+
+@healthy
+def distillation():
+    net = nn.ModuleDict({"teacher": mlp().requires_grad_(False).eval(), "student": mlp()})
+
+    def step(self, batch):
+        wanted = torch.softmax(self.net["teacher"](batch[0]) / 4, -1)
+        soft = F.kl_div(F.log_softmax(self.net["student"](batch[0]) / 4, -1), wanted, reduction="batchmean")
+        return 16 * soft + 0.1 * F.cross_entropy(self.net["student"](batch[0]), batch[1])
+
+    return Model(net, step), loader(x(), y())
+
+
+@healthy
+def gaussian_likelihood():
+    def step(self, batch):
+        mean, log_variance = self.net(batch[0]).chunk(2, -1)
+        return F.gaussian_nll_loss(mean, batch[1], log_variance.exp())
+
+    return Model(mlp(6, 2), step), loader(x(), x(32, 1))
+
+
+@healthy
+def gaussian_by_hand():
+    def step(self, batch):
+        mean, log_variance = self.net(batch[0]).chunk(2, -1)
+        return (0.5 * log_variance + 0.5 * (batch[1] - mean) ** 2 / log_variance.exp()).mean()
+
+    return Model(mlp(6, 2), step), loader(x(), x(32, 1))
+
+
+@healthy
+def variational_autoencoder():
+    net = nn.ModuleDict({"enc": mlp(16, 8), "dec": mlp(4, 16)})
+
+    def step(self, batch):
+        mean, log_variance = self.net["enc"](batch).chunk(2, -1)
+        code = mean + torch.randn_like(mean) * (log_variance / 2).exp()
+        rebuilt = F.binary_cross_entropy_with_logits(self.net["dec"](code), batch, reduction="none").sum(-1).mean()
+        return rebuilt - 2.0 * (1 + log_variance - mean**2 - log_variance.exp()).sum(-1).mean()
+
+    return Model(net, step), loader(torch.rand(32, 16))
+
+
+@healthy
+def contrastive():
+    def step(self, batch):
+        views = [F.normalize(self.net(batch + 0.1 * torch.randn_like(batch)), dim=-1) for _ in range(2)]
+        return F.cross_entropy(views[0] @ views[1].T / 0.5, torch.arange(len(batch)))
+
+    return Model(mlp(6, 8), step), loader(x())
+
+
+@healthy
+def contrastive_in_one_pass():
+    def step(self, batch):
+        codes = F.normalize(self.net(torch.cat([batch + 0.1 * torch.randn_like(batch) for _ in range(2)])), dim=-1)
+        scores = (codes @ codes.T).fill_diagonal_(-1e9)
+        return F.cross_entropy(scores, torch.arange(2 * len(batch)).roll(len(batch)))
+
+    return Model(mlp(6, 8), step), loader(x())
+
+
+@healthy
+def triplets():
+    def step(self, batch):
+        anchor, positive, negative = (self.net(item) for item in batch)
+        return F.triplet_margin_loss(anchor, positive, negative, margin=1.0)
+
+    return Model(mlp(6, 8), step), loader(x(), x(), x())
+
+
+@healthy
+def mined_pairs():
+    def step(self, batch):
+        codes = self.net(batch[0])
+        apart, same = torch.cdist(codes, codes), batch[1][:, None] == batch[1][None]
+        return (same * apart).mean() + (~same * F.relu(1 - apart)).mean()
+
+    return Model(mlp(6, 8), step), loader(x(), y())
+
+
+@healthy
+def language_model():
+    class Characters(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.rnn = nn.Embedding(20, 16), nn.GRU(16, 32, batch_first=True)
+            self.head = nn.Linear(32, 20)
+
+        def forward(self, text):
+            return self.head(self.rnn(self.embed(text))[0])
+
+    def step(self, batch):
+        scores = self.net(batch[:, :-1])
+        return F.cross_entropy(scores.reshape(-1, 20), batch[:, 1:].reshape(-1))
+
+    return Model(Characters(), step), DataLoader(torch.randint(20, (1, 33)), 1)
+
+
+@healthy
+def long_memory():
+    """A recurrent net whose loss stays where it is for very long."""
+
+    class Recall(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.rnn, self.head = nn.LSTM(1, 16, batch_first=True), nn.Linear(16, 1)
+
+        def forward(self, given):
+            return self.head(self.rnn(given)[0][:, -1])
+
+    given = torch.randn(16, 60, 1)
+    return Model(Recall(), lambda self, batch: F.mse_loss(self.net(batch[0]), batch[1])), loader(given, given[:, 0])
+
+
+@healthy
+def speech():
+    def step(self, batch):
+        scores = F.log_softmax(self.net(batch[0]), -1).transpose(0, 1)
+        count = len(batch[0])
+        return F.ctc_loss(scores, batch[1], torch.full((count,), 20), torch.full((count,), 5))
+
+    return Model(mlp(6, 9), step), loader(x(16, 20, 6), torch.randint(1, 9, (16, 5)))
+
+
+@healthy
+def segmentation():
+    net = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    masks = torch.randint(3, (8, 10, 10))
+    masks[:, :3] = 255
+    return Model(net, lambda self, batch: classify(self, batch, ignore_index=255)), loader(x(8, 1, 10, 10), masks)
+
+
+@healthy
+def frozen_backbone():
+    net = nn.Sequential(mlp(6, 16).requires_grad_(False), nn.Linear(16, 3))
+    return Model(net, classify), loader(x(), y())
+
+
+@healthy
+def batch_norm_of_two():
+    net = nn.Sequential(nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 3))
+    return Model(net, classify), loader(x(), y(), size=2)
+
+
+@healthy
+def heavy_dropout():
+    net = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Dropout(0.9), nn.Linear(16, 3))
+    return Model(net, classify), loader(x(), y())
+
+
+@healthy
+def graphs():
+    def step(self, batch):
+        pooled = torch.zeros(4, 6).index_add(0, batch["graph"], batch["nodes"])
+        return F.cross_entropy(self.net(pooled), batch["label"])
+
+    batch = {"nodes": x(13, 6), "graph": torch.arange(13) % 4, "label": torch.tensor([0, 1, 2, 0])}
+    return Model(mlp(), step), DataLoader([batch], None)
+
+
+@healthy
+def several_tasks():
+    net = nn.ModuleDict({"body": mlp(6, 8), "kind": nn.Linear(8, 3), "size": nn.Linear(8, 1), "flag": nn.Linear(8, 1)})
+
+    def step(self, batch):
+        code = self.net["body"](batch[0])
+        total = F.cross_entropy(self.net["kind"](code), batch[1])
+        total = total + 0.3 * F.smooth_l1_loss(self.net["size"](code).squeeze(1), batch[2])
+        return {
+            "loss": total + 1e-3 * F.binary_cross_entropy_with_logits(self.net["flag"](code)[:, 0], batch[3]),
+        }
+
+    return Model(net, step), loader(x(), y(), x(32), torch.randint(2, (32,)).float())
+
+
+@healthy
+def house_prices():
+    prices = 3e5 + 1e5 * x(32, 1)
+    return Model(mlp(6, 1), lambda self, batch: F.mse_loss(self.net(batch[0]), batch[1])), loader(x(), prices)
+
+
+@healthy
+def absolute_error_of_thousands():
+    prices = 3e3 + 1e2 * x(32, 1)
+    return Model(mlp(6, 1), lambda self, batch: F.l1_loss(self.net(batch[0]), batch[1])), loader(x(), prices)
+
+
+@healthy
+def policy_gradient():
+    def step(self, batch):
+        policy = torch.distributions.Categorical(logits=self.net(batch))
+        action = policy.sample()
+        reward = (action == 1).float()
+        return -(policy.log_prob(action) * (reward - reward.mean())).mean()
+
+    return Model(mlp(6, 2), step), loader(x())
+
+
+@healthy
+def second_order():
+    def step(self, batch):
+        return F.mse_loss(self.net(batch[0]), batch[1])
+
+    return Model(mlp(6, 1), step, lambda given: torch.optim.LBFGS(given, lr=0.1)), loader(x(), x(32, 1))
+
+
+@healthy
+def twins_with_noisy_labels():
+    given = x(32, 6)
+    given[1::2] = given[::2]
+    return Model(mlp(), classify), loader(given, y())
+
+
+@healthy
+def mixed_up():
+    def step(self, batch):
+        share, order = 0.3, torch.randperm(len(batch[0]))
+        scores = self.net(share * batch[0] + (1 - share) * batch[0][order])
+        return share * F.cross_entropy(scores, batch[1]) + (1 - share) * F.cross_entropy(scores, batch[1][order])
+
+    return Model(mlp(), step), loader(x(), y())
+
+
+@healthy
+def zero_at_the_end():
+    net = mlp()
+    nn.init.zeros_(net[2].weight)
+    nn.init.zeros_(net[2].bias)
+    return Model(net, classify), loader(x(), y())
+
+
+@healthy
+def deep_tanh():
+    layers = [item for _ in range(8) for item in (nn.Linear(16, 16), nn.Tanh())]
+    return Model(nn.Sequential(nn.Linear(6, 16), *layers, nn.Linear(16, 3)), classify), loader(x(), y())
+
+
+@healthy
+def transformer():
+    layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+    net = nn.Sequential(nn.Embedding(12, 16), nn.TransformerEncoder(layer, 2), nn.Flatten(), nn.Linear(80, 3))
+    return Model(net, classify), loader(torch.randint(12, (32, 5)), y())
+
+
+@healthy
+def one_label():
+    return Model(mlp(6, 2), classify), loader(x(), torch.zeros(32, dtype=torch.long))
+
+
+@healthy
+def autoencoder_of_zeros_and_ones():
+    def step(self, batch):
+        return F.binary_cross_entropy(torch.sigmoid(self.net(batch)), batch)
+
+    return Model(mlp(16, 16, 4), step), loader((torch.rand(32, 16) > 0.9).float())
+
+
+@healthy
+def only_full_batches():
+    def step(self, batch):
+        return F.cross_entropy(self.net(batch[0].view(8, 6)), batch[1])
+
+    return Model(mlp(), step), loader(x(), y())
+
+
+@healthy
+def quantized_codes():
+    net = nn.ModuleDict({"enc": mlp(6, 4), "dec": mlp(4, 6), "book": nn.Embedding(8, 4)})
+
+    def step(self, batch):
+        code = self.net["enc"](batch)
+        near = self.net["book"](torch.cdist(code, self.net["book"].weight).argmin(-1))
+        through = code + (near - code).detach()
+        own = F.mse_loss(near, code.detach()) + 0.25 * F.mse_loss(code, near.detach())
+        return F.mse_loss(self.net["dec"](through), batch) + own
+
+    return Model(net, step), loader(x())
+
+
+@healthy
+def focal():
+    def step(self, batch):
+        paid = F.cross_entropy(self.net(batch[0]), batch[1], reduction="none")
+        return ((1 - torch.exp(-paid.detach())) ** 2 * paid).mean()
+
+    return Model(mlp(), step), loader(x(), y())
+
+
+@healthy
+def penalised():
+    def step(self, batch):
+        return classify(self, batch) + 1e-2 * sum(item.square().sum() for item in self.parameters())
+
+    return Model(mlp(), step), loader(x(), y())
+
+
+@faulty("ends")
+def detached_loss():
+    net = nn.ModuleDict({"body": mlp(6, 8), "head": nn.Linear(8, 3)})
+
+    def step(self, batch):
+        loss = F.cross_entropy(self.net["head"](self.net["body"](batch[0])).detach(), batch[1])
+        return loss + 1e-4 * sum(item.square().sum() for item in self.parameters())
+
+    return Model(net, step), loader(x(), y())
+
+
+@faulty("ends")
+def without_graph():
+    def step(self, batch):
+        with torch.no_grad():
+            scores = self.net(batch[0])
+        return F.mse_loss(scores, batch[1]) + 1e-3 * self.net[0].weight.abs().sum()
+
+    return Model(mlp(6, 1), step), loader(x(), x(32, 1))
+
+
+@faulty("softmax")
+def softmax_over_batch():
+    return (
+        Model(nn.Sequential(mlp(), nn.Softmax(0)), classify),
+        loader(x(), y()),
+    )
+
+
+@faulty("softmax")
+def softmax_twice():
+    def step(self, batch):
+        return F.cross_entropy(torch.softmax(self.net(batch[0]), -1), batch[1])
+
+    return Model(mlp(6, 10), step), loader(x(), y(classes=10))
+
+
+@faulty("relu")
+def rectified_output():
+    def step(self, batch):
+        return F.mse_loss(self.net(batch[0]), batch[1])
+
+    return Model(nn.Sequential(mlp(6, 1), nn.ReLU()), step), loader(x(), -1 - x(32, 1).abs())
+
+
+@faulty("sigmoid")
+def sigmoid_for_thousands():
+    def step(self, batch):
+        return ((torch.sigmoid(self.net(batch[0])) - batch[1]) ** 2).mean()
+
+    return Model(mlp(6, 1), step), loader(x(), 2000 + 500 * x(32, 1))
+
+
+@faulty("batch[0]")
+def zero_input():
+    return Model(mlp(), classify), loader(torch.zeros(32, 6), y())
+
+
+@faulty("same for every sample")
+def one_input():
+    return Model(mlp(), classify), loader(torch.randn(1, 6).expand(32, 6), y())
+
+
+@faulty("the same")
+def constant_forward():
+    class Lost(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(6, 16), nn.Linear(16, 3)
+
+        def forward(self, given):
+            return self.last(torch.relu(self.first(given)) * 0.0)
+
+    return Model(Lost(), classify), loader(x(), y())
+
+
+@faulty("no field")
+def ignores_the_batch():
+    class Fixed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scores = nn.Parameter(torch.zeros(3))
+
+        def forward(self, given):
+            return self.scores.expand(len(given), 3)
+
+    return Model(Fixed(), classify), loader(x(), y())
+
+
+@faulty("round")
+def rounded_output():
+    def step(self, batch):
+        return F.mse_loss(torch.round(self.net(batch[0])), batch[1])
+
+    return Model(mlp(6, 1), step), loader(x(), 3 * x(32, 1))
+
+
+@faulty("zero or missing")
+def dead_units():
+    net = mlp(6, 1)
+    nn.init.constant_(net[0].bias, -100.0)
+    head = nn.Sequential(net, nn.ReLU())
+    nn.init.constant_(net[2].bias, -5.0)
+    return Model(head, lambda self, batch: F.mse_loss(self.net(batch[0]), batch[1])), loader(x(), 1 + torch.rand(32, 1))
+
+
+@faulty("shape")
+def pairs_of_all():
+    def step(self, batch):
+        return F.mse_loss(self.net(batch[0]), batch[1])
+
+    return Model(mlp(6, 1), step), loader(x(), x(32))
