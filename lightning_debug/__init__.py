@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_debug.callbacks._base import DebugCallback
+    from lightning_debug.callbacks.data_auditor import DataAuditor
     from lightning_debug.callbacks.loss_inspector import LossInspector
     from lightning_debug.callbacks.metric_auditor import MetricAuditor
     from lightning_debug.callbacks.mode_checker import ModeChecker
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "DataAuditor": "callbacks.data_auditor",
     "DebugCallback": "callbacks._base",
     "Debugger": "debugger",
     "FaultFound": "finding",
@@ -31,6 +33,7 @@ _HOME = {
 }
 
 __all__ = [
+    "DataAuditor",
     "DebugCallback",
     "Debugger",
     "FaultFound",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lightning_debug.callbacks._data_part import DataPart
+from lightning_debug.callbacks._data_values import ValuesInData
 
-PARTS_OF_DATA: tuple[type[DataPart], ...] = ()
+PARTS_OF_DATA: tuple[type[DataPart], ...] = (ValuesInData,)
 """Add a class here and DataAuditor hands it every batch, and produces its evidence."""

@@ -12,11 +12,14 @@ from lightning_debug.callbacks._base import GIVE_UP_AFTER, DebugCallback
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Stage
 from lightning_debug.callbacks._data_parts import PARTS_OF_DATA
 from lightning_debug.callbacks._data_tap import HOOK, BatchTap
+from lightning_debug.callbacks._data_watch import PRODUCES, StepWatch, can_watch
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, batch_hook_owner, moment
 from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.data import LabelCounts
 from lightning_debug.experiments.isolation import in_sandbox
 from lightning_debug.probes.batch_roles import Field, batch_roles, batch_size_of, with_tensors
 
+RARE = 10
 FIRST = 32
 """How many batches of each loader are looked at closely, before that becomes rare."""
 
@@ -34,7 +37,7 @@ class DataAuditor(DebugCallback):
     """
 
     produces: ClassVar[tuple[type[Evidence], ...]] = tuple(
-        dict.fromkeys(kind for part in PARTS_OF_DATA for kind in part.produces)
+        dict.fromkeys([*(kind for part in PARTS_OF_DATA for kind in part.produces), *PRODUCES])
     )
 
     _run: _Run | None = None
@@ -51,16 +54,33 @@ class DataAuditor(DebugCallback):
         for part in list(run.parts):
             run.ask(part, "begin", functools.partial(part.begin, run.context))
         run.tap = BatchTap(batch_hook_owner(trainer, HOOK), run.see)
+        reason = can_watch(pl_module)
+        for kind in PRODUCES if reason else ():
+            self.unavailable(kind, reason, trainer)
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts batches from 0 again."""
         if self._run is not None:
             self._run.restart("train")
 
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Arranges for the coming step to be watched, on the steps that are."""
+        if self._run is not None:
+            known = self._run.known("train", 0)
+            self._run.watch.train_batch(pl_module, batch, batch_idx, trainer.current_epoch, known)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Arranges for the coming step to be watched, on the steps that are."""
+        if self._run is not None and not trainer.sanity_checking and dataloader_idx == 0:
+            self._run.watch.validation_batch(pl_module, batch, batch_idx, self._run.known("validate", 0))
+
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts batches from 0 again."""
         if self._run is not None:
             self._run.restart("validate")
+            self._run.watch.validation_begins()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Has the heavier work done."""
@@ -93,8 +113,10 @@ class DataAuditor(DebugCallback):
 
     def _end(self) -> None:
         run, self._run = self._run, None
-        if run is not None and run.tap is not None:
-            run.tap.remove()
+        if run is not None:
+            run.watch.release()
+            if run.tap is not None:
+                run.tap.remove()
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -115,6 +137,25 @@ class _Run:
         self._known: dict[tuple[str, int], list[Field]] = {}
         for kind in PARTS_OF_DATA:
             self.parts.append(kind())
+        self.watch = StepWatch(self.observe, self.guard)
+
+    def known(self, stage: Stage, loader_index: int) -> list[Field]:
+        """The fields of the batches seen last, without their values."""
+        return self._known.get((stage, loader_index), [])
+
+    def observe(self, evidence: Evidence) -> None:
+        """Records evidence as of now."""
+        self._look_for_rare(evidence)
+        self.auditor.session.observe(dataclasses.replace(evidence, at=moment(self.context.trainer)))
+
+    def guard(self, what: Callable[[], None]) -> None:
+        """Does something of ours that must not disturb the step."""
+        with self.auditor.attempt("following a step", self.context.trainer):
+            what()
+
+    def _look_for_rare(self, evidence: Evidence) -> None:
+        if isinstance(evidence, LabelCounts) and evidence.stage == "train" and len(evidence.counts) > 1:
+            self.watch.rare |= RARE * min(evidence.counts) < sum(evidence.counts)
 
     def restart(self, stage: Literal["train", "validate"]) -> None:
         """An epoch or a validation begins."""
@@ -150,6 +191,7 @@ class _Run:
         now = moment(self.context.trainer)
         try:
             for evidence in question() or ():
+                self._look_for_rare(evidence)
                 session.observe(evidence)
         except Exception as error:
             if session.settings.strict:

@@ -1,0 +1,95 @@
+"""StepWatch: follows a few steps from the batch to the first weights and to the loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from lightning_debug.callbacks._lightning import LightningModule, is_compiled
+from lightning_debug.callbacks._taps import Shadow
+from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
+from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.data_reach import ReachTrace
+from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
+from lightning_debug.schedule import at, either, first
+
+PRODUCES: tuple[type[Evidence], ...] = (FirstLayerInput, RegressionFit, ClassFit)
+LAYERS = first(3)
+FITS = either(first(3), at(10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000))
+EPOCHS = either(first(16), at(*(2**power for power in range(4, 16))))
+"""Epochs in whose beginning the fit of predictions is looked at."""
+VALIDATED = 2
+VALIDATED_IF_RARE = 32
+
+
+class StepWatch:
+    """Arranges for single steps to be watched; between them nothing is installed.
+
+    Args:
+        observe: Receives the evidence.
+        guard: Called with what to do after a step, so that what raises there stays ours.
+    """
+
+    def __init__(self, observe: Callable[[Evidence], None], guard: Callable[[Callable[[], None]], None]) -> None:
+        self._observe, self._guard = observe, guard
+        self._shadow: Shadow | None = None
+        self._steps = 0
+        self._validations = -1
+        self.rare = False
+        """Whether a class is so rare that more of the validation is looked at."""
+
+    def train_batch(
+        self, pl_module: LightningModule, batch: Any, index: int, epoch: int, known: Sequence[Field]
+    ) -> None:
+        """A training step is about to run."""
+        self.release()
+        step, self._steps = self._steps, self._steps + 1
+        if FITS(step) or (index < 2 and EPOCHS(epoch)):
+            self._watch(pl_module, "training_step", batch, known, layers=LAYERS(step))
+
+    def validation_begins(self) -> None:
+        """A validation is about to run."""
+        self._validations += 1
+
+    def validation_batch(self, pl_module: LightningModule, batch: Any, index: int, known: Sequence[Field]) -> None:
+        """A validation step of the first loader is about to run."""
+        self.release()
+        if index < (VALIDATED_IF_RARE if self.rare else VALIDATED) and EPOCHS(self._validations):
+            self._watch(pl_module, "validation_step", batch, known, layers=self._validations == 0)
+
+    def release(self) -> None:
+        """Takes out what was put in."""
+        if self._shadow is not None:
+            self._shadow.remove()
+            self._shadow = None
+
+    def _watch(
+        self, pl_module: LightningModule, name: str, batch: Any, known: Sequence[Field], *, layers: bool
+    ) -> None:
+        if is_compiled(pl_module) or compiled_functions(pl_module) or changed_by_tracing(pl_module):
+            return
+        stage = "train" if name == "training_step" else "validate"
+
+        def step(original: Any, *args: Any, **kwargs: Any) -> Any:
+            self.release()
+            watch = ReachTrace(pl_module, args[0] if args else kwargs.get("batch"), known, stage)
+            with watch:
+                output = original(*args, **kwargs)
+            self._guard(lambda: self._tell(watch, layers))
+            return output
+
+        self._shadow = Shadow(pl_module, name, step)
+
+    def _tell(self, watch: ReachTrace, layers: bool) -> None:
+        for evidence in (*(watch.layers if layers else ()), *watch.fits, *watch.classes):
+            self._observe(evidence)
+        if watch.error is not None:
+            raise watch.error
+
+
+def can_watch(pl_module: LightningModule) -> str:
+    """Why steps cannot be watched; ``""`` if they can."""
+    if is_compiled(pl_module) or compiled_functions(pl_module):
+        return "the model is compiled, and its steps cannot be watched from outside"
+    return ""

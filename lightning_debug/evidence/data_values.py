@@ -1,0 +1,114 @@
+"""Evidence about the data where it meets the model: at the first weights, and at the loss."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightning_debug.evidence._base import Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class FirstLayerInput(Evidence):
+    """A batch's field, or what was computed from it without weights, at the first layer whose weights it meets.
+
+    Args:
+        stage: ``"train"`` or ``"validate"``.
+        field: The field of the batch.
+        module: Path of the module that ran.
+        operation: The call: ``"linear"``, ``"conv2d"``, ``"lstm"``, ``"batch_norm"``, ``"embedding"`` …
+        line: The user's line.
+        shape: Shape of what the layer received.
+        samples: Samples measured, over all steps watched.
+        steps: Steps watched.
+        lowest: Least value.
+        highest: Greatest value.
+        root_mean_square: Of all values.
+        means: Mean of each feature that the weights tell apart (at most 256, evenly chosen).
+        deviations: Standard deviation of each.
+        zeros: Share of zeros in each.
+        weights: Norm of the weights that each meets, relative to their mean; empty where not known.
+        whole: Whether all values are whole numbers.
+        output: Root mean square of what the layer returned; ``None`` where not measured.
+        normalised_after: Whether a normalisation layer is next.
+        roughness: By dimension after the first: mean squared difference of neighbours over twice the variance.
+        layout: What the layer takes for features: the dimension.
+    """
+
+    stage: str = "train"
+    field: str = ""
+    module: str = ""
+    operation: str = ""
+    line: str = ""
+    shape: tuple[int, ...] = ()
+    samples: int = 0
+    steps: int = 1
+    lowest: float = 0.0
+    highest: float = 0.0
+    root_mean_square: float = 0.0
+    means: tuple[float, ...] = ()
+    deviations: tuple[float, ...] = ()
+    zeros: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
+    whole: bool = False
+    output: float | None = None
+    normalised_after: bool = False
+    roughness: tuple[float, ...] = ()
+    layout: int = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegressionFit(Evidence):
+    """Predictions and targets of one regression loss call.
+
+    Args:
+        stage: ``"train"`` or ``"validate"``.
+        function: ``"mse_loss"``, ``"l1_loss"``, ``"huber_loss"``, ``"smooth_l1_loss"``.
+        line: The user's line of the call.
+        elements: How many numbers were compared.
+        target_mean: Mean of the targets.
+        target_deviation: Their standard deviation.
+        prediction_mean: Mean of the predictions.
+        prediction_deviation: Their standard deviation.
+        error: Mean squared difference.
+        aligned: Whether predictions and targets have one shape.
+    """
+
+    stage: str = "train"
+    function: str = ""
+    line: str = ""
+    elements: int = 0
+    target_mean: float = 0.0
+    target_deviation: float = 0.0
+    prediction_mean: float = 0.0
+    prediction_deviation: float = 0.0
+    error: float = 0.0
+    aligned: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassFit(Evidence):
+    """Predicted and true classes of the cross-entropy calls that were watched in one epoch.
+
+    Args:
+        stage: ``"train"`` or ``"validate"``.
+        function: ``"cross_entropy"``, ``"nll_loss"`` …
+        line: The user's line of the call.
+        units: Classes that the scores tell apart.
+        ignored: The ``ignore_index``.
+        weighted: Whether the call weighs classes.
+        plain: Whether targets are one class a sample.
+        true: How often each class was true, among those watched (empty for more than 1000 classes).
+        predicted: How often each had the highest score.
+        hits: How often both.
+    """
+
+    stage: str = "train"
+    function: str = ""
+    line: str = ""
+    units: int = 0
+    ignored: int = -100
+    weighted: bool = False
+    plain: bool = True
+    true: tuple[int, ...] = ()
+    predicted: tuple[int, ...] = ()
+    hits: tuple[int, ...] = ()

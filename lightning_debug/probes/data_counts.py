@@ -1,0 +1,135 @@
+"""Labels by class and rows by batch, counted over an epoch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_debug.evidence.data import DeliveredSamples, LabelCounts
+from lightning_debug.probes.batch_fields import _items
+from lightning_debug.probes.batch_roles import Field, last_key
+
+MOST_CLASSES = 1000
+
+
+class ClassCounts:
+    """Counts labels of one class a sample, also one-hot; negative ones are left out.
+
+    >>> counts = ClassCounts()
+    >>> counts.add(torch.tensor([0, 2, 2, -100]))
+    >>> counts.evidence("train", 0, "batch[1]", complete=True).counts
+    (1, 2)
+    """
+
+    def __init__(self) -> None:
+        self._counts: Counter[int] = Counter()
+        self._usable = True
+
+    def add(self, labels: Tensor) -> None:
+        """Adds a batch."""
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            labels = labels.argmax(1)
+        labels = labels.reshape(len(labels), -1) if labels.ndim else labels.reshape(1, 1)
+        if not self._usable or labels.shape[1] != 1:
+            self._usable = False
+            return
+        values, counts = torch.unique(labels.long(), return_counts=True)
+        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+            if value >= 0:
+                self._counts[value] += count
+        self._usable = len(self._counts) <= MOST_CLASSES
+
+    def evidence(self, stage: str, loader: int, field: str, *, complete: bool) -> LabelCounts:
+        """What was counted."""
+        known = sorted(self._counts.items()) if self._usable else []
+        return LabelCounts(
+            stage=stage,
+            loader=loader,
+            field=field,
+            classes=tuple(value for value, _ in known),
+            counts=tuple(count for _, count in known),
+            complete=complete and self._usable,
+            more=not self._usable,
+        )
+
+
+class RowCounts:
+    """Compares the rows of each batch with the number of samples that were asked for.
+
+    Args:
+        batch_size: Samples asked for in a full batch; ``None`` where not known.
+        samples: Samples asked for in an epoch.
+    """
+
+    def __init__(self, batch_size: int | None, samples: int | None) -> None:
+        self._batch_size, self._samples = batch_size, samples
+        self.delivered = self._asked = self._batches = self._short = self._mismatched = 0
+        self._rows = self._rows_asked = self._label_rows = self._input_rows = 0
+        self._field = self._label = ""
+        self._known = batch_size is not None and samples is not None
+
+    def add(self, batch: Any, fields: Sequence[Field], size: int) -> None:
+        """Adds a batch."""
+        index, self._batches = self._batches, self._batches + 1
+        self.delivered += size
+        asked = 0
+        if self._batch_size is not None and self._samples is not None:
+            asked = min(self._batch_size, self._samples - index * self._batch_size)
+        if asked < 2 or not fields or not size:
+            self._known = False
+            return
+        self._asked += asked
+        rows = next((item for item in fields if item.role in ("input", "tokens")), fields[0])
+        if rows.size < asked and not _holds_length(batch, asked):
+            self._short += 1
+            if self._short == 1:
+                self._rows, self._rows_asked, self._field = rows.size, asked, rows.path
+        self._compare(fields, asked)
+
+    def _compare(self, fields: Sequence[Field], asked: int) -> None:
+        """Labels for fewer samples than inputs."""
+        if len(fields) != 2 or not 2 <= fields[0].tensor.ndim <= 5 or fields[0].tensor.shape[0] != asked:
+            return
+        label = fields[1]
+        named = last_key(label.path).lower() in ("1", "y", "label", "labels", "target", "targets")
+        if named and 1 <= label.tensor.ndim <= 2 and label.tensor.shape[0] < asked and asked not in label.tensor.shape:
+            self._mismatched += 1
+            if self._mismatched == 1:
+                self._label, self._label_rows, self._input_rows = label.path, label.tensor.shape[0], asked
+
+    def evidence(self, stage: str, loader: int, dataset: int | None, collate: str) -> DeliveredSamples:
+        """What was counted."""
+        return DeliveredSamples(
+            stage=stage,
+            loader=loader,
+            batches=self._batches,
+            delivered=self.delivered,
+            asked=self._asked if self._known else None,
+            short=self._short,
+            rows=self._rows,
+            rows_asked=self._rows_asked,
+            field=self._field,
+            label=self._label,
+            label_rows=self._label_rows,
+            input_rows=self._input_rows,
+            mismatched=self._mismatched,
+            dataset=dataset,
+            collate=collate,
+        )
+
+
+def _holds_length(value: Any, length: int, depth: int = 3) -> bool:
+    """Whether anything in a batch has that many items, or one more, as the offsets of packed samples do."""
+    if isinstance(value, Tensor):
+        return length in value.shape or length + 1 in value.shape
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value == length
+    if value is None or isinstance(value, (str, bytes, float)) or not depth:
+        return False
+    if isinstance(value, (list, tuple)) and len(value) == length:
+        return True
+    return any(_holds_length(item, length, depth - 1) for _, item in _items(value))

@@ -1,0 +1,244 @@
+"""Follows a batch into a step: to the first weights that each field meets, and to the loss functions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
+from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.batch_roles import Field, batch_size_of
+from lightning_debug.probes.trace import RESHAPES, Call, Trace, tensors
+
+NORMS = frozenset({"batch_norm", "layer_norm", "instance_norm", "group_norm", "native_batch_norm", "rms_norm"})
+CONVOLUTIONS = frozenset(f"conv{name}{dims}d" for name in ("", "_transpose") for dims in (1, 2, 3))
+RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
+PRODUCTS = frozenset({"linear", "matmul", "mm", "addmm", "bmm", "multi_head_attention_forward"})
+ELEMENTWISE = frozenset({"cat", "stack", "hstack", "add", "sub", "mul", "div", "rsub", "where"})
+REGRESSION = frozenset({"mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss"})
+CLASSIFICATION = frozenset({"cross_entropy", "nll_loss"})
+PASS = RESHAPES | {"dropout"}
+MOST_ROWS = 4096
+MOST_FEATURES = 256
+MOST_CLASSES = 1000
+
+
+class ReachTrace:
+    """Watches one step; enter it around the call.
+
+    Args:
+        root: The model.
+        batch: The batch that the step is given, on whatever device.
+        fields: What its fields are for, as told before it went there.
+        stage: ``"train"`` or ``"validate"``.
+
+    >>> layer = nn.Linear(3, 1)
+    >>> inputs, targets = torch.randn(8, 3), torch.randn(8, 1)
+    >>> from lightning_debug.probes.batch_roles import batch_roles
+    >>> batch = inputs, targets
+    >>> with (watch := ReachTrace(layer, batch, batch_roles(batch))):
+    ...     loss = nn.functional.mse_loss(layer(inputs / 2), targets)
+    >>> [(item.field, item.operation) for item in watch.layers], watch.fits[0].elements
+    ([('batch[0]', 'linear')], 8)
+    """
+
+    def __init__(self, root: nn.Module, batch: Any, fields: Sequence[Field], stage: str = "train") -> None:
+        self.layers: list[FirstLayerInput] = []
+        self.fits: list[RegressionFit] = []
+        self.classes: list[ClassFit] = []
+        self.error: Exception | None = None
+        self._stage = stage
+        self._weights = {id(item) for item in root.parameters()}
+        self._from: dict[int, tuple[weakref.ref[Tensor], str]] = {}
+        self._after: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._samples = batch_size_of([tensor.shape for _, tensor in batch_fields(batch)])
+        self._met: set[tuple[str, str]] = set()
+        labels = {item.path for item in fields if item.role == "label"}
+        for path, tensor in batch_fields(batch):
+            if path not in labels:
+                self._note(tensor, path)
+        self._trace = Trace(root, {"*": self._saw})
+
+    def __enter__(self) -> ReachTrace:
+        self._trace.__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._trace.__exit__(*raised)  # type: ignore[no-untyped-call]
+        self._from, self._after = {}, {}
+
+    def _note(self, tensor: Tensor, path: str) -> None:
+        self._from[id(tensor)] = weakref.ref(tensor), path
+
+    def _origin(self, tensor: Tensor) -> str | None:
+        known = self._from.get(id(tensor))
+        return known[1] if known is not None and known[0]() is tensor else None
+
+    def _saw(self, call: Call) -> None:
+        if self.error is not None:
+            return
+        try:
+            with torch._C.DisableTorchFunction(), torch.no_grad():  # noqa: SLF001 - so that other traces look away
+                self._look(call)
+        except Exception as error:  # told after the step, which must go on
+            self.error = error
+
+    def _look(self, call: Call) -> None:
+        name = call.op.name
+        given = list(tensors((call.arguments, dict(call.keywords))))
+        if name in REGRESSION:
+            self._regression(call)
+        elif name in CLASSIFICATION:
+            self._classification(call)
+        self._follow(name, given, call.output)
+        pure = [(item, path) for item in given if (path := self._origin(item)) is not None]
+        if not pure:
+            return
+        weighted = [item for item in given if id(item) in self._weights]
+        if weighted and name not in ELEMENTWISE:
+            operand, path = pure[0]
+            if (path, call.op.module) not in self._met and len(self._met) < 16:
+                self._met.add((path, call.op.module))
+                self._measure(call, operand, path, weighted)
+            return
+        if any(item.requires_grad and self._origin(item) is None for item in given) and name not in ELEMENTWISE:
+            return
+        path = next((path for item, path in pure if item.is_floating_point()), pure[0][1])
+        for output in tensors(call.output):
+            self._note(output, path)
+
+    def _follow(self, name: str, given: list[Tensor], output: Any) -> None:
+        """Whether a normalisation layer takes what a first layer returned."""
+        for item in given:
+            known = self._after.get(id(item))
+            if known is None or known[0]() is not item:
+                continue
+            if name in NORMS:
+                self.layers[known[1]] = dataclasses.replace(self.layers[known[1]], normalised_after=True)
+            elif name in PASS:
+                for result in tensors(output):
+                    self._after[id(result)] = weakref.ref(result), known[1]
+
+    def _measure(self, call: Call, operand: Tensor, path: str, weights: list[Tensor]) -> None:
+        name = call.op.name
+        known: dict[str, Any] = {
+            "stage": self._stage, "field": path, "module": call.op.module, "operation": name, "line": call.op.line,
+            "shape": tuple(operand.shape), "samples": self._samples,
+        }  # fmt: skip
+        axis = 1 if name in CONVOLUTIONS and operand.ndim > 2 else operand.ndim - 1
+        output = next(tensors(call.output), None)
+        if output is not None:
+            self._after[id(output)] = weakref.ref(output), len(self.layers)
+        if not operand.is_floating_point() or not operand.numel() or name in NORMS or name == "embedding":
+            self.layers.append(FirstLayerInput(**known, layout=axis))
+            return
+        values = operand.movedim(axis, -1).reshape(-1, operand.shape[axis])
+        values = values[:: -(-len(values) // MOST_ROWS)].float().cpu()
+        values = values[values.isfinite().all(dim=1)]
+        if not len(values):
+            self.layers.append(FirstLayerInput(**known, layout=axis))
+            return
+        step = -(-values.shape[1] // MOST_FEATURES)
+        norms = _norms(name, weights, values.shape[1])
+        values = values[:, ::step].double()
+        measured = None
+        if output is not None and output.is_floating_point() and output.numel():
+            out = output.detach().reshape(-1)
+            measured = float(out[:: max(1, out.numel() // 65536)].double().square().mean().sqrt())
+        self.layers.append(
+            FirstLayerInput(
+                **known,
+                lowest=float(values.min()),
+                highest=float(values.max()),
+                root_mean_square=float(values.square().mean().sqrt()),
+                means=tuple(values.mean(0).tolist()),
+                deviations=tuple(values.std(0, unbiased=False).tolist()),
+                zeros=tuple((values == 0).double().mean(0).tolist()),
+                weights=tuple(norms[::step].tolist()) if norms is not None else (),
+                whole=bool((values == values.round()).all()),
+                output=measured,
+                roughness=_roughness(operand),
+                layout=axis,
+            )
+        )
+
+    def _regression(self, call: Call) -> None:
+        prediction, target = call.argument(0, "input"), call.argument(1, "target")
+        if not (isinstance(prediction, Tensor) and isinstance(target, Tensor)) or target.requires_grad:
+            return
+        if not prediction.requires_grad and self._stage == "train":
+            return
+        if not prediction.numel() or not target.numel() or len(self.fits) >= 4:
+            return
+        aligned = prediction.shape == target.shape
+        first, second = (item.detach().reshape(-1)[:65536].double().cpu() for item in (prediction, target))
+        self.fits.append(
+            RegressionFit(
+                stage=self._stage,
+                function=call.op.name,
+                line=call.op.line,
+                elements=target.numel(),
+                target_mean=float(second.mean()),
+                target_deviation=float(second.std(unbiased=False)),
+                prediction_mean=float(first.mean()),
+                prediction_deviation=float(first.std(unbiased=False)),
+                error=float((first - second).square().mean()) if aligned else math.nan,
+                aligned=aligned,
+            )
+        )
+
+    def _classification(self, call: Call) -> None:
+        scores, target = call.argument(0, "input"), call.argument(1, "target")
+        if not (isinstance(scores, Tensor) and isinstance(target, Tensor)) or scores.ndim < 1 or len(self.classes) >= 4:
+            return
+        plain = scores.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
+        units = scores.shape[1] if scores.ndim > 1 else scores.shape[0]
+        ignored = call.keywords.get("ignore_index", -100)
+        known: dict[str, Any] = {}
+        if plain and units <= MOST_CLASSES:
+            truth, guess = target.detach().cpu(), scores.detach().argmax(1).cpu()
+            kept = (truth >= 0) & (truth < units) & (truth != ignored)
+            truth, guess = truth[kept], guess[kept]
+            for name, values in (("true", truth), ("predicted", guess), ("hits", truth[truth == guess])):
+                known[name] = tuple(torch.bincount(values, minlength=units).tolist())
+        self.classes.append(
+            ClassFit(
+                stage=self._stage,
+                function=call.op.name,
+                line=call.op.line,
+                units=units,
+                ignored=int(ignored),
+                weighted=call.keywords.get("weight") is not None,
+                plain=plain,
+                **known,
+            )
+        )
+
+
+def _norms(name: str, weights: Sequence[Tensor], features: int) -> Tensor | None:
+    """Norms of the weights that each feature meets, relative to their mean."""
+    for weight in weights:
+        dims = [dim for dim in range(weight.ndim) if dim != 1]
+        if weight.ndim >= 2 and weight.shape[1] == features and name not in ("conv_transpose1d", "conv_transpose2d"):
+            found = weight.detach().float().square().sum(dims).sqrt().cpu().double()
+            mean = found.mean()
+            return found / mean if bool(mean > 0) else None
+    return None
+
+
+def _roughness(operand: Tensor) -> tuple[float, ...]:
+    """How unlike neighbours are along each dimension after the first: 0 smooth, 1 without any order."""
+    part = operand.detach()[:16].float().cpu()
+    found = []
+    for dim in range(1, operand.ndim):
+        size = part.shape[dim]
+        spread = part.var(dim, unbiased=False).mean() if size > 2 else part.new_zeros(())
+        rough = part.diff(dim=dim).square().mean() / 2 / spread if bool(spread > 0) else part.new_ones(())
+        found.append(float(rough) * (size - 1) / size if size > 1 else 1.0)
+    return tuple(found)

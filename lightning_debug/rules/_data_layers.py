@@ -1,0 +1,83 @@
+"""First layers over all steps in which they were watched, for the rules on values."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from lightning_debug.evidence.data_values import FirstLayerInput
+from lightning_debug.record import Record
+
+PRODUCTS = frozenset(
+    {"linear", "matmul", "mm", "addmm", "bmm", "multi_head_attention_forward", "lstm", "gru", "rnn_tanh", "rnn_relu"}
+) | {f"conv{name}{dims}d" for name in ("", "_transpose") for dims in (1, 2, 3)}
+"""Calls that multiply what they are given with weights."""
+
+
+def first_layers(record: Record, stage: str = "train") -> list[FirstLayerInput]:
+    """One for each field and module that it meets first, over the steps watched.
+
+    >>> steps = [FirstLayerInput(field="batch[0]", module="net.0", samples=8, means=(mean,), deviations=(0.0,))
+    ...          for mean in (1.0, 3.0)]
+    >>> [(item.samples, item.means, item.deviations) for item in first_layers(Record(steps))]
+    [(16, (2.0,), (1.0,))]
+    """
+    groups: dict[tuple[str, str], list[FirstLayerInput]] = {}
+    for item in record.of(FirstLayerInput):
+        if item.stage == stage:
+            groups.setdefault((item.field, item.module), []).append(item)
+    return [_merged(group) for group in groups.values()]
+
+
+def _merged(group: Sequence[FirstLayerInput]) -> FirstLayerInput:
+    measured = [item for item in group if item.means and len(item.means) == len(group[0].means)]
+    if not measured:
+        return group[0]
+    weights = [max(1, item.samples) for item in measured]
+    total = sum(weights)
+
+    def average(values: Sequence[float]) -> float:
+        return sum(value * weight for value, weight in zip(values, weights, strict=True)) / total
+
+    means, deviations, zeros = [], [], []
+    for index in range(len(measured[0].means)):
+        mean = average([item.means[index] for item in measured])
+        squares = [item.deviations[index] ** 2 + (item.means[index] - mean) ** 2 for item in measured]
+        means.append(mean)
+        deviations.append(math.sqrt(average(squares)))
+        zeros.append(average([item.zeros[index] for item in measured if item.zeros] or [0.0] * len(weights)))
+    outputs = [item.output for item in measured if item.output is not None]
+    return dataclasses.replace(
+        measured[0],
+        samples=total,
+        steps=len(measured),
+        lowest=min(item.lowest for item in measured),
+        highest=max(item.highest for item in measured),
+        root_mean_square=math.sqrt(average([item.root_mean_square**2 for item in measured])),
+        means=tuple(means),
+        deviations=tuple(deviations),
+        zeros=tuple(zeros),
+        whole=all(item.whole for item in measured),
+        output=min(outputs) if outputs else None,
+        normalised_after=all(item.normalised_after for item in measured),
+        at=measured[-1].at,
+    )
+
+
+def root_mean_square(values: Sequence[float]) -> float:
+    """Of plain numbers; 0 for none.
+
+    >>> root_mean_square([3.0, 4.0, 5.0, 0.0, 0.0])
+    3.1622776601683795
+    """
+    return math.sqrt(sum(value * value for value in values) / len(values)) if values else 0.0
+
+
+def number(value: float) -> str:
+    """Three digits, without an exponent up to a million.
+
+    >>> number(1234.6), number(0.01234), number(254.7)
+    ('1235', '0.0123', '255')
+    """
+    return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
