@@ -12,7 +12,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_co
 from lightning_debug.callbacks._loss_checks import PRODUCES, LossChecks
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence.loss import LossGraph
-from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_sandbox, isolated
 from lightning_debug.probes.loss_graph import loss_graph
 from lightning_debug.probes.loss_trace import LossTrace
 from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
@@ -127,6 +127,8 @@ class LossInspector(DebugCallback):
 
     def _watch(self, trainer: Trainer, pl_module: LightningModule) -> None:
         def step(original: Any, *args: Any, **kwargs: Any) -> Any:
+            if in_sandbox():  # another part's experiment before the run's own step
+                return original(*args, **kwargs)
             self._release()
             trace = LossTrace(pl_module, args[0] if args else kwargs.get("batch"))
             with trace:
