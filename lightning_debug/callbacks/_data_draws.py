@@ -1,0 +1,105 @@
+"""DataDraws: whether workers or epochs draw the same random numbers for their augmentation."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from torch.utils.data import ConcatDataset, Subset, TensorDataset
+
+from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
+from lightning_debug.evidence import Evidence, Unavailable
+from lightning_debug.evidence.data_relations import AugmentationDraws
+from lightning_debug.experiments._surroundings import random_state, set_random_state, silence
+from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.relation_draws import NotCopied, draws
+from lightning_debug.probes.relation_fingerprints import Keys
+from lightning_debug.probes.relation_raw import raw_samples
+from lightning_debug.probes.relation_stream import SampleStream
+
+OURS_TO_TRUST = "pl_worker_init_function"
+"""Lightning's own: it seeds the global generators, which torch seeds already."""
+
+
+class DataDraws(DataPart):
+    """Asks copies of the training dataset for the same samples again, once, after the first epoch."""
+
+    produces = (AugmentationDraws,)
+
+    def begin(self, context: DataContext) -> None:
+        """Starts with nothing."""
+        self._context = context
+        self._stream = SampleStream(rows=1)
+        self._told = False
+
+    def saw(
+        self,
+        stage: Stage,
+        loader_index: int,
+        epoch: int,
+        batch_index: int,
+        fields: Sequence[Field],
+        size: int,
+        *,
+        audited: bool,
+        batch: Any,
+    ) -> Iterable[Evidence] | None:
+        """Remembers a few samples, which show whether they are as they are in memory."""
+        if stage == "train" and self._stream.count < 64:
+            self._stream.add(fields, size)
+        return None
+
+    def end_of_epoch(self, stage: Stage) -> Iterable[Evidence] | None:
+        """Draws once."""
+        if stage != "train" or self._told:
+            return None
+        self._told = True
+        sources = self._context.sources("train")
+        reason = "there are several training loaders"
+        if len(sources) == 1:
+            try:
+                return [self._draw(sources[0])]
+            except NotCopied as error:
+                reason = str(error)
+        return [Unavailable(evidence=AugmentationDraws.__name__, reason=reason, at=self._context.moment())]
+
+    def _draw(self, source: Source) -> AugmentationDraws:
+        dataset = source.dataset
+        if source.streams or not source.length:
+            raise NotCopied("the data stream in without an index")
+        if is_fixed(dataset, self._stream.samples().keys):
+            raise NotCopied("the loader delivers the samples as they are in memory")
+        state = random_state()
+        try:
+            with silence():
+                found = draws(dataset, source.collate_fn)
+        except NotCopied:
+            raise
+        except Exception as error:  # a dataset that wants to be asked by its loader only
+            raise NotCopied(f"a copy of the dataset raises {type(error).__name__}") from error
+        finally:
+            set_random_state(state)
+        init = getattr(source.loader, "worker_init_fn", None)
+        init = init.func if isinstance(init, functools.partial) else init
+        return AugmentationDraws(
+            at=self._context.moment(),
+            workers=source.num_workers,
+            persistent=bool(getattr(source.loader, "persistent_workers", False)),
+            initialised=init is not None and getattr(init, "__name__", "") != OURS_TO_TRUST,
+            dataset=type(dataset).__name__,
+            **found,
+        )
+
+
+def is_fixed(dataset: Any, seen: Keys) -> bool:
+    """Whether a dataset delivers what it holds in memory, unchanged."""
+    inner = dataset
+    while isinstance(inner, Subset):
+        inner = inner.dataset
+    parts = inner.datasets if isinstance(inner, ConcatDataset) else [inner]
+    if all(type(part) in (TensorDataset, list, tuple) for part in parts):
+        return True
+    raw = raw_samples(dataset)
+    return raw is not None and bool(len(seen)) and bool(np.isin(seen, raw.keys).all())

@@ -1,0 +1,64 @@
+"""Asks the trained net about labels that the inputs seem to tell nothing of."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_debug.callbacks._data_part import DataContext, Stage
+from lightning_debug.evidence import Evidence, Unavailable
+from lightning_debug.evidence.data_relations import LabelLearning
+from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.relation_runs import scores_and_labels
+from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.relation_knowledge import knowledge
+from lightning_debug.probes.relation_stream import label_of
+
+KEPT_BYTES, KEPT_SAMPLES, ENOUGH_HELD_OUT = 2**24, 512, 100
+"""The first batches of training and validation are kept while they are no more than this, and asked about if enough."""
+
+
+class KeptBatches:
+    """A few whole batches."""
+
+    def __init__(self) -> None:
+        self.batches: list[Any] = []
+        self.samples = 0
+        self._room = KEPT_BYTES
+
+    def add(self, batch: Any, fields: Sequence[Field], size: int) -> None:
+        """Copies a batch whose labels are one number each, while there is room."""
+        if self.samples >= KEPT_SAMPLES or self._room <= 0 or label_of(fields, size) is None:
+            return
+        self._room -= sum(item.tensor.numel() * item.tensor.element_size() for item in fields)
+        if self._room > 0:
+            self.batches.append(copy.deepcopy(batch))
+            self.samples += size
+
+
+def label_learning(context: DataContext, kept: dict[Stage, KeptBatches]) -> Evidence | None:
+    """What the net knows of the labels of the kept batches: of validation, or of training if those are too few."""
+    if str(getattr(context.trainer.state.status, "value", "")) == "interrupted":
+        return Unavailable(evidence="LabelLearning", reason="training did not come to its end", at=context.moment())
+    stage: Stage = "validate" if kept["validate"].samples >= ENOUGH_HELD_OUT else "train"
+    step = "validation_step" if stage == "validate" else "training_step"
+    try:
+        pairs = scores_and_labels(context.trainer, context.pl_module, kept[stage].batches, step)
+        found = knowledge(pairs)
+    except NotJudged as error:
+        return Unavailable(evidence="LabelLearning", reason=error.reason, at=context.moment())
+    if found is None:
+        return None
+    count, p_value, agreement, by_chance = found
+    now = context.moment()
+    return LabelLearning(
+        at=now,
+        epochs=context.trainer.current_epoch,
+        steps=now.step,
+        samples=count,
+        held_out=stage == "validate",
+        p_value=p_value,
+        agreement=agreement,
+        by_chance=by_chance,
+    )

@@ -1,0 +1,290 @@
+"""DataRelations: how samples relate to labels, to each other, to their order, and across loaders."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from lightning_debug.callbacks._data_leaks import name_of, ordering_of, shared_samples
+from lightning_debug.callbacks._data_learning import KeptBatches, label_learning
+from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
+from lightning_debug.evidence import Evidence, Unavailable
+from lightning_debug.evidence.data_relations import (
+    AugmentedNeighbours,
+    EpochOrders,
+    LabelAlignment,
+    LabelLearning,
+    SampleCopies,
+    SampleOrder,
+    SharedSamples,
+)
+from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.order_labels import alike, looks_like_series, rank_correlation, runs
+from lightning_debug.probes.order_loader import draws_again
+from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
+from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
+from lightning_debug.probes.relation_fingerprints import ordered
+from lightning_debug.probes.relation_leak import augmented_neighbours
+from lightning_debug.probes.relation_raw import raw_samples
+from lightning_debug.probes.relation_stream import Samples, SampleStream
+
+EPOCHS = 4
+"""So many epochs are compared."""
+FEWEST = 16
+"""Orders of fewer samples are alike by chance too often."""
+
+
+class DataRelations(DataPart):
+    """Keeps 16 bytes a sample of the first epoch and of the first validation, and asks its questions at their end."""
+
+    produces = (
+        SampleOrder,
+        EpochOrders,
+        SampleCopies,
+        SharedSamples,
+        LabelAlignment,
+        LabelLearning,
+        AugmentedNeighbours,
+    )
+
+    def begin(self, context: DataContext) -> None:
+        """Starts with nothing."""
+        self._context = context
+        self._epoch = SampleStream()
+        self._first: Samples | None = None
+        self._marks: list[tuple[int, int, int, int]] = []
+        self._validation: dict[int, SampleStream] = {}
+        self._validated = False
+        self._leaks_told = False
+        self._independent = False
+        self._kept: dict[Stage, KeptBatches] = {"train": KeptBatches(), "validate": KeptBatches()}
+
+    def saw(
+        self,
+        stage: Stage,
+        loader_index: int,
+        epoch: int,
+        batch_index: int,
+        fields: Sequence[Field],
+        size: int,
+        *,
+        audited: bool,
+        batch: Any,
+    ) -> Iterable[Evidence] | None:
+        """Takes keys and labels."""
+        self._kept[stage].add(batch, fields, size)
+        if stage == "train":
+            if not batch_index and self._epoch.count:  # an epoch that was cut short
+                self._epoch = SampleStream(rows=0 if self._first else len(self._epoch.samples().rows))
+            if len(self._marks) < EPOCHS:
+                self._epoch.add(fields, size)
+        elif not self._validated:
+            self._validation.setdefault(loader_index, SampleStream()).add(fields, size)
+        return None
+
+    def end_of_epoch(self, stage: Stage) -> Iterable[Evidence] | None:
+        """Looks at the first epoch as a whole, and compares the order of the next ones with it."""
+        if stage == "validate":
+            self._validated = self._validated or bool(self._validation)
+            return list(self._leaks()) if self._first is not None else None
+        found = list(self._of_epoch())
+        return [*found, *self._leaks()] if self._validated else found
+
+    def finish(self) -> Iterable[Evidence]:
+        """What is known when training ends before its first epoch, or without a whole validation."""
+        if self._first is None and self._epoch.count:
+            yield from self._of_epoch()
+        if not self._leaks_told:
+            yield from self._leaks()
+        if self._independent:
+            learned = label_learning(self._context, self._kept)
+            yield from [learned] if learned is not None else []
+
+    def _of_epoch(self) -> Iterator[Evidence]:
+        if len(self._marks) >= EPOCHS or not self._epoch.count:
+            return
+        samples = self._epoch.samples()
+        self._epoch = SampleStream(rows=0)
+        labels = samples.labels.astype(np.float64).view(np.uint64) if samples.kind else samples.keys[:0]
+        mark = (ordered(samples.keys), ordered(labels), int(samples.keys.sum(dtype=np.uint64)), len(samples))
+        self._marks.append(mark)
+        if self._first is None:
+            self._first = samples
+            yield from self._of_first(samples)
+        else:
+            yield from self._orders()
+
+    # ------------------------------------------------------------------------------------------ the first epoch
+
+    @property
+    def _source(self) -> Source | None:
+        """The training loader, if there is one only."""
+        sources = self._context.sources("train")
+        return sources[0] if len(sources) == 1 else None
+
+    @property
+    def _overfitting(self) -> bool:
+        trainer = self._context.trainer
+        return bool(getattr(trainer, "overfit_batches", 0)) or bool(getattr(trainer, "fast_dev_run", False))
+
+    def _of_first(self, samples: Samples) -> Iterator[Evidence]:
+        source = self._source
+        sampler, shuffled = ordering_of(source)
+        streams = source is None or source.streams
+        raw = raw_samples(source.dataset) if source is not None and not streams else None
+        at = self._context.moment()
+        if samples.kind and len(samples) >= 2:
+            found = runs(samples.labels) if samples.kind == "classes" else (0, 0.0, 0.0)
+            within, overall, single = alike(samples.labels, samples.sizes)
+            yield SampleOrder(
+                at=at,
+                field=samples.field,
+                samples=len(samples),
+                batches=len(samples.sizes),
+                batch_size=max(samples.sizes),
+                classes=len(np.unique(samples.labels)) if samples.kind == "classes" else 0,
+                runs=found[0],
+                expected_runs=found[1],
+                deviation=found[2],
+                within=within,
+                overall=overall,
+                single=single,
+                rank_correlation=None if samples.kind == "classes" else rank_correlation(samples.labels),
+                series=looks_like_series(samples.rows, samples.shape),
+                shuffled=shuffled,
+                sampler=type(sampler).__name__,
+                streams=streams,
+                dataset=name_of(source),
+                overfitting=self._overfitting,
+            )
+        compared = raw if raw is not None and raw.rows.shape[1] > 1 else samples
+        yield self._copies(compared, source, sampler, in_dataset=compared is raw)
+        yield from self._aligned(samples, raw)
+
+    def _copies(self, samples: Samples, source: Source | None, sampler: Any, *, in_dataset: bool) -> SampleCopies:
+        found = groups(samples.keys)
+        exact, near, expected = chance(samples, np.flatnonzero(found.grouped)) if found.copies else (0, 0, 0.0)
+        labelled = samples.kind == "classes"
+        conflicting, fewest = conflicts(found, samples.labels) if labelled else (0, 0)
+        return SampleCopies(
+            at=self._context.moment(),
+            samples=len(samples),
+            copies=found.copies,
+            largest=found.largest,
+            places=found.places,
+            in_dataset=in_dataset,
+            exact=exact,
+            near=near,
+            expected=expected,
+            compared=samples.rows.shape[1],
+            labelled=labelled,
+            conflicting=conflicting,
+            fewest_conflicting=fewest,
+            balancing=labelled and are_balancing(found, samples.labels),
+            drawn_again=not in_dataset and draws_again(sampler),
+            sampler=type(sampler).__name__,
+            streams=source is None or source.streams,
+            dataset=name_of(source),
+        )
+
+    def _aligned(self, samples: Samples, raw: Samples | None) -> Iterator[Evidence]:
+        """In the dataset's order, where that is known; and in the epoch's, where labels may be moved in a batch."""
+        told = label_alignment(raw, "dataset") if raw is not None and raw.kind else None
+        if told is None or not _depend(told) or _differs(samples, raw):
+            streamed = label_alignment(samples, "epoch")
+            if streamed is not None and (told is None or _depend(streamed) or _depend(told)):
+                told = streamed  # what the net is given is what counts
+            elif streamed is not None and told is not None and streamed.shifted_p < told.shifted_p:
+                told = streamed
+        if told is not None:
+            self._independent = not _depend(told)
+            yield dataclasses.replace(told, at=self._context.moment())
+
+    def _orders(self) -> Iterator[Evidence]:
+        first = self._marks[0]
+        same_size = [mark for mark in self._marks if mark[3] == first[3] >= FEWEST]
+        if len(same_size) < 2:
+            return
+        by_inputs = _again(mark[0] for mark in same_size)
+        assert self._first is not None
+        telling = self._first.kind == "amounts" or _entropy(self._first) >= 64
+        by_labels = _again(mark[1] for mark in same_size) if self._first.kind and telling else 0
+        sampler, shuffled = ordering_of(self._source)
+        yield EpochOrders(
+            at=self._context.moment(),
+            epochs=len(same_size),
+            repeated=max(by_inputs, by_labels),
+            repeated_samples=_again(mark[2] for mark in same_size),
+            by="inputs" if by_inputs >= by_labels else "labels",
+            samples=first[3],
+            shuffled=shuffled,
+            sampler=type(sampler).__name__,
+            overfitting=self._overfitting,
+            dataset=name_of(self._source),
+        )
+
+    # ------------------------------------------------------------------------------------------ across loaders
+
+    def _leaks(self) -> Iterator[Evidence]:
+        if self._leaks_told or self._first is None:
+            return
+        self._leaks_told = True
+        train, sources = self._source, self._context.sources("validate")
+        for index, stream in sorted(self._validation.items()):
+            source = sources[index] if index < len(sources) else None
+            found = shared_samples(
+                train,
+                source,
+                self._first,
+                stream.samples(),
+                at=self._context.moment(),
+                loader=index,
+                loaders=len(sources),
+                overfitting=self._overfitting,
+            )
+            if found is not None:
+                yield found
+        if not self._validation:
+            yield Unavailable(evidence="SharedSamples", reason="no validation batch was seen")
+        validation = self._validation.get(0)
+        raw = raw_samples(train.dataset) if train is not None and not train.streams else None
+        if validation is not None and train is not None and train.transforms and (raw is None or self._is_changed(raw)):
+            given = augmented_neighbours(validation.samples(), self._first)
+            names = ("samples", "wrong", "raw_samples", "raw_wrong", "pair", "pair_share")
+            transform = type(train.transforms[0]).__name__
+            values: dict[str, Any] = dict(zip(names, given, strict=True))
+            yield AugmentedNeighbours(at=self._context.moment(), transform=transform, **values)
+
+    def _is_changed(self, raw: Samples) -> bool:
+        assert self._first is not None
+        return not bool(np.isin(self._first.keys[:64], raw.keys).all())
+
+
+def _differs(samples: Samples, raw: Samples | None) -> bool:
+    """Whether the loader pairs inputs with other labels than the dataset does."""
+    if raw is None or samples.kind != raw.kind or not len(raw):
+        return False
+    order = np.argsort(raw.keys, kind="stable")
+    spots = order[np.minimum(np.searchsorted(raw.keys, samples.keys, sorter=order), len(raw) - 1)]
+    known = raw.keys[spots] == samples.keys
+    return bool(known.any()) and float((raw.labels[spots] != samples.labels)[known].mean()) > 0.2
+
+
+def _depend(found: LabelAlignment) -> bool:
+    return min(found.p_values.values()) <= ENOUGH
+
+
+def _again(values: Iterable[int]) -> int:
+    """How many values came before."""
+    known = list(values)
+    return len(known) - len(set(known))
+
+
+def _entropy(samples: Samples) -> float:
+    """Bits in the order of the labels."""
+    _, counts = np.unique(samples.labels, return_counts=True)
+    shares = counts / counts.sum()
+    return float(-(shares * np.log2(shares)).sum() * len(samples))

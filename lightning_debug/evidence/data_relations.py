@@ -1,0 +1,298 @@
+"""Evidence about how samples relate: to their labels, to each other, to their order, across loaders and epochs."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lightning_debug.evidence._base import Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleOrder(Evidence):
+    """In which order the labels of the first training epoch came.
+
+    Args:
+        field: Name of the labels.
+        samples: Samples seen.
+        batches: Batches seen.
+        batch_size: Samples of the largest batch.
+        classes: Distinct labels; 0 for amounts.
+        runs: Stretches of equal labels.
+        expected_runs: As many as a random order gives on average.
+        deviation: How many standard deviations ``runs`` lies from that; negative for too few.
+        within: Probability that two samples of one batch have the same label.
+        overall: The same of any two samples.
+        single: Share of the batches of at least four samples that hold one label only.
+        rank_correlation: Of amounts with their place in the order; ``None`` for classes.
+        series: Whether samples are stretches of a series (windows), or sequences of tokens.
+        shuffled: Whether the loader shuffles; ``None`` where that is not known.
+        sampler: Class of the loader's sampler.
+        streams: Whether samples come without an index.
+        dataset: Class of the loader's dataset.
+        overfitting: Whether Lightning was asked to overfit a few batches.
+    """
+
+    field: str = ""
+    samples: int = 0
+    batches: int = 0
+    batch_size: int = 0
+    classes: int = 0
+    runs: int = 0
+    expected_runs: float = 0.0
+    deviation: float = 0.0
+    within: float = 0.0
+    overall: float = 0.0
+    single: float = 0.0
+    rank_correlation: float | None = None
+    series: bool = False
+    shuffled: bool | None = None
+    sampler: str = ""
+    streams: bool = False
+    dataset: str = ""
+    overfitting: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochOrders(Evidence):
+    """Whether later training epochs brought the samples in the order of an earlier one.
+
+    Args:
+        epochs: Whole epochs compared.
+        repeated: How many of them had the order of an earlier one.
+        repeated_samples: How many of them had the very samples of an earlier one, whatever their order.
+        by: What the order was told by: ``"inputs"`` or ``"labels"``.
+        samples: Samples an epoch.
+        shuffled: Whether the loader shuffles; ``None`` where that is not known.
+        sampler: Class of the loader's sampler.
+        overfitting: Whether Lightning was asked to overfit a few batches.
+        dataset: Class of the loader's dataset.
+    """
+
+    epochs: int = 0
+    repeated: int = 0
+    repeated_samples: int = 0
+    by: str = "inputs"
+    samples: int = 0
+    shuffled: bool | None = None
+    sampler: str = ""
+    overfitting: bool = False
+    dataset: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleCopies(Evidence):
+    """Equal samples in the training data.
+
+    Args:
+        samples: Samples compared.
+        copies: Samples beyond the first of each kind.
+        largest: Size of the largest group of equal samples.
+        places: Places of the first few pairs in the dataset (or in the epoch, see ``in_dataset``).
+        in_dataset: Whether the dataset itself was compared, rather than what the loader delivered.
+        exact: Pairs of equal samples among those looked at closely.
+        near: Pairs there that differ in a few discrete values only: what chance makes where it makes equal ones.
+        expected: Equal pairs that chance makes of values this diverse.
+        compared: Values compared of each sample.
+        labelled: Whether samples have a label.
+        conflicting: Samples whose equals have another label.
+        fewest_conflicting: Of those, how many would need another label for all groups to agree.
+        balancing: Whether the copies make rare classes as frequent as others.
+        drawn_again: Whether the sampler draws with replacement.
+        sampler: Class of the loader's sampler.
+        streams: Whether samples come without an index.
+        dataset: Class of the loader's dataset.
+    """
+
+    samples: int = 0
+    copies: int = 0
+    largest: int = 1
+    places: tuple[tuple[int, int], ...] = ()
+    in_dataset: bool = False
+    exact: int = 0
+    near: int = 0
+    expected: float = 0.0
+    compared: int = 0
+    labelled: bool = False
+    conflicting: int = 0
+    fewest_conflicting: int = 0
+    balancing: bool = False
+    drawn_again: bool = False
+    sampler: str = ""
+    streams: bool = False
+    dataset: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedSamples(Evidence):
+    """Samples that a validation loader shares with training.
+
+    Args:
+        loader: Index of the validation loader.
+        loaders: Number of validation loaders.
+        samples: Validation samples compared.
+        training: Training samples compared.
+        shared: Validation samples that equal a training sample.
+        near: Validation samples that differ from a training sample by next to nothing.
+        overlapping: Share of the validation samples that hold a stretch of a training sample, moved in time;
+            ``None`` where samples are no series.
+        same_indices: Validation samples that are the same rows of the same dataset as training samples.
+        same_dataset: Whether both loaders read all of the same dataset.
+        places: First few pairs (validation, training), as places in the datasets where ``in_dataset``.
+        in_dataset: Whether datasets were compared, rather than what the loaders delivered.
+        chance: Near pairs of discrete values among the equal ones, see :class:`SampleCopies`.
+        expected: Equal pairs that chance makes.
+        compared: Values compared of each sample.
+        dataset: Class of the validation dataset.
+        overfitting: Whether Lightning was asked to overfit a few batches.
+    """
+
+    loader: int = 0
+    loaders: int = 1
+    samples: int = 0
+    training: int = 0
+    shared: int = 0
+    near: int = 0
+    overlapping: float | None = None
+    same_indices: int = 0
+    same_dataset: bool = False
+    places: tuple[tuple[int, int], ...] = ()
+    in_dataset: bool = False
+    chance: bool = False
+    expected: float = 0.0
+    compared: int = 0
+    dataset: str = ""
+    overfitting: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelAlignment(Evidence):
+    """Whether labels have anything to do with their inputs.
+
+    Args:
+        field: Name of the labels.
+        kind: ``"classes"`` or ``"amounts"``.
+        samples: Samples tested.
+        classes: Distinct labels; 0 for amounts.
+        p_values: Of each test of dependence, against permuted labels, by name.
+        agreement: How well labels are guessed from the nearest samples: share right, or correlation.
+        by_chance: The same with permuted labels, on average.
+        shift: By how many rows labels have to be moved to fit best; 0 where no shift fits better.
+        shifted_agreement: As ``agreement``, with that shift.
+        shifted_p: p-value of the shift, corrected for the number of shifts tried.
+        order: Where rows were shifted: ``"dataset"`` or ``"epoch"``.
+    """
+
+    field: str = ""
+    kind: str = "classes"
+    samples: int = 0
+    classes: int = 0
+    p_values: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    agreement: float = 0.0
+    by_chance: float = 0.0
+    shift: int = 0
+    shifted_agreement: float = 0.0
+    shifted_p: float = 1.0
+    order: str = "dataset"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelLearning(Evidence):
+    """What the net knows of labels when training ends, asked where inputs seem to tell nothing of them.
+
+    Args:
+        epochs: Epochs trained.
+        steps: Batches trained on.
+        samples: Samples that the net was asked about.
+        held_out: Whether those are validation samples.
+        p_value: That its outputs have nothing to do with the labels, against permuted labels.
+        agreement: Its share of right labels, or rank correlation with the amounts.
+        by_chance: The same with permuted labels, on average.
+    """
+
+    epochs: int = 0
+    steps: int = 0
+    samples: int = 0
+    held_out: bool = True
+    p_value: float = 1.0
+    agreement: float = 0.0
+    by_chance: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetOffset(Evidence):
+    """Which token each output of a causal net is trained to predict, found by changing tokens and running the step.
+
+    Args:
+        function: The loss: ``"cross_entropy"`` …
+        line: The user's line that calls it.
+        field: Name of the tokens that the outputs depend on.
+        offset: How far the target lies after the last token that its output can see: 1 is the next token.
+        target_offset: How far the targets that reach the loss are moved against the tokens.
+        seen_offset: Through which token, counted from the output's own place, the output sees.
+        matched: Share of the targets that equal the token at that offset.
+        positions: Targets compared.
+        length: Length of a sequence.
+    """
+
+    function: str = "cross_entropy"
+    line: str = ""
+    field: str = ""
+    offset: int = 1
+    target_offset: int = 1
+    seen_offset: int = 0
+    matched: float = 0.0
+    positions: int = 0
+    length: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationDraws(Evidence):
+    """What a training dataset draws when it is asked for the same samples again, each time as another worker would.
+
+    Args:
+        samples: Samples drawn.
+        varies: Whether drawing again in one process gives another result.
+        copies_agree: Whether two copies of the dataset, with other global seeds, as in two workers, draw alike.
+        reseeds: A global generator that a draw leaves in the same state, whatever its state before:
+            ``"numpy"``, ``"torch"``, ``"random"``, or empty.
+        workers: Worker processes of the loader.
+        persistent: Whether the workers live on from epoch to epoch.
+        initialised: Whether the user gave a ``worker_init_fn``.
+        dataset: Class of the dataset.
+        owner: Path of the generator that the dataset carries along, where it is known.
+    """
+
+    samples: int = 0
+    varies: bool = False
+    copies_agree: bool = False
+    reseeds: str = ""
+    workers: int = 0
+    persistent: bool = False
+    initialised: bool = False
+    dataset: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentedNeighbours(Evidence):
+    """Which raw samples augmented training samples are nearest to.
+
+    Args:
+        samples: Augmented samples that lie as near to raw samples as raw samples do to each other.
+        wrong: Share of them whose nearest raw sample has another label.
+        raw_samples: Raw samples compared with.
+        raw_wrong: The same share for raw samples among themselves.
+        pair: The two labels most often confused.
+        pair_share: Share of that pair among the wrong ones.
+        transform: Class of the dataset's transform, where known.
+    """
+
+    samples: int = 0
+    wrong: float = 0.0
+    raw_samples: int = 0
+    raw_wrong: float = 0.0
+    pair: tuple[str, str] = ("", "")
+    pair_share: float = 0.0
+    transform: str = ""

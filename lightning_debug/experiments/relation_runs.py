@@ -1,0 +1,165 @@
+"""Steps in isolation that tell what a net makes of its inputs: what each output sees, and what it knows of labels."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.evidence.data_relations import TargetOffset
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
+from lightning_debug.experiments.loss_experiments import LARGE, NotJudged, in_eager
+from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.loss_tap import HeardLoss, LossTap
+from lightning_debug.probes.relation_targets import Seen, offset_of, seen_through
+
+HUGE = 2**33
+"""Bytes of parameters from which on nothing is run."""
+
+
+@contextlib.contextmanager
+def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
+    size = sum(item.numel() * item.element_size() for item in pl_module.parameters())
+    if size > HUGE:
+        raise NotJudged("the model is too large to run a step again")
+    try:
+        with (
+            torch.inference_mode(False),
+            in_eager(pl_module),
+            isolated(trainer, pl_module, offload="cpu" if size > LARGE else None) as sandbox,
+            sandbox.mode(training=False),
+        ):
+            yield sandbox
+    except Unrepeatable as error:
+        raise NotJudged(str(error)) from error
+
+
+def _heard(sandbox: Sandbox, pl_module: LightningModule, trainer: Trainer, step: str, batch: Any) -> list[HeardLoss]:
+    """The loss calls of one step, on a batch as the loader gave it."""
+    sandbox.reseed()
+    sandbox.logged.clear()
+    tap = LossTap(pl_module)
+    try:
+        moved = trainer.strategy.batch_to_device(copy.deepcopy(batch), dataloader_idx=0)
+        with tap:
+            output = getattr(sandbox, step)(moved)
+    except Unrepeatable:
+        raise
+    except Exception as error:
+        raise NotJudged(f"{step} raises {type(error).__name__} when run again: {error}") from error
+    loss = sandbox.loss(output)
+    reaching = tap.reaching(loss) if loss is not None else []
+    return reaching or tap.heard
+
+
+def target_offset(trainer: Trainer, pl_module: LightningModule, batch: Any) -> TargetOffset | None:
+    """Which token each output is trained to predict; ``None`` where the net is no causal language model.
+
+    Each field of tokens is changed in the middle, and the step run again: the first output that changes tells from
+    where on outputs see that token. Then the targets that reach the loss are compared with the tokens.
+
+    Args:
+        trainer: The Trainer, in fit.
+        pl_module: Its module.
+        batch: A few samples of a batch, on the CPU, before the transfer.
+
+    Raises:
+        NotJudged: If the step cannot be run again.
+    """
+    fields = [(index, name, item) for index, (name, item) in enumerate(batch_fields(batch)) if is_tokens(item)]
+    if not fields:
+        return None
+    with _sandbox(trainer, pl_module) as sandbox:
+        calm = [item for item in _heard(sandbox, pl_module, trainer, "training_step", batch) if item.is_classes]
+        for index, name, tokens in fields:
+            calls = [place for place, item in enumerate(calm) if _fits(item, tokens)]
+            if not calls:
+                continue
+            length = tokens.shape[1]
+            seen: list[Seen | None] = []
+            for place in (length // 2, (3 * length) // 4):
+                changed = copy.deepcopy(batch)
+                field = batch_fields(changed)[index][1]
+                field[:, place] = _others(field, place)
+                again = [
+                    item for item in _heard(sandbox, pl_module, trainer, "training_step", changed) if item.is_classes
+                ]
+                if len(again) != len(calm):
+                    return None
+                seen.append(seen_through(calm[calls[0]], again[calls[0]], len(tokens), place))
+            found = offset_of(calm[calls[0]], tokens, seen)
+            if found is not None:
+                offset, moved, through, matched, positions = found
+                call = calm[calls[0]]
+                return TargetOffset(
+                    function=call.function,
+                    line=call.op.line,
+                    field=name,
+                    offset=offset,
+                    target_offset=moved,
+                    seen_offset=through,
+                    matched=matched,
+                    positions=positions,
+                    length=length,
+                )
+    return None
+
+
+def scores_and_labels(
+    trainer: Trainer, pl_module: LightningModule, batches: Sequence[Any], step: str
+) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
+    """What the net gives to the loss, and the targets, for each batch: ``(samples, outputs)`` and ``(samples,)``.
+
+    Raises:
+        NotJudged: If the step cannot be run again, or calls no loss on one target a sample.
+    """
+    found = []
+    with _sandbox(trainer, pl_module) as sandbox, torch.no_grad():
+        for batch in batches:
+            pair = next(filter(None, map(_pair, _heard(sandbox, pl_module, trainer, step, batch))), None)
+            if pair is None:
+                raise NotJudged("no loss compares one target a sample with the net's outputs")
+            found.append(pair)
+    return found
+
+
+def _pair(call: HeardLoss) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
+    scores, target = call.scores.detach().float().cpu(), call.target.detach().float().cpu()
+    if call.is_classes:
+        if target.ndim != 1 or scores.ndim != 2:
+            return None
+        return scores.numpy(), target.numpy()
+    if target.numel() != len(target) or scores.numel() != target.numel():
+        if target.shape == scores.shape and target.ndim == 2 and bool((target.sum(1) == 1).all()):
+            return scores.numpy(), target.argmax(1).float().numpy()
+        return None
+    return scores.reshape(-1, 1).numpy(), target.reshape(-1).numpy()
+
+
+def is_tokens(tensor: Tensor) -> bool:
+    """Whether a tensor may hold sequences of tokens, samples in front."""
+    whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
+    return whole and tensor.ndim == 2 and tensor.shape[1] >= 8 and tensor.shape[0] >= 1 and bool(tensor.max() > 1)
+
+
+def _fits(call: HeardLoss, tokens: Tensor) -> bool:
+    """Whether the targets may be these tokens, moved: a few less or more a sequence."""
+    samples, length = tokens.shape
+    count = call.target.numel()
+    return count % samples == 0 and abs(count // samples - length) <= 3
+
+
+def _others(field: Tensor, place: int) -> Tensor:
+    """For each sequence, a token of its batch that is not the one at this place."""
+    values = torch.unique(field)
+    if len(values) < 2:
+        return field[:, place]
+    at = torch.searchsorted(values, field[:, place].contiguous())
+    other: Tensor = values[(at + 1 + len(values) // 2 * (len(values) > 3)) % len(values)]
+    return other

@@ -1,0 +1,64 @@
+"""What a loader's attributes say about the order of its samples; nothing is iterated."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from torch.utils.data import (
+    BatchSampler,
+    DistributedSampler,
+    RandomSampler,
+    SequentialSampler,
+    SubsetRandomSampler,
+    WeightedRandomSampler,
+)
+
+Indices = npt.NDArray[np.int64]
+
+
+def ordering(sampler: Any, batch_sampler: Any = None) -> tuple[Any, bool | None]:
+    """What orders the samples, and whether that shuffles; ``None`` where that is not known.
+
+    >>> ordering(SequentialSampler([1, 2]))[1], ordering(RandomSampler([1, 2]))[1], ordering(iter([1]))[1]
+    (False, True, None)
+    """
+    for one in (batch_sampler, sampler):
+        if one is not None and isinstance(one, BatchSampler) and type(one) is not BatchSampler:
+            return one, None  # makes batches its own way
+    if batch_sampler is not None and not isinstance(batch_sampler, BatchSampler):
+        return batch_sampler, None
+    while isinstance(sampler, BatchSampler):
+        sampler = sampler.sampler
+    if type(sampler) is SequentialSampler:
+        return sampler, False
+    if isinstance(sampler, DistributedSampler):
+        return sampler, bool(sampler.shuffle)
+    if type(sampler) in (RandomSampler, SubsetRandomSampler, WeightedRandomSampler):
+        return sampler, True
+    return sampler, None
+
+
+def draws_again(sampler: Any) -> bool:
+    """Whether the sampler may draw the same sample twice in an epoch."""
+    return bool(getattr(sampler, "replacement", False))
+
+
+def delivered(sampler: Any, length: int) -> Indices | None:
+    """The places in a dataset that a sampler can deliver; ``None`` where that is not known.
+
+    >>> delivered(SubsetRandomSampler([4, 2]), 6).tolist()
+    [2, 4]
+    """
+    if type(sampler) in (SequentialSampler, RandomSampler) or isinstance(sampler, DistributedSampler):
+        return np.arange(length)
+    if isinstance(sampler, WeightedRandomSampler) and len(sampler.weights) == length:
+        return np.flatnonzero(np.asarray(sampler.weights) > 0)
+    if type(sampler) is SubsetRandomSampler:
+        try:
+            found = np.unique(np.asarray(list(sampler.indices), dtype=np.int64))
+        except (TypeError, ValueError):
+            return None
+        return found[found < length]
+    return None

@@ -1,0 +1,222 @@
+"""Whether labels have anything to do with their inputs: tests against permuted labels, and against moved ones."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_debug.evidence.data_relations import LabelAlignment
+from lightning_debug.probes.order_labels import runs
+from lightning_debug.probes.relation_features import views
+from lightning_debug.probes.relation_stream import Samples
+
+Array = npt.NDArray[Any]
+
+PERMUTATIONS = 199
+NEIGHBOURS = 5
+MOST_TESTED = 768
+ENOUGH = 0.01
+"""A test with a smaller p-value ends the search: there is a dependence."""
+
+
+def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment | None:
+    """Tests the first samples; ``None`` where labels are not one number a sample or do not vary.
+
+    >>> random = np.random.Generator(np.random.PCG64(0))
+    >>> rows = random.normal(size=(300, 8)).astype(np.float32)
+    >>> labels = (rows[:, 0] > 0).astype(int)
+    >>> keys = np.arange(300, dtype=np.uint64)
+    >>> found = label_alignment(Samples(keys=keys, labels=np.roll(labels, 3), kind="classes", rows=rows, shape=(8,)))
+    >>> found.shift, found.p_values["neighbours of values"] > 0.01
+    (3, True)
+    """
+    count = min(len(samples.rows), len(samples.labels), MOST_TESTED)
+    if count < 32 or not samples.rows.shape[1] or samples.kind not in ("classes", "amounts"):
+        return None
+    rows, given = samples.rows[:count], samples.labels
+    if not np.isfinite(rows).all() or not np.isfinite(given.astype(float)).all():
+        return None
+    labels = _codes(given) if samples.kind == "classes" else _ranks(given)
+    own = labels[:count]
+    if len(np.unique(own)) < 2:
+        return None
+    p_values, near, agreement, chance = _dependence(samples, rows, own)
+    if near is None:
+        return None
+    shift = Shift()
+    if min(p_values.values()) > ENOUGH and not _is_ordered(labels, samples.kind):
+        shift = best_shift(near, labels, count)
+    return LabelAlignment(
+        field=samples.field,
+        kind=samples.kind,
+        samples=count,
+        classes=len(np.unique(own)) if samples.kind == "classes" else 0,
+        p_values=p_values,
+        agreement=agreement,
+        by_chance=chance,
+        shift=shift.rows,
+        shifted_agreement=shift.agreement,
+        shifted_p=shift.p_value,
+        order=order,
+    )
+
+
+def _dependence(samples: Samples, rows: Array, own: Array) -> tuple[dict[str, float], _Neighbours | None, float, float]:
+    """p-values of all tests up to the first that finds a dependence; the nearest samples, agreement, and by chance."""
+    random = np.random.Generator(np.random.PCG64(0))
+    permuted = np.stack([own[random.permutation(len(own))] for _ in range(PERMUTATIONS)])
+    p_values: dict[str, float] = {}
+    first: _Neighbours | None = None
+    agreement = chance = 0.0
+    for name, table in views(rows, samples.shape, samples.tokens):
+        if not table.shape[1]:
+            continue
+        near = _Neighbours(table, samples.kind)
+        found, among = near.agreement(own), near.agreement(permuted)
+        p_values[f"neighbours of {name}"] = _two_sided(found, among)
+        if first is None:
+            first, agreement, chance = near, float(found), float(among.mean())
+        if min(p_values.values()) > ENOUGH:
+            p_values[f"columns of {name}"] = _columns(table, own, permuted, samples.kind)
+        if min(p_values.values()) > ENOUGH:
+            p_values[f"ridge on {name}"] = _ridge(table, own, permuted, samples.kind)
+        if min(p_values.values()) <= ENOUGH:
+            break
+    return p_values, first, agreement, chance
+
+
+@dataclass(frozen=True)
+class Shift:
+    """By how many rows labels have to be moved back; ``rows`` is 0 where none fits.
+
+    Args:
+        rows: Labels come so many rows after their inputs.
+        agreement: As of the neighbours.
+        p_value: Corrected for the number of shifts tried.
+    """
+
+    rows: int = 0
+    agreement: float = 0.0
+    p_value: float = 1.0
+
+
+def best_shift(near: _Neighbours, labels: Array, count: int) -> Shift:
+    """Tries every shift that leaves half of the rows."""
+    scores, moves = [], []
+    for move in (*range(-(count // 2), 0), *range(1, max(count // 2, len(labels) - count) + 1)):
+        low, high = max(0, -move), min(count, len(labels) - move)
+        if high - low < max(32, count // 2):
+            continue
+        moved = np.full(count, np.nan)
+        moved[low:high] = labels[low + move : high + move]
+        scores.append(float(near.agreement(moved)))
+        moves.append(move)
+    if len(scores) < 8:
+        return Shift()
+    values = np.asarray(scores)
+    best = int(values.argmax())
+    others = np.delete(values, best)
+    spread = max(float(others.std()), 1e-9)
+    deviation = (values[best] - float(others.mean())) / spread
+    return Shift(moves[best], scores[best], min(1.0, len(scores) * 0.5 * math.erfc(deviation / math.sqrt(2))))
+
+
+class _Neighbours:
+    """The nearest other samples of each sample."""
+
+    def __init__(self, table: Array, kind: str) -> None:
+        self._classes = kind == "classes"
+        squares = (table**2).sum(1)
+        distance = squares[:, None] + squares[None] - 2 * table @ table.T
+        np.fill_diagonal(distance, np.inf)
+        most = min(NEIGHBOURS, len(table) - 1)
+        self._nearest = np.argpartition(distance, most - 1, axis=1)[:, :most]
+
+    def agreement(self, labels: Array) -> Any:
+        """Share of equal labels, or the correlation with the neighbours' mean; over the last axis of labels."""
+        around = labels[..., self._nearest]
+        own = labels[..., None]
+        if self._classes:
+            known = ~np.isnan(around + own) if labels.dtype.kind == "f" else np.ones(around.shape, bool)
+            return ((around == own) & known).sum((-1, -2)) / np.maximum(1, known.sum((-1, -2)))
+        told = ~np.isnan(around)
+        with np.errstate(all="ignore"):
+            mean = np.where(told, around, 0).sum(-1) / told.sum(-1)
+        known = ~np.isnan(mean + labels)
+        return _correlation(np.where(known, mean, np.nan), np.where(known, labels, np.nan))
+
+
+def _correlation(one: Array, two: Array) -> Any:
+    one = one - np.nanmean(one, -1, keepdims=True)
+    two = two - np.nanmean(two, -1, keepdims=True)
+    scale = np.sqrt(np.nansum(one**2, -1) * np.nansum(two**2, -1))
+    return np.nansum(one * two, -1) / np.maximum(scale, 1e-12)
+
+
+def _columns(table: Array, own: Array, permuted: Array, kind: str) -> float:
+    """The column that tells most: variance between the classes, or squared correlation."""
+
+    def strongest(labels: Array) -> float:
+        targets = _targets(labels, kind)
+        sums = table.T @ targets
+        weights = np.maximum((targets != 0).sum(0), 1) if kind == "classes" else np.maximum((targets**2).sum(0), 1e-12)
+        return float(((sums**2) / weights).sum(1).max())
+
+    return _one_sided(strongest(own), np.array([strongest(labels) for labels in permuted]))
+
+
+def _ridge(table: Array, own: Array, permuted: Array, kind: str) -> float:
+    """A linear guess of each label from all other samples."""
+    count, width = table.shape
+    gram = table @ table.T + 1.0
+    hat = np.linalg.solve(gram + np.eye(count) * max(1.0, 0.1 * width * count / 100), gram)
+    diagonal = np.minimum(np.diag(hat), 1 - 1e-6)
+    left_out = (hat - np.diag(diagonal)) / (1 - diagonal)[:, None]
+
+    def score(labels: Array) -> float:
+        targets = _targets(labels, kind)
+        if kind == "amounts":
+            return float(_correlation((left_out @ targets)[:, 0], targets[:, 0]))
+        centred = targets - targets.mean(0)
+        return float(((left_out @ centred) * centred).sum())
+
+    return _one_sided(score(own), np.array([score(labels) for labels in permuted[:99]]))
+
+
+def _targets(labels: Array, kind: str) -> Array:
+    if kind == "amounts":
+        amounts: Array = (labels - labels.mean())[:, None]
+        return amounts
+    result: Array = (labels[:, None] == np.unique(labels)[None]).astype(np.float64)
+    return result
+
+
+def _one_sided(found: float, among: Array) -> float:
+    return float((1 + (among >= found - 1e-12).sum()) / (len(among) + 1))
+
+
+def _two_sided(found: Any, among: Array) -> float:
+    centre = among.mean()
+    return float((1 + (np.abs(among - centre) >= abs(found - centre) - 1e-12).sum()) / (len(among) + 1))
+
+
+def _codes(labels: Array) -> Array:
+    _, codes = np.unique(labels, return_inverse=True)
+    return codes.astype(np.float64)
+
+
+def _ranks(amounts: Array) -> Array:
+    _, codes, counts = np.unique(amounts, return_inverse=True, return_counts=True)
+    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[codes]
+    return ranks / len(ranks)
+
+
+def _is_ordered(labels: Array, kind: str) -> bool:
+    """Whether neighbouring labels are alike, so that a shift would fit by its own order."""
+    if kind == "classes":
+        return abs(runs(labels)[2]) > 5
+    return abs(float(_correlation(labels[1:], labels[:-1]))) > 0.2

@@ -1,0 +1,83 @@
+"""Several views of a table of samples, in the hope that one of them shows what the labels are about."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+MOST_COLUMNS = 256
+MOST_IDS = 256
+
+
+def views(rows: Array, shape: tuple[int, ...], tokens: bool) -> Iterator[tuple[str, Array]]:
+    """Names and standardised tables, the plainest first.
+
+    Args:
+        rows: ``(samples, values)``.
+        shape: Shape of one sample, or empty where that is not known.
+        tokens: Whether the values are ids.
+
+    >>> rows = np.random.Generator(np.random.PCG64(0)).normal(size=(50, 6))
+    >>> [name for name, table in views(rows, (6,), tokens=False)]
+    ['values', 'summary', 'products']
+    """
+    if tokens:
+        yield from _of_tokens(rows)
+        return
+    values = standardised(thinned(rows, MOST_COLUMNS))
+    yield "values", values
+    yield "summary", standardised(_summary(rows, shape))
+    if 2 <= values.shape[1] <= 24:
+        first, second = np.triu_indices(values.shape[1])
+        yield "products", standardised(values[:, first] * values[:, second])
+
+
+def standardised(table: Array) -> Array:
+    """Mean 0 and standard deviation 1 in each column; columns that hardly vary, or are not finite, are left out."""
+    with np.errstate(all="ignore"):
+        table = table.astype(np.float64)
+        spread = table.std(0)
+        usable = np.isfinite(spread) & (spread > 1e-12 * (1 + np.abs(table).max(0, initial=0)))
+        result: Array = (table[:, usable] - table[:, usable].mean(0)) / spread[usable]
+    return result
+
+
+def thinned(rows: Array, most: int) -> Array:
+    """So many columns, evenly spread."""
+    step = max(1, -(-rows.shape[1] // most))
+    return rows[:, :: step + (step % 2 == 0)]
+
+
+def _summary(rows: Array, shape: tuple[int, ...]) -> Array:
+    """What does not depend on where in a sample things are: moments, roughness, quantiles, the spectrum."""
+    table = rows.astype(np.float64)
+    parts = [table.mean(1), table.std(1), np.abs(np.diff(table, axis=1)).mean(1) if table.shape[1] > 1 else table[:, 0]]
+    columns = [np.stack(parts, 1), np.quantile(table, [0, 0.1, 0.25, 0.5, 0.75, 0.9, 1], axis=1).T]
+    if len(shape) == 3 and shape[1] >= 8 and shape[2] >= 8:
+        image = table.reshape(-1, *shape).mean(1)
+        columns.append(
+            np.abs(np.fft.rfft2(image - image.mean((1, 2), keepdims=True)))[:, :8, :8].reshape(len(rows), -1)
+        )
+    elif table.shape[1] >= 8:
+        series = table.reshape(-1, *shape) if len(shape) == 2 else table[:, :, None]
+        series = np.moveaxis(series, 2, 1) if series.shape[2] <= series.shape[1] else series
+        spectrum = np.abs(np.fft.rfft(series - series.mean(2, keepdims=True), axis=2))
+        columns.append(np.log1p(spectrum[:, :8, :32]).reshape(len(rows), -1))
+    return np.concatenate(columns, 1)
+
+
+def _of_tokens(rows: Array) -> Iterator[tuple[str, Array]]:
+    """How often each id occurs, and which id stands where."""
+    ids, counts = np.unique(rows, return_counts=True)
+    frequent = ids[np.argsort(-counts)][:MOST_IDS]
+    bag = np.stack([(rows == one).sum(1) for one in frequent], 1)
+    yield "bag of tokens", standardised(bag)
+    width = min(rows.shape[1], 16)
+    ends = np.concatenate([rows[:, : width // 2 + width % 2], rows[:, rows.shape[1] - width // 2 :]], 1)
+    places = [(ends == one) for one in frequent[:16]]
+    yield "tokens by place", standardised(np.concatenate([ends, *places], 1))

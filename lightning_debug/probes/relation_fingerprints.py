@@ -1,0 +1,88 @@
+"""Fingerprints of samples: 8 bytes that are equal where the values are."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Keys = npt.NDArray[np.uint64]
+
+MOST_VALUES = 2048
+"""Values of a sample that are compared; of larger samples as many, evenly spread."""
+
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
+
+
+def fingerprints(tensors: Sequence[Tensor]) -> Keys:
+    """One key for each sample of some tensors whose samples are in front.
+
+    Two samples with equal values have equal keys; different values have the same key once in 2**60 pairs or so.
+
+    Args:
+        tensors: On the CPU, of equally many samples.
+
+    >>> rows = torch.tensor([[1.0, 2.0], [2.0, 1.0], [1.0, 2.0]])
+    >>> keys = fingerprints([rows, torch.tensor([7, 7, 7])])
+    >>> (bool(keys[0] == keys[2]), bool(keys[0] == keys[1]))
+    (True, False)
+    """
+    size = len(tensors[0])
+    keys = np.full(size, _MIX, np.uint64)
+    for place, tensor in enumerate(tensors):
+        values = _as_unsigned(spread(tensor, MOST_VALUES)).astype(np.uint64)
+        values += np.uint64(place + 1)
+        values *= _MIX
+        values ^= values >> np.uint64(29)
+        values *= _coefficients()[: values.shape[1]]
+        keys ^= keys >> np.uint64(31)
+        keys *= _MIX
+        keys += values.sum(1, dtype=np.uint64)
+    keys ^= keys >> np.uint64(32)
+    return keys
+
+
+def spread(tensor: Tensor, most: int) -> Tensor:
+    """``(samples, values)``: all values of each sample, or ``most`` of them, evenly spread."""
+    rows = tensor.detach().reshape(len(tensor), -1) if tensor.numel() else tensor.new_zeros((len(tensor), 0))
+    if rows.shape[1] <= most:
+        return rows
+    step = -(-rows.shape[1] // most)
+    step += step % 2 == 0  # an even step would visit the same columns of each row of an image
+    return rows[:, ::step][:, :most]
+
+
+def ordered(keys: Keys) -> int:
+    """One number for keys in their order: equal for the same keys in the same order.
+
+    >>> keys = np.arange(5, dtype=np.uint64)
+    >>> ordered(keys) == ordered(keys.copy()), ordered(keys) == ordered(keys[::-1])
+    (True, False)
+    """
+    places = np.arange(1, len(keys) + 1, dtype=np.uint64) * _MIX
+    mixed = (keys ^ (keys >> np.uint64(30))) * (places | np.uint64(1))
+    return int((mixed ^ (mixed >> np.uint64(27))).sum(dtype=np.uint64)) if len(keys) else 0
+
+
+def _as_unsigned(rows: Tensor) -> npt.NDArray[Any]:
+    if rows.dtype == torch.bfloat16:
+        rows = rows.float()
+    if rows.is_complex():
+        rows = torch.view_as_real(rows.resolve_conj()).flatten(1)
+    array = np.ascontiguousarray(rows.numpy())
+    if array.dtype.kind == "f":
+        array = array + array.dtype.type(0)  # -0.0 equals 0.0
+    return array.view(_UNSIGNED[array.dtype.itemsize])
+
+
+@functools.cache
+def _coefficients() -> Keys:
+    drawn = np.random.Generator(np.random.PCG64(5)).integers(0, 2**63, 2 * MOST_VALUES, dtype=np.uint64)
+    result: Keys = drawn * np.uint64(2) + np.uint64(1)
+    return result

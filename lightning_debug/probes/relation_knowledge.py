@@ -1,0 +1,69 @@
+"""What a net's outputs tell of labels, against permuted labels."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+PERMUTATIONS = 499
+
+
+def knowledge(pairs: Sequence[tuple[Array, Array]]) -> tuple[int, float, float, float] | None:
+    """Samples, p-value of no dependence, agreement, and the same by chance; ``None`` for nothing to compare.
+
+    Args:
+        pairs: Outputs ``(samples, units)`` and labels ``(samples,)`` of each batch. Several units and whole labels
+            are classes, whose outputs are compared among each other; one unit is compared by rank.
+
+    >>> random = np.random.Generator(np.random.PCG64(0))
+    >>> labels = random.integers(0, 3, 200)
+    >>> knowledge([(np.eye(3)[labels] + random.normal(size=(200, 3)), labels)])[1]
+    0.002
+    """
+    if len({outputs.shape[1] for outputs, _ in pairs}) != 1:
+        return None
+    outputs, labels = (np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True))
+    usable = np.isfinite(outputs).all(1) & np.isfinite(labels)
+    outputs, labels = outputs[usable], labels[usable]
+    if len(labels) < 16 or len(np.unique(labels)) < 2:
+        return None
+    random = np.random.Generator(np.random.PCG64(0))
+    permuted = [labels[random.permutation(len(labels))] for _ in range(PERMUTATIONS)]
+    classes = outputs.shape[1] > 1 and bool((labels == labels.round()).all() and labels.min() >= 0)
+    if classes and labels.max() < outputs.shape[1]:
+        logs = outputs - outputs.max(1, keepdims=True)
+        logs -= np.log(np.exp(logs).sum(1, keepdims=True))
+        guesses, rows = outputs.argmax(1), np.arange(len(labels))
+
+        def score(given: Array) -> float:
+            return float(logs[rows, given.astype(int)].mean())
+
+        def agreement(given: Array) -> float:
+            return float((guesses == given).mean())
+    elif outputs.shape[1] == 1:
+        ranks = _ranks(outputs[:, 0])
+
+        def agreement(given: Array) -> float:
+            two = _ranks(given)
+            spread = ranks.std() * two.std()
+            return float(((ranks - ranks.mean()) * (two - two.mean())).mean() / spread) if spread > 0 else 0.0
+
+        score = agreement
+    else:
+        return None
+    found, among = score(labels), np.array([score(item) for item in permuted])
+    p_value = float((1 + (among >= found - 1e-12).sum()) / (len(among) + 1))
+    if not classes:
+        p_value = float((1 + (np.abs(among) >= abs(found) - 1e-12).sum()) / (len(among) + 1))
+    return len(labels), p_value, agreement(labels), float(np.mean([agreement(item) for item in permuted[:99]]))
+
+
+def _ranks(values: Array) -> Array:
+    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[codes]
+    return ranks

@@ -1,0 +1,132 @@
+"""Validation samples that come close to training samples: equal, nearly equal, or stretches moved in time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from lightning_debug.probes.relation_copies import is_continuous
+from lightning_debug.probes.relation_features import standardised
+from lightning_debug.probes.relation_fingerprints import Keys, fingerprints
+from lightning_debug.probes.relation_stream import Samples
+
+Array = npt.NDArray[Any]
+
+NEXT_TO_NOTHING = 0.02
+"""Of the median distance between nearest neighbours."""
+MOST_LOOKED_AT = 256
+SHORTEST, LONGEST = 12, 2048
+"""Lengths of series that are searched for stretches of others."""
+
+
+def shared(training: Keys, validation: Keys) -> npt.NDArray[np.bool_]:
+    """Which validation samples equal a training sample.
+
+    >>> shared(np.array([1, 2], dtype=np.uint64), np.array([2, 3], dtype=np.uint64)).tolist()
+    [True, False]
+    """
+    return np.isin(validation, training)
+
+
+def nearly_equal(training: Samples, validation: Samples) -> int:
+    """How many of the first validation samples lie next to a training sample, without being equal to any."""
+    one, two = training.rows, validation.rows[:MOST_LOOKED_AT]
+    if len(one) < 16 or not len(two) or one.shape[1] != two.shape[1] or one.shape[1] < 3 or training.tokens:
+        return 0
+    if not is_continuous(one) or not (np.isfinite(one).all() and np.isfinite(two).all()):
+        return 0
+    table = standardised(np.concatenate([one, two]))
+    first, second = table[: len(one)], table[len(one) :]
+    own = _squared_distances(first[:MOST_LOOKED_AT], first)
+    own[np.arange(len(own)), np.arange(len(own))] = np.inf
+    usual = float(np.median(np.sqrt(np.maximum(own.min(1), 0))))
+    nearest = np.sqrt(np.maximum(_squared_distances(second, first).min(1), 0))
+    unequal = ~shared(training.keys, validation.keys[: len(two)])
+    return int(((nearest < NEXT_TO_NOTHING * usual) & unequal).sum()) if usual > 0 else 0
+
+
+def overlapping(training: Samples, validation: Samples) -> float | None:
+    """Share of the first validation samples that hold a stretch of a training sample, at another place.
+
+    ``None`` where samples are no series that are long and diverse enough.
+
+    >>> wave = np.random.Generator(np.random.PCG64(0)).normal(size=300).cumsum().astype(np.float32)
+    >>> windows = np.stack([wave[i : i + 24] for i in range(270)])
+    >>> keys = np.arange(270, dtype=np.uint64)
+    >>> parts = [Samples(keys=keys[i::2], labels=keys[i::2], kind="", rows=windows[i::2], shape=(24,)) for i in (0, 1)]
+    >>> overlapping(*parts)
+    1.0
+    """
+    shape = training.shape
+    if shape != validation.shape or not 1 <= len(shape) <= 2 or not len(training.rows) or not len(validation.rows):
+        return None
+    axis = int(np.argmax(shape))
+    length = shape[axis]
+    if not SHORTEST <= length <= LONGEST:
+        return None
+    stretch = max(8, length // 2) if training.tokens else max(6, length // 4)
+    most = max(1, min(1024, 2**22 // (length * stretch)))
+    first = _stretches(training.rows[:most], shape, axis, stretch)
+    second = _stretches(validation.rows[: min(most, 128)], shape, axis, stretch)
+    if second is None or first is None:
+        return None
+    known, diverse = second
+    if np.any(diverse, axis=1).mean() < 0.5:
+        return None
+    told: Array = np.isin(known, first[0][first[1]])
+    found = np.any(told & diverse, axis=1)
+    same = shared(training.keys, validation.keys[: len(found)])
+    return float((found & ~same).sum() / len(found))
+
+
+def _stretches(rows: Array, shape: tuple[int, ...], axis: int, stretch: int) -> tuple[Keys, Array] | None:
+    """A key for each stretch of each sample, and whether its values are diverse enough to tell it from others."""
+    if not np.isfinite(rows).all():
+        return None
+    table = np.moveaxis(rows.reshape(-1, *shape), axis + 1, 1).reshape(len(rows), shape[axis], -1)
+    cut = torch.from_numpy(np.ascontiguousarray(table, dtype=np.float32)).unfold(1, stretch, 1)  # samples, at, C, L
+    flat = cut.reshape(cut.shape[0] * cut.shape[1], -1)
+    ranks = flat[:, : min(flat.shape[1], 64)].sort(1).values
+    distinct = 1 + (ranks[:, 1:] != ranks[:, :-1]).sum(1)
+    diverse = (distinct >= max(5, int(0.6 * ranks.shape[1] / cut.shape[2]))).numpy()
+    return fingerprints([flat]).reshape(len(rows), -1), diverse.reshape(len(rows), -1)
+
+
+def _squared_distances(one: Array, two: Array) -> Array:
+    result: Array = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * one @ two.T
+    return result
+
+
+def augmented_neighbours(raw: Samples, augmented: Samples) -> tuple[int, float, int, float, tuple[str, str], float]:
+    """Whose neighbours augmented samples are, of those that lie as near to raw samples as raw ones to each other.
+
+    Returns:
+        Such samples, share of them next to another label, raw samples, the same share for those, the pair of labels
+        most often confused, its share.
+    """
+    nothing = (0, 0.0, len(raw.rows), 0.0, ("", ""), 0.0)
+    one, two = raw.rows, augmented.rows
+    if min(len(one), len(two)) < 32 or one.shape[1] != two.shape[1] or raw.kind != "classes" or raw.tokens:
+        return nothing
+    if augmented.kind != "classes" or not (np.isfinite(one).all() and np.isfinite(two).all()):
+        return nothing
+    own = _squared_distances(one.astype(np.float64), one.astype(np.float64))
+    np.fill_diagonal(own, np.inf)
+    raw_labels = raw.kept_labels
+    usual = float(np.median(own.min(1)))
+    raw_wrong = float((raw_labels[own.argmin(1)] != raw_labels).mean())
+    across = _squared_distances(two.astype(np.float64), one.astype(np.float64))
+    at_home = across.min(1) <= usual
+    if not at_home.any():
+        return nothing
+    labels, nearest = augmented.kept_labels[at_home], raw_labels[across.argmin(1)][at_home]
+    wrong = labels != nearest
+    pair, share = ("", ""), 0.0
+    if wrong.any():
+        pairs, counts = np.unique(np.sort(np.stack([labels, nearest], 1)[wrong], 1), axis=0, return_counts=True)
+        best = pairs[counts.argmax()]
+        pair, share = (str(int(best[0])), str(int(best[1]))), float(counts.max() / wrong.sum())
+    return int(at_home.sum()), float(wrong.mean()), len(one), raw_wrong, pair, share

@@ -1,0 +1,111 @@
+"""The training data hold samples more than once.
+
+What it sees: at least ``share`` of the training samples, and at least ``fewest``, are exact copies of others in every
+    value compared. What chance would make is left out: of discrete values that make equal samples by chance many more
+    differ in a value or two, and copies must be ``margin`` times as many as the values' entropy lets expect.
+Why it hurts: copies count many times in the loss, an epoch is shorter than it looks, and a random split puts copies
+    of training samples into validation.
+How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_index=True)``; look for a list that is
+    filled twice, a ``ConcatDataset`` of overlapping parts, or a glob that finds each file under two names.
+When to ignore: when samples are repeated on purpose. Silent on samplers that draw with replacement, on copies that
+    balance rare classes, on streams, and on tiny discrete inputs.
+Broken:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=5e-3)
+
+    centres = torch.randn(4, 8)
+    labels = torch.randint(0, 4, (600,))
+    inputs = centres[labels] + 0.5 * torch.randn(len(labels), 8)
+    twice = torch.cat([inputs, inputs[:150]]), torch.cat([labels, labels[:150]])
+    loader = DataLoader(TensorDataset(*twice), batch_size=16, shuffle=True)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Classifier(), loader)
+Repaired:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=5e-3)
+
+    centres = torch.randn(4, 8)
+    labels = torch.randint(0, 4, (600,))
+    inputs = centres[labels] + 0.5 * torch.randn(len(labels), 8)
+    loader = DataLoader(TensorDataset(inputs, labels), batch_size=16, shuffle=True)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Classifier(), loader)
+
+Example:
+    >>> from lightning_debug.evidence.data_relations import SampleCopies
+    >>> from lightning_debug.record import Record
+    >>> found = SampleCopies(samples=1000, copies=100, largest=2, exact=64, compared=8, dataset="TensorDataset")
+    >>> [claim.subject for claim in duplicated_samples(Record([found]))]
+    ['training dataset']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning_debug.evidence.data_relations import SampleCopies
+from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+
+
+@rule("LD507", severity=WARNING, needs=SampleCopies)
+def duplicated_samples(
+    record: Record, *, share: float = 0.02, fewest: int = 10, margin: float = 10.0
+) -> Iterator[Claim | Skip]:
+    """Claims one finding if there are more copies than chance makes."""
+    for found in record.of(SampleCopies):
+        if found.streams:
+            yield Skip("the data stream in without an index")
+            continue
+        if found.copies < max(fewest, share * found.samples):
+            continue
+        if found.drawn_again:
+            yield Skip(f"{found.sampler} draws with replacement")
+            continue
+        if found.balancing:
+            yield Skip("the copies make rare classes more frequent: oversampling")
+            continue
+        if found.compared < 2 or found.near * 2 >= found.exact or margin * found.expected >= found.copies:
+            yield Skip("inputs are so few discrete values that chance makes equal samples")
+            continue
+        first = found.places[0] if found.places else None
+        where = f" ({'rows' if found.in_dataset else 'places in the epoch'} {first[0]} and {first[1]})" if first else ""
+        yield Claim(
+            message=f"{found.copies} of {found.samples} training samples ({found.copies / found.samples:.1%}) are "
+            f"copies of others, equal in all {found.compared} values compared{where}; chance lets expect "
+            f"{found.expected:.2g}.",
+            subject="training dataset",
+            measured={
+                "copies": found.copies,
+                "samples": found.samples,
+                "largest group": found.largest,
+                "expected": found.expected,
+                "places": [list(pair) for pair in found.places],
+            },
+            fix="Drop the copies before splitting: numpy.unique(inputs, axis=0, return_index=True) gives the rows "
+            "to keep.",
+            at=found.at,
+        )

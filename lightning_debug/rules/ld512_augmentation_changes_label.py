@@ -1,0 +1,141 @@
+"""Augmented samples look like another class.
+
+What it sees: augmented training samples are compared with validation samples, which are not augmented. Of those that
+    lie as near to one as these do to each other (at least ``samples``), more than ``wrong`` have a nearest neighbour
+    with another label, and ``times`` as many as among validation samples themselves.
+Why it hurts: a flipped b is a d, an inverted ECG is another finding: the net is shown the picture of one class under
+    the name of another, and cannot tell the two any more.
+How to fix: leave out the transform that carries one class into the other (flips of letters, digits, arrows and
+    signals; strong crops; inversion), or have it change the label as well.
+When to ignore: when labels are that noisy. Silent on augmentations that keep neighbours, and on those that carry
+    samples far from any real one.
+Broken:
+    class ArrowNet(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2))
+
+        def training_step(self, batch, batch_idx):
+            loss = F.cross_entropy(self.net(batch[0]), batch[1])
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", F.cross_entropy(self.net(batch[0]), batch[1]))
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    class Arrows(Dataset):
+        def __init__(self, images, labels, transform=None):
+            self.images, self.labels, self.transform = images, labels, transform
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, index):
+            image = self.images[index]
+            return (self.transform(image) if self.transform else image), self.labels[index]
+
+    def flip(image):
+        return image.flip(-1) if torch.rand(()) < 0.5 else image
+
+    labels = torch.randint(0, 2, (700,))
+    arrow = torch.zeros(1, 8, 8)
+    arrow[0, :, 5:] = 2.0
+    images = torch.where(labels[:, None, None, None] == 1, arrow, arrow.flip(-1))
+    images = images - 0.75 + 0.3 * torch.randn(700, 1, 8, 8)
+    loader = DataLoader(Arrows(images[:500], labels[:500], flip), batch_size=32, shuffle=True)
+    val_loader = DataLoader(Arrows(images[500:], labels[500:]), batch_size=50)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(ArrowNet(), loader, val_loader)
+Repaired:
+    class ArrowNet(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 2))
+
+        def training_step(self, batch, batch_idx):
+            loss = F.cross_entropy(self.net(batch[0]), batch[1])
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            self.log("val_loss", F.cross_entropy(self.net(batch[0]), batch[1]))
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    class Arrows(Dataset):
+        def __init__(self, images, labels, transform=None):
+            self.images, self.labels, self.transform = images, labels, transform
+
+        def __len__(self):
+            return len(self.images)
+
+        def __getitem__(self, index):
+            image = self.images[index]
+            return (self.transform(image) if self.transform else image), self.labels[index]
+
+    def flip(image):
+        return image.flip(-2) if torch.rand(()) < 0.5 else image
+
+    labels = torch.randint(0, 2, (700,))
+    arrow = torch.zeros(1, 8, 8)
+    arrow[0, :, 5:] = 2.0
+    images = torch.where(labels[:, None, None, None] == 1, arrow, arrow.flip(-1))
+    images = images - 0.75 + 0.3 * torch.randn(700, 1, 8, 8)
+    loader = DataLoader(Arrows(images[:500], labels[:500], flip), batch_size=32, shuffle=True)
+    val_loader = DataLoader(Arrows(images[500:], labels[500:]), batch_size=50)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(ArrowNet(), loader, val_loader)
+
+Example:
+    >>> from lightning_debug.evidence.data_relations import AugmentedNeighbours
+    >>> from lightning_debug.record import Record
+    >>> found = AugmentedNeighbours(samples=300, wrong=0.5, raw_samples=200, raw_wrong=0.0,
+    ...                            pair=("0", "1"), pair_share=1.0)
+    >>> [claim.measured["wrong"] for claim in augmentation_changes_label(Record([found]))]
+    [0.5]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning_debug.evidence.data_relations import AugmentedNeighbours
+from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+
+
+@rule("LD512", severity=WARNING, needs=AugmentedNeighbours)
+def augmentation_changes_label(
+    record: Record, *, samples: int = 40, wrong: float = 0.15, times: float = 3.0
+) -> Iterator[Claim | Skip]:
+    """Claims one finding if augmented samples land among another class."""
+    found = record.last(AugmentedNeighbours)
+    if found is None:
+        return
+    if found.samples < samples or found.raw_samples < 2 * samples:
+        yield Skip("too few augmented samples lie near samples that are not augmented")
+        return
+    error = 3 * (found.raw_wrong * (1 - found.raw_wrong) / found.raw_samples) ** 0.5
+    if found.wrong <= wrong + found.raw_wrong or found.wrong <= times * (found.raw_wrong + error):
+        return
+    yield Claim(
+        message=f"{found.wrong:.0%} of {found.samples} augmented samples are nearest to a sample of another label, "
+        f"where {found.raw_wrong:.0%} of samples that are not augmented are (most often labels {found.pair[0]} and "
+        f"{found.pair[1]}).",
+        subject=found.transform or "transform of the training dataset",
+        measured={
+            "wrong": found.wrong,
+            "samples": found.samples,
+            "wrong without augmentation": found.raw_wrong,
+            "samples without augmentation": found.raw_samples,
+            "pair": list(found.pair),
+            "share of that pair": found.pair_share,
+        },
+        fix="Leave out the transform that turns one class into the other, or have it change the label too.",
+        at=found.at,
+    )
