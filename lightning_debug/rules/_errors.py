@@ -1,0 +1,96 @@
+"""Which rule tells an exception: a list of judges, the most special first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+
+from lightning_debug.evidence.errors import ErrorRaised
+from lightning_debug.finding import Claim
+from lightning_debug.record import Record
+from lightning_debug.rules._errors_batch import broken_optimizer, hard_coded_batch, misread_batch, ragged_batch
+from lightning_debug.rules._errors_graph import graph_faults
+from lightning_debug.rules._errors_layers import layer_shapes
+from lightning_debug.rules._errors_losses import loss_faults
+from lightning_debug.rules._errors_memory import out_of_memory_by_owner
+from lightning_debug.rules._errors_shapes import free_shapes
+from lightning_debug.rules._errors_text import enriched
+from lightning_debug.rules._errors_types import device_faults, dtype_faults, index_faults
+from lightning_debug.rules._errors_words import Diagnosis, described, table
+
+JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
+    out_of_memory_by_owner,
+    ragged_batch,
+    broken_optimizer,
+    misread_batch,
+    graph_faults,
+    device_faults,
+    index_faults,
+    hard_coded_batch,
+    loss_faults,
+    dtype_faults,
+    layer_shapes,
+    free_shapes,
+)
+FORETOLD = {"LD103", "LD106", "LD107", "LD116"}
+"""What may be told of a step that was tried in isolation: the rest could come of the trial itself."""
+
+
+def diagnose(error: ErrorRaised) -> Diagnosis | None:
+    """What an exception comes from; ``None`` for what this tool does not know."""
+    return _diagnose(_Key(error))
+
+
+class _Key:
+    """An error by identity: evidence with mappings cannot be hashed."""
+
+    def __init__(self, error: ErrorRaised) -> None:
+        self.error = error
+
+    def __hash__(self) -> int:
+        return id(self.error)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and other.error is self.error
+
+
+@lru_cache(maxsize=64)
+def _diagnose(key: _Key) -> Diagnosis | None:
+    known = enriched(key.error)
+    for judge in JUDGES:
+        found = judge(known)
+        if found is not None:
+            return found
+    return None
+
+
+def claims(record: Record, code: str) -> Iterator[Claim]:
+    """The claims of one rule of this family."""
+    for error in record.of(ErrorRaised):
+        if not error.phase and not error.foretold:
+            continue
+        found = diagnose(error)
+        if found is None or found.code != code or (error.foretold and code not in FORETOLD):
+            continue
+        yield claim(error, found)
+
+
+def claim(error: ErrorRaised, found: Diagnosis) -> Claim:
+    """A diagnosis as a claim."""
+    known = enriched(error)
+    told = f"{error.foretold[:1].upper()}{error.foretold[1:]}, and the step raises on it: " if error.foretold else ""
+    measured = {"cause": found.cause, **found.measured}
+    if error.module:
+        measured["module"] = error.module
+    if error.operation:
+        measured["operation"] = error.operation
+    if known.operands:
+        measured["operands"] = "; ".join(map(described, known.operands[:6]))
+    if error.source:
+        measured["source"] = error.source
+    if error.rows:
+        measured["shapes"] = table(error.rows)
+    if error.lacking:
+        measured["lacking"] = error.lacking
+    subject = found.subject or error.line or error.module or error.operation or "the step"
+    return Claim(message=f"{told}{found.message}", subject=subject, measured=measured, fix=found.fix, at=error.at)

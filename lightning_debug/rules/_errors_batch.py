@@ -1,0 +1,299 @@
+"""Errors about the batch: how it was put together, how it is read, and a size that is written into the code."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import re
+
+from lightning_debug.evidence.errors import ErrorRaised
+from lightning_debug.rules._errors_words import Diagnosis, call_of, described, inputs_of, integers, named, numel
+
+_UNEQUAL = re.compile(
+    r"stack expects each tensor to be equal size, but got (\[[\d, ]*\]) at entry 0 and (\[[\d, ]*\]) at entry (\d+)"
+)
+_COLLATE = re.compile(r"default_collate: batch must contain .*; found (.+)", re.S)
+
+
+def ragged_batch(error: ErrorRaised) -> Diagnosis | None:
+    """Samples that cannot be put into one tensor."""
+    text = error.message
+    loading = error.phase == "data" or "collate" in text or "DataLoader worker" in text
+    unequal = _UNEQUAL.search(text)
+    if loading and unequal:
+        sizes = f"{unequal[1]} and {unequal[2]} (samples 0 and {unequal[3]})"
+        one, two = integers(unequal[1]), integers(unequal[2])
+        if len(one) == len(two) and len(one) and one[1:] == two[1:]:
+            fix = (
+                "Pad them in a collate_fn: DataLoader(..., collate_fn=pad), where pad puts the samples together with "
+                "torch.nn.utils.rnn.pad_sequence(samples, batch_first=True) and returns their lengths."
+            )
+        else:
+            fix = (
+                "Resize or crop every sample to one size in the dataset's __getitem__, or give a collate_fn that pads."
+            )
+        return Diagnosis(
+            "LD114", "unequal-sizes", f"the loader cannot stack samples of sizes {sizes}.", fix, error.line
+        )
+    if "each element in list of batch should be of equal size" in text:
+        fix = "Turn the lists into tensors and pad them in a collate_fn (torch.nn.utils.rnn.pad_sequence)."
+        return Diagnosis(
+            "LD114", "unequal-sizes", "the loader cannot collate lists of unequal lengths.", fix, error.line
+        )
+    if loading and "resize storage that is not resizable" in text:
+        fix = "Pad or crop the samples to one size, or give a collate_fn that pads."
+        return Diagnosis("LD114", "unequal-sizes", "a worker cannot stack samples of unequal sizes.", fix, error.line)
+    if error.notes.get("in_collate") and "NoneType" in text:
+        fix = "Have __getitem__ return a sample for every index (it returned None: a missing return, or a failed file)."
+        return Diagnosis("LD114", "not-collatable", "the loader cannot collate None.", fix, error.line)
+    found = _COLLATE.search(text)
+    if found:
+        kind = found[1].strip().strip("<>").removeprefix("class ").strip("'")
+        cure = (
+            "Have __getitem__ return a sample for every index (it returned None: a missing return, or a failed file)"
+            if "NoneType" in kind
+            else (
+                f"Turn the {kind.rpartition('.')[2]} into a tensor in __getitem__ (torch.as_tensor(np.asarray(item))), "
+                "or give a collate_fn"
+            )
+        )
+        return Diagnosis("LD114", "not-collatable", f"the loader cannot collate a {kind}.", f"{cure}.", error.line)
+    return None
+
+
+def broken_optimizer(error: ErrorRaised) -> Diagnosis | None:
+    """An optimizer that was given nothing to train."""
+    if "optimizer got an empty parameter list" not in error.message:
+        return None
+    if error.unregistered:
+        name = error.unregistered[0]
+        attribute = name.rpartition(".")[2]
+        fix = (
+            f"Keep {name} in nn.ModuleList(...) (or nn.ModuleDict): self.{attribute} = nn.ModuleList(self.{attribute})."
+        )
+        message = f"the optimizer gets no parameters: those of {name} are in a plain list, where no module sees them."
+        return Diagnosis("LD115", "unregistered-modules", message, fix, name)
+    fix = "Make the layers in __init__ (self.net = ...), and pass self.parameters(), which no generator has used up."
+    return Diagnosis("LD115", "no-parameters", "the optimizer gets an empty list of parameters.", fix)
+
+
+def misread_batch(error: ErrorRaised) -> Diagnosis | None:
+    """A key, an attribute or a number of items that the batch does not have."""
+    if not error.containers or error.phase not in ("training_step", "validation_step", "test_step"):
+        return None
+    for judge in (_missing_key, _unpacking, _attribute, _container_as_tensor):
+        found = judge(error)
+        if found is not None:
+            return found
+    return None
+
+
+def _missing_key(error: ErrorRaised) -> Diagnosis | None:
+    read = {name for name, _ in _subscripts(error)}
+    if error.error == "KeyError":
+        key = error.message.strip("'\"")
+        if not read.intersection(error.containers):
+            return None
+        owner = next(name for name in (*sorted(read - {"batch"}), "batch") if name in read and name in error.containers)
+        about = error.containers[owner]
+        keys = re.findall(r"'([^']*)'", about.partition("keys")[2])
+        near = difflib.get_close_matches(key, keys, n=1, cutoff=0.3)
+        hint = f"{owner}[{near[0]!r}]" if near else f"one of {', '.join(map(repr, keys))}"
+        return Diagnosis(
+            "LD111",
+            "missing-key",
+            f"{owner} has no key {key!r}: it is {about}.",
+            f"Read {hint} instead of {owner}[{key!r}].",
+        )
+    if error.error == "IndexError" and "out of range" in error.message and "index" in error.message:
+        owner = next((name for name in error.containers if name in read), "")
+        if owner and ("list index" in error.message or "tuple index" in error.message):
+            fix = f"Read an item that {owner} has, or return it from the dataset's __getitem__."
+            return Diagnosis("LD111", "missing-item", f"{owner} is {error.containers[owner]}.", fix)
+    if error.error == "TypeError" and "indices must be integers" in error.message:
+        owner = next((name for name in error.containers if name in read), "")
+        if owner:
+            fix = f"Unpack it: x, y = {owner}, or have the dataset return a dict."
+            return Diagnosis("LD111", "not-a-dict", f"{owner} is {error.containers[owner]}, and is read by keys.", fix)
+    return None
+
+
+def _unpacking(error: ErrorRaised) -> Diagnosis | None:
+    many = re.search(r"too many values to unpack \(expected (\d+)", error.message)
+    few = re.search(r"not enough values to unpack \(expected (?:at least )?(\d+), got (\d+)\)", error.message)
+    if error.error != "ValueError" or not (many or few):
+        return None
+    names, targets = _unpacked(error)
+    owner = next((name for name in error.containers if name in names), "")
+    if not owner:
+        return None
+    about, wanted = error.containers[owner], (many or few or [""])[1]
+    if "keys" in about:
+        keys = re.findall(r"'[^']*'", about.partition("keys")[2])
+        values = ", ".join(f"{owner}[{key}]" for key in keys[: int(wanted)])
+        fix = f"Read it by keys: {', '.join(targets) or '...'} = {values}."
+    else:
+        items = re.search(r"of (\d+) items", about)
+        count = int(items[1]) if items else 0
+        kept = [*targets[:count], *(["_"] * (count - len(targets)))]
+        fix = (
+            f"Unpack as many as there are: {', '.join(kept)} = {owner}."
+            if count
+            else f"Do not unpack {owner}: it is {about}."
+        )
+    return Diagnosis("LD111", "wrong-number-of-items", f"{owner} is {about}, and is unpacked into {wanted}.", fix)
+
+
+def _attribute(error: ErrorRaised) -> Diagnosis | None:
+    found = re.search(r"'(\w+)' object has no attribute '(\w+)'", error.message)
+    if error.error != "AttributeError" or not found:
+        return None
+    kind, attribute = found[1], found[2]
+    owner = next((n for n in error.containers if re.search(rf"\b{n}\.{attribute}\b", error.source)), "")
+    if not owner and kind in ("list", "tuple", "dict") and error.containers["batch"].startswith(f"a {kind} "):
+        owner = "batch"
+    if not owner:
+        return None
+    about = error.containers[owner]
+    keys = re.findall(r"'([^']*)'", about.partition("keys")[2])
+    if attribute in keys:
+        fix = f"Read {owner}[{attribute!r}] instead of {owner}.{attribute}."
+    elif keys:
+        fix = f"Take the tensor out of {owner} first: {owner}[{keys[0]!r}]."
+    else:
+        fix = f"Unpack it first: x, y = {owner}."
+    return Diagnosis("LD111", "container-for-tensor", f"{owner} is {about}, which has no {attribute}.", fix)
+
+
+def _container_as_tensor(error: ErrorRaised) -> Diagnosis | None:
+    found = re.search(r"must be Tensor, not (list|tuple|dict)", error.message)
+    kind = found[1] if found else ""
+    if error.error != "TypeError" or not kind or not error.containers["batch"].startswith(f"a {kind} "):
+        return None
+    about = error.containers["batch"]
+    keys = re.findall(r"'([^']*)'", about.partition("keys")[2])
+    fix = f"Pass the tensor: batch[{keys[0]!r}]." if keys else "Unpack the batch first: x, y = batch, and pass x."
+    return Diagnosis("LD111", "container-for-tensor", f"the model is given the whole batch, {about}.", fix)
+
+
+def _tree(error: ErrorRaised) -> ast.AST | None:
+    try:
+        return ast.parse(error.source)
+    except SyntaxError:
+        return None
+
+
+def _subscripts(error: ErrorRaised) -> list[tuple[str, str]]:
+    tree = _tree(error)
+    if tree is None:
+        return []
+    nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
+    names = [(ast.unparse(node.value), ast.unparse(node.slice)) for node in nodes]
+    aliases = [item.strip() for item in error.notes.get("batch_names", "").split(",")]
+    return [("batch" if name in aliases and name not in error.containers else name, key) for name, key in names]
+
+
+def _unpacked(error: ErrorRaised) -> tuple[list[str], list[str]]:
+    """What a line unpacks, and into which names."""
+    tree = _tree(error)
+    if tree is None:
+        return [], []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], (ast.Tuple, ast.List)):
+            source = ast.unparse(node.value)
+            aliases = [item.strip() for item in error.notes.get("batch_names", "").split(",")]
+            names = [source, "batch"] if source in aliases else [source]
+            return names, [ast.unparse(item) for item in node.targets[0].elts]
+    return [], []
+
+
+_RECURRENT = re.compile("LSTM|GRU|RNN")
+_SIZES = re.compile(r"size|shape|batch|match|broadcast|invalid for input|dimension|Expected hidden|expand", re.I)
+
+
+def hard_coded_batch(error: ErrorRaised) -> Diagnosis | None:
+    """A batch size that is written into the code or kept from construction, met by a batch of another size."""
+    size, full = error.batch_size, error.full_batch_size
+    if size is None or error.phase in ("data", "configure_optimizers", "optimizer") or not _SIZES.search(error.message):
+        return None
+    if error.error not in ("RuntimeError", "ValueError", "AssertionError", "IndexError"):
+        return None
+    written = full if full is not None and full != size else None
+    if error.operation in ("view", "reshape", "expand", "repeat", "unflatten", "broadcast_to"):
+        first = _leading(error)
+        given = inputs_of(error)[0].shape if inputs_of(error) else ()
+        known = written is not None and first == written
+        per_sample = error.operation in ("view", "reshape") and len(given) > 1 and given[0] == size
+        told = first is not None and first > 1 and first != size and per_sample and _fits_but_for_batch(error, given)
+        if first is not None and (known or told):
+            fix = (
+                f"Take the size from the tensor: .{error.operation}({named(inputs_of(error)[0], 'x')}.size(0), ...)"
+                f" instead of {first}, or -1."
+            )
+            return _hard_coded(error, first, size, fix)
+    if written is None:
+        return None
+    foreign = [item for item in error.operands if not (error.module and item.name.startswith(f"{error.module}."))]
+    longs = [item for item in foreign if written in item.shape and size not in item.shape]
+    shorts = [item for item in foreign if size in item.shape and written not in item.shape]
+    if (
+        longs
+        and shorts
+        and longs[0].shape.index(written) != shorts[0].shape.index(size)
+        and not _RECURRENT.match(error.module_type)
+    ):
+        longs = []
+    row = next(
+        (row for row in error.rows if row.output[:1] == (written,) and row.inputs and row.inputs[0][:1] == (size,)),
+        None,
+    )
+    if row is not None:
+        fix = f"At {row.line}, take the size from the tensor (x.size(0)) instead of {written}."
+        return _hard_coded(error, written, size, fix, row.line)
+    if longs and shorts:
+        odd = longs[0]
+        line = odd.made_at
+        if odd.kind in ("buffer", "attribute", "parameter"):
+            fix = (
+                f"Make {odd.name} in the step with the size of its input: torch.zeros(..., x.size(0), ...), not once"
+                f" with {written}."
+            )
+        else:
+            fix = (
+                f"Take the size from the tensor (x.size(0)) where {named(odd, 'it')} is"
+                f" made{f' ({line})' if line else ''}, instead of {written}."
+            )
+        return _hard_coded(
+            error, written, size, fix, line or (odd.name if odd.kind in ("buffer", "attribute", "parameter") else "")
+        )
+    numbers = integers(error.message)
+    if not error.operands and written in numbers and size in numbers:
+        return _hard_coded(error, written, size, f"Take the size from the tensor (x.size(0)) instead of {written}.")
+    if error.operation in ("LSTM", "GRU", "RNN") and written in numbers and size in numbers:
+        fix = (
+            f"Make the hidden state in the step: torch.zeros(layers, x.size(0), hidden), not with {written}; or pass"
+            " none."
+        )
+        return _hard_coded(error, written, size, fix)
+    return None
+
+
+def _leading(error: ErrorRaised) -> int | None:
+    text = " ".join(value for key, value in error.arguments.items() if key not in ("0", "dtype"))
+    numbers = integers(text)
+    return numbers[0] if numbers else None
+
+
+def _fits_but_for_batch(error: ErrorRaised, given: tuple[int, ...]) -> bool:
+    """Whether the sizes after the first are those of one sample."""
+    text = " ".join(value for key, value in error.arguments.items() if key not in ("0", "dtype"))
+    rest = integers(text)[1:]
+    return bool(rest) and -1 not in rest and numel(rest) == numel(given[1:])
+
+
+def _hard_coded(error: ErrorRaised, written: int, size: int, fix: str, subject: str = "") -> Diagnosis:
+    what = "; ".join(map(described, error.operands[:2]))
+    message = (
+        f"{call_of(error)} is written for batches of {written}, and gets one of {size}{f': {what}' if what else ''}."
+    )
+    return Diagnosis("LD103", "hard-coded-batch-size", message, fix, subject, {"written": written, "batch_size": size})

@@ -1,0 +1,1 @@
+"""Small programs that raise, as data: what each should be told."""

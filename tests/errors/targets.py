@@ -1,0 +1,102 @@
+"""Programs whose targets do not fit their loss."""
+
+from tests.errors.base import CLASSIFY, LABELS, Case, net
+
+ONE = "self.net = nn.Linear(10, 1)"
+THREE = "self.net = nn.Linear(10, 3)"
+FORWARD = "return self.net(x)"
+TABLE = "torch.randn(16, 10)"
+BINARY = "x, y = batch\nreturn F.binary_cross_entropy_with_logits(self(x), y)"
+
+CASES = (
+    Case(
+        "one_hot_integers", "LD101", "one-hot-target", "",
+        net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, F.one_hot({LABELS}, 3))"),
+        "self(x), y", "self(x), y.argmax(dim=1)", r"argmax\(dim=1\)",
+    ),
+    Case(
+        "column_of_labels", "LD101", "target-extra-dimension", "",
+        net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, {LABELS}.unsqueeze(1))"),
+        "self(x), y", "self(x), y.squeeze(1)", r"squeeze\(1\)",
+    ),
+    Case(
+        "float_labels", "LD105", "float-labels", "",
+        net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, {LABELS}.float())"),
+        "self(x), y", "self(x), y.long()", r"\.long\(\)",
+    ),
+    Case(
+        "float_column_of_labels", "LD105", "float-labels", "",
+        net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, {LABELS}.float().unsqueeze(1))"),
+        "self(x), y", "self(x), y.squeeze(1).long()", r"squeeze\(1\)\.long\(\)",
+    ),
+    Case(
+        "int32_labels", "LD105", "label-dtype", "",
+        net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, {LABELS}.int())"),
+        "self(x), y", "self(x), y.long()", r"\.long\(\)",
+    ),
+    Case(
+        "labels_from_one", "LD106", "labels-from-one", "",
+        net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, torch.arange(16) % 3 + 1)"),
+        "self(x), y", "self(x), y - 1", r"- 1",
+    ),
+    Case(
+        "more_classes_than_outputs", "LD106", "label-too-large", "",
+        net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, torch.arange(16) % 5)"),
+        "nn.Linear(10, 3)", "nn.Linear(10, 5)", r"5 outputs",
+    ),
+    Case(
+        "negative_label", "LD106", "negative-label", "",
+        net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, torch.arange(16) % 4 - 1)"),
+        "self(x), y)", "self(x), y, ignore_index=-1)", r"ignore_index=-1",
+    ),
+    Case(
+        "nll_module_out_of_range", "LD106", "label-too-large", "criterion",
+        net(THREE + "\nself.criterion = nn.NLLLoss()", "return self.net(x).log_softmax(1)",
+            "x, y = batch\nreturn self.criterion(self(x), y)", f"loader({TABLE}, torch.arange(16) % 4)"),
+        "nn.Linear(10, 3)", "nn.Linear(10, 4)", r"4 outputs",
+    ),
+    Case(
+        "one_hot_function_range", "LD106", "label-too-large", "",
+        net(THREE, FORWARD, "x, y = batch\nreturn F.mse_loss(self(x), F.one_hot(y, 3).float())",
+            f"loader({TABLE}, torch.arange(16) % 4)"),
+        "", "", r"num_classes=4",
+    ),
+    Case(
+        "one_output_for_classes", "LD101", "one-output", "",
+        net(ONE, "return self.net(x).squeeze(1)", CLASSIFY, f"loader({TABLE}, torch.randint(2, (16,)))"),
+        "F.cross_entropy(self(x), y)", "F.binary_cross_entropy_with_logits(self(x), y.float())", r"binary_cross_entropy_with_logits",
+    ),
+    Case(
+        "binary_column", "LD101", "target-extra-dimension", "",
+        net(ONE, FORWARD, BINARY, f"loader({TABLE}, torch.randint(2, (16,)).float())"),
+        "self(x), y", "self(x).squeeze(-1), y", r"squeeze\(-1\)",
+    ),
+    Case(
+        "binary_integers", "LD105", "integer-target", "",
+        net(ONE, "return self.net(x).squeeze(1)", BINARY, f"loader({TABLE}, torch.randint(2, (16,)))"),
+        "self(x), y", "self(x), y.float()", r"\.float\(\)",
+    ),
+    Case(
+        "multi_label_from_indices", "LD101", "indices-for-one-hot", "",
+        net(THREE, FORWARD, BINARY, f"loader({TABLE}, {LABELS})"),
+        "self(x), y", "self(x), F.one_hot(y, 3).float()", r"one_hot\(.*, 3\)\.float\(\)",
+    ),
+    Case(
+        "bce_on_logits", "LD117", "logits-for-probabilities", "",
+        net(ONE, "return 5 * self.net(x).squeeze(1)", "x, y = batch\nreturn F.binary_cross_entropy(self(x), y)",
+            f"loader({TABLE}, torch.randint(2, (16,)).float())"),
+        "F.binary_cross_entropy(", "F.binary_cross_entropy_with_logits(", r"with_logits",
+    ),
+    Case(
+        "class_weights", "LD101", "class-weights", "",
+        net(THREE + "\nself.register_buffer('weight', torch.ones(4))", FORWARD,
+            "x, y = batch\nreturn F.cross_entropy(self(x), y, weight=self.weight)", f"loader({TABLE}, {LABELS})"),
+        "torch.ones(4)", "torch.ones(3)", r"3 classes",
+    ),
+    Case(
+        "fewer_predictions", "LD102", "batch-dimension-changed", "",
+        net(THREE, "return self.net(x)", "x, y = batch\nlogits = self(x)[::2]\nreturn F.cross_entropy(logits, y)",
+            f"loader({TABLE}, {LABELS})"),
+        "self(x)[::2]", "self(x)", r"dimension 0",
+    ),
+)  # fmt: skip
