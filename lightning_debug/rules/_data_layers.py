@@ -81,3 +81,13 @@ def number(value: float) -> str:
     ('1235', '0.0123', '255')
     """
     return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def in_use(record: Record, field: str) -> bool:
+    """Whether a field was seen to meet weights; also where no steps could be watched.
+
+    >>> in_use(Record([FirstLayerInput(field="batch[0]")]), "batch[1]"), in_use(Record(), "batch[1]")
+    (False, True)
+    """
+    layers = record.of(FirstLayerInput)
+    return not layers or any(item.field == field for item in layers)

@@ -97,7 +97,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import PRODUCTS, first_layers, number, root_mean_square
 
 
-@rule("LD501", severity=WARNING, needs=FirstLayerInput, explains=("LD210", "LD305", "LD509", "LD702", "LD705", "LD713"))
+@rule("LD501", severity=WARNING, needs=FirstLayerInput, explains=("LD210", "LD305", "LD702", "LD705", "LD713"))
 def input_not_normalised(
     record: Record,
     *,

@@ -1,0 +1,126 @@
+"""Each sample is normalised over its features, instead of each feature over the samples.
+
+What it sees: tables whose every row has mean 0 (within `tolerance`) and one and the same deviation, while the
+    columns do not: their means explain `profile` of the variance or more, as columns of different units do.
+Why it hurts: a row's mean over columns of different units says which unit is largest. After it the large
+    columns crowd out the others, every sample loses its level and its size, and all samples look nearly alike.
+How to fix: take mean and deviation over dimension 0 of the training set: `(x - x_train.mean(0)) /
+    x_train.std(0)`, or scikit-learn's `StandardScaler` rather than its `normalize`.
+When to ignore: when a row is one signal. Silent on images, series, spectra and windows (neighbouring columns
+    are alike), and on embeddings and outputs of layer-norm, whose columns have no levels of their own.
+Broken:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    labels = torch.randint(0, 4, (960,))
+    scales = torch.tensor([1.0, 40.0, 3.0, 80.0, 2.0, 500.0, 5.0, 25.0])
+    inputs = scales * (torch.tensor([1.0, 2.0] * 4) + torch.randn(4, 8)[labels] / 2 + torch.randn(960, 8) / 4)
+    inputs = (inputs - inputs.mean(dim=1, keepdim=True)) / inputs.std(dim=1, keepdim=True)
+
+    train = DataLoader(TensorDataset(inputs[:768], labels[:768]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[768:], labels[768:]), batch_size=32)
+    trainer = Trainer(max_epochs=6)
+    trainer.fit(Classifier(), train, val)
+Repaired:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    labels = torch.randint(0, 4, (960,))
+    scales = torch.tensor([1.0, 40.0, 3.0, 80.0, 2.0, 500.0, 5.0, 25.0])
+    inputs = scales * (torch.tensor([1.0, 2.0] * 4) + torch.randn(4, 8)[labels] / 2 + torch.randn(960, 8) / 4)
+    inputs = (inputs - inputs[:768].mean(dim=0)) / inputs[:768].std(dim=0)
+
+    train = DataLoader(TensorDataset(inputs[:768], labels[:768]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[768:], labels[768:]), batch_size=32)
+    trainer = Trainer(max_epochs=6)
+    trainer.fit(Classifier(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.data import FieldValues
+    >>> from lightning_debug.record import Record
+    >>> values = FieldValues(stage="train", field="batch[0]", role="input", holds="values", shape=(8,), samples=500,
+    ...                      row_deviation_lowest=1.0, row_deviation_highest=1.0, profile=0.93,
+    ...                      means=(-0.4, 2.4, -0.5), deviations=(0.01, 0.1, 0.02))
+    >>> [claim.message for claim in normalised_over_wrong_dim(Record([values]))]
+    ['Every row of batch[0] has mean 0 and deviation 1, while its columns have means from -0.5 to 2.4.']
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning_debug.evidence.data import FieldValues
+from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+from lightning_debug.rules._data_layers import number
+
+
+@rule("LD502", severity=WARNING, needs=FieldValues, explains=("LD501", "LD702", "LD705"))
+def normalised_over_wrong_dim(
+    record: Record,
+    *,
+    tolerance: float = 0.02,
+    profile: float = 0.6,
+    roughness: float = 0.5,
+    columns: int = 128,
+    samples: int = 16,
+) -> Iterator[Claim | Skip]:
+    """Claims one finding for each table; neighbours more alike than ``roughness`` make it a signal."""
+    last = {item.field: item for item in record.of(FieldValues) if item.stage == "train" and item.loader == 0}
+    for values in last.values():
+        if values.role != "input" or len(values.shape) != 1 or values.samples < samples:
+            continue
+        count = values.shape[0]
+        deviation = values.row_deviation_highest
+        even = abs(values.row_deviation_lowest - deviation) <= tolerance and 1 - tolerance <= deviation
+        unit = even and deviation <= (count / max(1, count - 1)) ** 0.5 + tolerance
+        if not unit or values.row_mean_highest > tolerance or not 3 < count <= columns:
+            continue
+        if values.profile < profile:
+            continue
+        if values.profile_roughness < roughness:
+            yield Skip(f"neighbouring columns of {values.field} are alike: each row is a signal, normalised by itself")
+            continue
+        yield Claim(
+            message=f"Every row of {values.field} has mean 0 and deviation 1, while its columns have means from "
+            f"{number(min(values.means))} to {number(max(values.means))}.",
+            subject=values.field,
+            measured={"profile": values.profile, "roughness": values.profile_roughness, "columns": count},
+            fix="Normalise over dimension 0: (x - x_train.mean(0)) / x_train.std(0).",
+            at=values.at,
+        )

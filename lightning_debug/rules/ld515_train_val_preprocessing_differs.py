@@ -1,0 +1,230 @@
+"""Validation inputs are prepared in another way than training inputs.
+
+What it sees: mean and standard deviation of each feature (column or channel) in training and in the first
+    validation loader: as delivered, or where they reach the first layer. One of three: the typical feature's
+    means are `shift` training deviations apart (twice that with fewer than 3 features); the typical feature's
+    deviations differ `scale` times (likewise); or one set is signed and the other nowhere below 0, with means a
+    deviation apart and deviations `bounded` times apart. At least `samples` samples on both sides; the p-value
+    of the shift is given.
+Why it hurts: the network is asked about inputs that it was not trained on. Validation loss and metrics then say
+    nothing about the model, and early stopping and model selection follow them.
+How to fix: put both sets through the same preparation, with the mean and the deviation of the training set.
+When to ignore: when validation is meant to come from elsewhere. Silent where the classes of the validation set
+    are others, on drift of moderate size, and on further validation loaders.
+Broken:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    labels = torch.randint(0, 4, (960,))
+    inputs = 40.0 + 6.0 * (torch.randn(4, 8)[labels] + 0.5 * torch.randn(960, 8))
+    mean, deviation = inputs[:768].mean(dim=0), inputs[:768].std(dim=0)
+    inputs[:768] = (inputs[:768] - mean) / deviation
+
+    train = DataLoader(TensorDataset(inputs[:768], labels[:768]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[768:], labels[768:]), batch_size=32)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Classifier(), train, val)
+Repaired:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    labels = torch.randint(0, 4, (960,))
+    inputs = 40.0 + 6.0 * (torch.randn(4, 8)[labels] + 0.5 * torch.randn(960, 8))
+    mean, deviation = inputs[:768].mean(dim=0), inputs[:768].std(dim=0)
+    inputs = (inputs - mean) / deviation
+
+    train = DataLoader(TensorDataset(inputs[:768], labels[:768]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[768:], labels[768:]), batch_size=32)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Classifier(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.data import FieldValues
+    >>> from lightning_debug.record import Record
+    >>> train = FieldValues(stage="train", field="batch[0]", samples=512, means=(0.0,) * 3, deviations=(1.0,) * 3)
+    >>> val = FieldValues(stage="validate", field="batch[0]", samples=128, means=(40.0,) * 3, deviations=(6.0,) * 3)
+    >>> [claim.message for claim in train_val_preprocessing_differs(Record([train, val]))]
+    ['batch[0] has mean 0 and deviation 1 in training, 40 and 6 in validation: 40 deviations apart, p < 1e-300.']
+
+References:
+    Breck et al., Data validation for machine learning (2019), training-serving skew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from lightning_debug.evidence.data import FieldValues, LabelCounts
+from lightning_debug.evidence.data_values import FirstLayerInput
+from lightning_debug.finding import ERROR, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+from lightning_debug.rules._data_layers import first_layers, number
+
+
+@rule("LD515", severity=ERROR, needs=FieldValues, explains=("LD212", "LD413", "LD706", "LD707", "LD712"))
+def train_val_preprocessing_differs(
+    record: Record, *, shift: float = 2.5, scale: float = 4.0, bounded: float = 1.5, samples: int = 16
+) -> Iterator[Claim | Skip]:
+    """Claims one finding for each field."""
+    pairs = _pairs(record)
+    if not pairs:
+        yield Skip("no field was seen in training and in validation")
+        return
+    if _other_classes(record):
+        yield Skip("validation holds other classes than training, so other values are to be expected")
+        return
+    told = set()
+    for train, val in pairs:
+        if train.field in told or min(train.samples, val.samples) < samples or _categorical(train, val):
+            continue
+        both = zip(train.means, train.deviations, val.means, val.deviations, strict=True)
+        features = [item for item in both if item[1] > 0 and item[3] > 0]
+        if not features:
+            continue
+        few = 2.0 if len(features) < 3 else 1.0
+        apart = _median([abs(second - first) / deviation for first, deviation, second, _ in features])
+        ratio = _median([other / deviation for _, deviation, _, other in features])
+        close = _median([abs(second - first) / min(one, other) for first, one, second, other in features])
+        factor = max(ratio, 1 / ratio)
+        signed = _signed(train, val) and close >= 1.0 and factor >= bounded
+        if apart < shift * few and factor < scale * few and not signed:
+            continue
+        told.add(train.field)
+        first, deviation = _pooled(train)
+        second, other = _pooled(val)
+        independent = 1 / (1 / train.samples + 1 / val.samples)
+        chance = math.erfc(apart * math.sqrt(independent / 2))
+        where = f" at `{train.module}`" if isinstance(train, FirstLayerInput) and train.module else ""
+        differs = (
+            f"{number(apart)} deviations apart, p {_chance(chance)}"
+            if apart >= shift * few or factor < bounded
+            else f"the typical feature spreads {number(factor)} times {'more' if ratio > 1 else 'less'}"
+        )
+        yield Claim(
+            message=f"{train.field} has mean {number(first)} and deviation {number(deviation)} in training{where}, "
+            f"{number(second)} and {number(other)} in validation: {differs}.",
+            subject=train.field,
+            measured={
+                "shift": apart,
+                "ratio": ratio,
+                "p": chance,
+                "train_samples": train.samples,
+                "validation_samples": val.samples,
+            },
+            fix="Prepare validation inputs as training inputs are: the same division, mean and deviation.",
+            at=val.at,
+        )
+
+
+def _pairs(record: Record) -> list[tuple[FieldValues | FirstLayerInput, FieldValues | FirstLayerInput]]:
+    """Training and validation of the same field: as delivered, then where it reaches the first layer."""
+    found: list[tuple[FieldValues | FirstLayerInput, FieldValues | FirstLayerInput]] = []
+    delivered = [item for item in record.of(FieldValues) if item.loader == 0 and item.role in ("input", "")]
+    last = {(item.stage, item.field): item for item in delivered}
+    layers = {
+        (item.stage, item.field, item.module): item
+        for stage in ("train", "validate")
+        for item in first_layers(record, stage)
+    }
+    reached = {field for stage, field, _ in layers if stage == "train"}
+    for (stage, field), train in last.items():
+        val = last.get(("validate", field))
+        in_use = field in reached or not reached
+        if stage != "train" or val is None or not in_use or len(val.means) != len(train.means):
+            continue
+        if not _made_equal(layers, field):
+            found.append((train, val))
+    for (stage, field, module), layer in layers.items():
+        other = layers.get(("validate", field, module))
+        if stage == "train" and other is not None and layer.means and len(other.means) == len(layer.means):
+            found.append((layer, other))
+    return found
+
+
+def _made_equal(layers: dict[tuple[str, str, str], FirstLayerInput], field: str) -> bool:
+    """Whether the first layers receive the same scale although other values are delivered."""
+    for (stage, name, module), layer in layers.items():
+        other = layers.get(("validate", name, module))
+        if stage == "train" and name == field and other is not None and layer.means and other.means:
+            first, deviation = _pooled(layer)
+            second, spread = _pooled(other)
+            if deviation > 0 and spread > 0:
+                return abs(first - second) < deviation and 0.5 < spread / deviation < 2.0
+    return False
+
+
+def _other_classes(record: Record) -> bool:
+    """Whether half of the labels of one set would have to change to give the other's."""
+    last = {item.stage: item for item in record.of(LabelCounts) if item.loader == 0 and not item.more}
+    train, val = last.get("train"), last.get("validate")
+    if train is None or val is None or not train.counts or not val.counts:
+        return False
+    first, second = (dict(zip(item.classes, item.counts, strict=True)) for item in (train, val))
+    shares = [
+        abs(first.get(one, 0) / sum(train.counts) - second.get(one, 0) / sum(val.counts)) for one in {*first, *second}
+    ]
+    return sum(shares) / 2 > 0.5
+
+
+def _categorical(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> bool:
+    flags = [isinstance(item, FieldValues) and item.holds in ("one-hot", "binary", "ids") for item in (train, val)]
+    return any(flags) and max(abs(train.highest), abs(val.highest)) <= 1
+
+
+def _signed(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> bool:
+    """Whether one set lies on both sides of 0 and the other on one side."""
+    for one, other in ((train, val), (val, train)):
+        negatives = one.negatives if isinstance(one, FieldValues) else 1.0
+        if other.lowest >= 0 and negatives >= 0.2 and one.lowest < -0.3:
+            return True
+    return False
+
+
+def _pooled(item: FieldValues | FirstLayerInput) -> tuple[float, float]:
+    mean = sum(item.means) / len(item.means)
+    inner = sum(deviation * deviation for deviation in item.deviations) / len(item.means)
+    return mean, math.sqrt(inner)
+
+
+def _median(values: list[float]) -> float:
+    return sorted(values)[(len(values) - 1) // 2]
+
+
+def _chance(chance: float) -> str:
+    return f"= {chance:.1g}" if chance > 1e-300 else "< 1e-300"

@@ -1,0 +1,165 @@
+"""Training, validation and the output layer do not have the same classes.
+
+What it sees: the classes counted over a whole epoch of training and of validation, and the units of the scores
+    that cross-entropy receives. One of three: validation holds classes that training never showed (`unseen`
+    samples or more); validation never holds a class that it would hold by chance; or output units that no
+    training label uses, where there are `each` labels a unit. Chance below `p`; at most `most` classes.
+Why it hurts: a class without training samples cannot be learned, one without validation samples is not
+    measured, and a unit without labels mostly means that labels are off by one or that classes are missing.
+How to fix: shuffle, or stratify, before splitting; map the labels to 0 to C-1; give the last layer as many
+    units as there are classes.
+When to ignore: when classes are held out or added later on purpose. Silent where the validation labels reach no
+    cross-entropy, on class 0 left to padding (`ignore_index=0`), on vocabularies, and on epochs that were cut
+    short.
+Broken:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    labels = torch.randint(0, 4, (960,))
+    inputs = torch.randn(4, 8)[labels] + 0.5 * torch.randn(960, 8)
+    order = labels.argsort()  # split without shuffling: the last class is left for validation
+    inputs, labels = inputs[order], labels[order]
+
+    train = DataLoader(TensorDataset(inputs[:768], labels[:768]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[768:], labels[768:]), batch_size=32)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Classifier(), train, val)
+Repaired:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 4))
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.net(inputs), labels)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            logits = self.net(inputs)
+            self.log("val_loss", F.cross_entropy(logits, labels))
+            self.log("val_accuracy", (logits.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    labels = torch.randint(0, 4, (960,))
+    inputs = torch.randn(4, 8)[labels] + 0.5 * torch.randn(960, 8)
+
+    train = DataLoader(TensorDataset(inputs[:768], labels[:768]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[768:], labels[768:]), batch_size=32)
+    trainer = Trainer(max_epochs=3)
+    trainer.fit(Classifier(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.data import LabelCounts
+    >>> from lightning_debug.evidence.data_values import ClassFit
+    >>> from lightning_debug.record import Record
+    >>> train = LabelCounts(stage="train", field="batch[1]", classes=(1, 2, 3), counts=(200, 210, 190), complete=True)
+    >>> fit = ClassFit(stage="train", function="cross_entropy", line="train.py:9", units=4)
+    >>> [claim.message for claim in label_set_mismatch(Record([train, fit]))]
+    ['The labels of training run from 1 to 3 and the scores have 4 units: class 0 is never right.']
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from lightning_debug.evidence.data import FieldValues, LabelCounts
+from lightning_debug.evidence.data_values import ClassFit
+from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+
+
+@rule("LD516", severity=WARNING, needs=LabelCounts, explains=("LD706", "LD707", "LD212", "LD511"))
+def label_set_mismatch(
+    record: Record, *, unseen: int = 5, each: int = 30, p: float = 1e-6, most: int = 256
+) -> Iterator[Claim | Skip]:
+    """Claims classes that training lacks, that validation lacks, and units without labels."""
+    train = next((item for item in record.of(LabelCounts) if item.stage == "train"), None)
+    plain = [item for item in record.of(ClassFit) if item.plain]
+    fits = {stage: [item for item in plain if item.stage == stage] for stage in ("train", "validate")}
+    if train is None or not train.complete or not train.counts or len(train.classes) > most:
+        yield Skip("no whole epoch of training labels was counted, or they have too many classes")
+        return
+    yield from _units(record, train, fits["train"], each, most)
+    vals = [item for item in record.of(LabelCounts) if item.stage == "validate"]
+    if not vals or not fits["validate"] or fits["validate"][-1].units <= max(train.classes):
+        return
+    known = dict(zip(train.classes, train.counts, strict=True))
+    total, seen = sum(train.counts), Counter[int]()
+    for val in vals:
+        seen.update(dict(zip(val.classes, val.counts, strict=True)))
+    size = sum(seen.values())
+    strange = {one: count for one, count in seen.items() if one not in known}
+    amount = sum(strange.values())
+    if amount >= unseen and (size / (size + total)) ** amount < p:
+        yield Claim(
+            message=f"{amount} of {size} validation labels are of classes that training never shows: "
+            f"{_listed(strange)}.",
+            subject=vals[0].field,
+            measured={"classes": sorted(strange), "samples": amount, "validation_samples": size},
+            fix="Shuffle or stratify before splitting into training and validation, or correct the labels.",
+            at=vals[-1].at,
+        )
+    elif size and all(item.complete for item in vals):
+        missing = [one for one, count in known.items() if one not in seen and (1 - count / total) ** size < p]
+        if missing:
+            expected = sum(known[one] for one in missing) / total * size
+            yield Claim(
+                message=f"None of {size} validation labels is of {_listed(missing)}, where {expected:.0f} are to be "
+                "expected.",
+                subject=vals[0].field,
+                measured={"classes": missing, "expected": expected, "validation_samples": size},
+                fix="Shuffle or stratify before splitting into training and validation.",
+                at=vals[-1].at,
+            )
+
+
+def _units(record: Record, train: LabelCounts, fits: list[ClassFit], each: int, most: int) -> Iterator[Claim]:
+    """Output units that no label uses."""
+    if not fits or any(item.role == "tokens" for item in record.of(FieldValues)):
+        return
+    fit = fits[-1]
+    unused = [one for one in range(fit.units) if one not in train.classes and one != fit.ignored]
+    if not unused or fit.units > most or max(train.classes) >= fit.units or sum(train.counts) < each * fit.units:
+        return
+    lowest, highest = min(train.classes), max(train.classes)
+    off = lowest == 1 and unused == [0]
+    tail = "class 0 is never right" if off else f"no label uses {_listed(unused)}"
+    yield Claim(
+        message=f"The labels of training run from {lowest} to {highest} and the scores have {fit.units} units: {tail}.",
+        subject=train.field,
+        measured={"units": fit.units, "classes": len(train.classes), "unused": unused},
+        fix="Subtract 1 from the labels, and drop the spare unit."
+        if off
+        else "Give the last layer as many units as there are classes, and map the labels to 0 to C-1.",
+        at=train.at,
+    )
+
+
+def _listed(classes: object) -> str:
+    ordered = sorted(classes)  # type: ignore[call-overload]
+    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
+    return ("class " if len(ordered) == 1 else "classes ") + ", ".join(map(str, ordered[:5])) + more
