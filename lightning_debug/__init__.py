@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning_debug.callbacks._base import DebugCallback
     from lightning_debug.callbacks.data_auditor import DataAuditor
+    from lightning_debug.callbacks.early_stopping_selector import EarlyStoppingSelector
+    from lightning_debug.callbacks.error_explainer import ErrorExplainer
     from lightning_debug.callbacks.loss_inspector import LossInspector
     from lightning_debug.callbacks.metric_auditor import MetricAuditor
     from lightning_debug.callbacks.mode_checker import ModeChecker
@@ -21,6 +23,8 @@ _HOME = {
     "DataAuditor": "callbacks.data_auditor",
     "DebugCallback": "callbacks._base",
     "Debugger": "debugger",
+    "EarlyStoppingSelector": "callbacks.early_stopping_selector",
+    "ErrorExplainer": "callbacks.error_explainer",
     "FaultFound": "finding",
     "Finding": "finding",
     "LossInspector": "callbacks.loss_inspector",
@@ -36,6 +40,8 @@ __all__ = [
     "DataAuditor",
     "DebugCallback",
     "Debugger",
+    "EarlyStoppingSelector",
+    "ErrorExplainer",
     "FaultFound",
     "Finding",
     "LossInspector",

@@ -1,0 +1,263 @@
+"""EarlyStoppingSelector: stops when validation is at rest, and keeps the epoch that noise does not choose."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import Any, Literal
+
+from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._kept_weights import KeptWeights
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, callbacks_of, moment
+from lightning_debug.callbacks._ranks import is_sharded, mean
+from lightning_debug.curves.names import mode_of, recognised
+from lightning_debug.curves.stopping import Kept, keep_epoch, should_stop
+from lightning_debug.evidence.selection import EpochSelection
+
+HELD = 4
+"""Copies of the weights at most: the two best choices so far, the lowest loss, and the latest."""
+
+
+class EarlyStoppingSelector(DebugCallback):
+    """Stops training when neither the validation metric nor the loss gets better, and picks the epoch to keep.
+
+    It watches the validation metric and the validation loss together. Of the epochs at which the (smoothed) loss has
+    not degraded beyond its noise, the one with the best (smoothed) metric is chosen; training stops when the choice
+    and the lowest loss have not moved for ``patience`` validations and for half as many as there were before. The
+    weights of the chosen epoch are put back when training ends. It can run beside ``ModelCheckpoint``.
+
+    Validations count as epochs: with ``val_check_interval`` there may be several in one.
+
+    Args:
+        monitor: Name of the validation metric, such as ``"val_acc"``. Default: recognised among the logged names.
+        mode: Whether a larger metric is better (``max``) or a smaller (``min``). Default: by its name.
+        loss: Name of the validation loss. Default: recognised among the logged names.
+        patience: Validations at least without a change before training stops.
+        min_epochs: Epochs at least before training stops.
+        stop: Whether to stop training at all, or only to choose.
+        restore: Whether to put the chosen epoch's weights back when training ends.
+        keep: Where copies of the weights wait: in the host's ``memory`` (four copies at most) or on ``disk``, in
+            ``lightning_debug/weights`` below the Trainer's ``default_root_dir``.
+        nan_patience: Validations in a row without a finite value before training stops.
+
+    Raises:
+        ValueError: If an argument is not accepted.
+
+    Attributes:
+        best_epoch: The epoch chosen so far; ``None`` before the first validation.
+        best_path: A checkpoint of a ``ModelCheckpoint`` for that epoch; empty where there is none.
+        stopped_epoch: The epoch in which it stopped training; ``None`` if it did not.
+    """
+
+    produces = (EpochSelection,)
+
+    _metrics: list[float]
+    _losses: list[float]
+    _epochs: list[int]
+    _names: tuple[str, str]
+    _paths: dict[int, list[str]]
+    _weights: KeptWeights
+    _kept: Kept | None
+    _final: int | None
+    _unusable: int
+    stopped_epoch: int | None
+
+    def __init__(
+        self,
+        monitor: str | None = None,
+        mode: Literal["min", "max"] | None = None,
+        loss: str | None = None,
+        patience: int = 12,
+        min_epochs: int = 1,
+        stop: bool = True,
+        restore: bool = True,
+        keep: Literal["memory", "disk"] = "memory",
+        nan_patience: int = 3,
+    ) -> None:
+        for name, number in (("patience", patience), ("min_epochs", min_epochs), ("nan_patience", nan_patience)):
+            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+                raise ValueError(f"{name}={number!r} must be a whole number of at least 1")
+        if mode not in (None, "min", "max"):
+            raise ValueError(f"mode={mode!r} is not accepted; choose from min, max, or leave it out")
+        if keep not in ("memory", "disk"):
+            raise ValueError(f"keep={keep!r} is not accepted; choose from memory, disk")
+        self.monitor, self.mode, self.loss = monitor, mode, loss
+        self.patience, self.min_epochs, self.nan_patience = patience, min_epochs, nan_patience
+        self.stop, self.restore, self.keep = stop, restore, keep
+        self._clear()
+
+    @property
+    def best_epoch(self) -> int | None:
+        """The epoch chosen so far, from 0."""
+        index = self._index()
+        return None if index is None else self._epochs[index]
+
+    @property
+    def best_path(self) -> str:
+        """A checkpoint of that epoch, where a ``ModelCheckpoint`` has written one."""
+        index = self._index()
+        return "" if index is None else next((path for path in self._paths.get(index, ()) if os.path.exists(path)), "")
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begins anew; a checkpoint's state is loaded afterwards."""
+        if stage == "fit":
+            self._clear()
+            folder = os.path.join(trainer.default_root_dir, "lightning_debug", "weights")
+            self._weights = KeptWeights(os.path.join(folder, str(trainer.global_rank)) if self.keep == "disk" else None)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the values of this validation, and decides."""
+        if trainer.sanity_checking or getattr(trainer.state.fn, "value", "") != "fit":
+            return
+        self._note_paths(trainer)
+        metric, loss = self._read(trainer)
+        self._metrics.append(metric)
+        self._losses.append(loss)
+        self._epochs.append(trainer.current_epoch)
+        self._unusable = self._unusable + 1 if not (math.isfinite(metric) or math.isfinite(loss)) else 0
+        if self._unusable >= self.nan_patience:
+            self._stop(trainer)
+            return
+        if not self._choose():
+            return
+        if self.restore and not is_sharded(trainer):
+            self._hold(pl_module)
+        assert self._kept is not None
+        long_enough = trainer.current_epoch + 1 >= self.min_epochs
+        if self.stop and long_enough and should_stop(self._kept, len(self._losses), patience=self.patience):
+            self._stop(trainer)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Puts the chosen weights back, and says what was chosen and why."""
+        self._note_paths(trainer)
+        index = self._index()
+        if index is None or self._kept is None:
+            names = ", ".join(sorted(trainer.callback_metrics)) or "nothing"
+            wanted = " and ".join(repr(name) for name in (self.monitor, self.loss) if name)
+            reason = f"{wanted or 'a validation metric or loss'} was not logged with finite values (logged: {names})"
+            self.unavailable(EpochSelection, reason, trainer)
+            return
+        restored, reason = False, ""
+        if self.restore and is_sharded(trainer):
+            reason = "the weights are sharded over ranks; load the checkpoint of that epoch"
+        elif self.restore:
+            with self.attempt("restoring the chosen weights", trainer):
+                self._weights.restore(index, pl_module)
+                restored = True
+        self._final = index
+        self._record(trainer, index, restored, reason)
+        self._weights.clear()
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets go of the copies."""
+        if stage == "fit":
+            self._weights.clear()
+
+    def state_dict(self) -> dict[str, Any]:
+        """The curves, and the copies that wait."""
+        return {
+            "metrics": list(self._metrics),
+            "losses": list(self._losses),
+            "epochs": list(self._epochs),
+            "names": list(self._names),
+            "unusable": self._unusable,
+            "paths": {index: list(paths) for index, paths in self._paths.items()},
+            "weights": self._weights.state(),
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on where a checkpoint was written."""
+        self._metrics, self._losses = list(state_dict["metrics"]), list(state_dict["losses"])
+        self._epochs, self._unusable = list(state_dict["epochs"]), int(state_dict["unusable"])
+        self._names = (str(state_dict["names"][0]), str(state_dict["names"][1]))
+        self._paths = {int(index): list(paths) for index, paths in state_dict["paths"].items()}
+        self._weights.load(state_dict["weights"])
+        self._choose()
+
+    def _clear(self) -> None:
+        self._metrics = []
+        self._losses = []
+        self._epochs = []
+        self._names = ("", "")
+        self._paths = {}
+        self._weights = KeptWeights()
+        self._kept = None
+        self._final = None
+        self._unusable = 0
+        self.stopped_epoch = None
+
+    def _read(self, trainer: Trainer) -> tuple[float, float]:
+        """The metric and the loss of this validation, the same on every rank. A collective where there are several."""
+        logged = trainer.callback_metrics
+        if not any(self._names):
+            found = recognised(logged, val=self.loss or "", metric=self.monitor or "")
+            self._names = found.metric, found.val
+        values = [float(logged[name]) if name and name in logged else math.nan for name in self._names]
+        metric, loss = mean(values, trainer)
+        return metric, loss
+
+    def _mode(self) -> Literal["min", "max"]:
+        return self.mode or mode_of(self._names[0])
+
+    def _choose(self) -> bool:
+        metrics = self._metrics if any(map(math.isfinite, self._metrics)) else None
+        losses = self._losses if any(map(math.isfinite, self._losses)) else None
+        if metrics is None and losses is None:
+            return False
+        self._kept = keep_epoch(losses, metrics, mode=self._mode())
+        return True
+
+    def _index(self) -> int | None:
+        """The chosen validation: of those whose weights are held, where weights are held."""
+        if self._kept is None or self._final is not None:
+            return self._final
+        held = [index for index in self._weights.indices if index < len(self._kept.scores)]
+        scores = self._kept.scores
+        return max(held, key=lambda index: (scores[index], index)) if held else self._kept.index
+
+    def _hold(self, pl_module: LightningModule) -> None:
+        assert self._kept is not None
+        latest, scores = len(self._losses) - 1, self._kept.scores
+        ranked = sorted((*self._weights.indices, latest), key=lambda index: scores[index], reverse=True)
+        wanted = {*ranked[: HELD - 2], self._kept.lowest, latest}
+        for index in set(self._weights.indices) - wanted:
+            self._weights.drop(index)
+        self._weights.keep(latest, pl_module)
+
+    def _stop(self, trainer: Trainer) -> None:
+        self.stopped_epoch = trainer.current_epoch
+        trainer.should_stop = True
+
+    def _note_paths(self, trainer: Trainer) -> None:
+        """Which checkpoints have appeared: those of the validation before, as others' hooks run after this one."""
+        known = {path for paths in self._paths.values() for path in paths}
+        for item in callbacks_of(trainer):
+            for path in (getattr(item, "best_model_path", ""), *getattr(item, "best_k_models", ())):
+                if isinstance(path, str) and path and path not in known and self._epochs:
+                    self._paths.setdefault(len(self._epochs) - 1, []).append(path)
+                    known.add(path)
+
+    def _record(self, trainer: Trainer, index: int, restored: bool, reason: str) -> None:
+        assert self._kept is not None
+        metrics = [value for value in self._metrics if math.isfinite(value)]
+        losses = [value for value in self._losses if math.isfinite(value)]
+        best = max if self._mode() == "max" else min
+        self.session.observe(
+            EpochSelection(
+                epoch=self._epochs[index],
+                validations=len(self._epochs),
+                metric=self._names[0] if metrics else "",
+                mode=self._mode(),
+                metric_value=self._metrics[index] if metrics else None,
+                best_metric=best(metrics) if metrics else None,
+                loss=self._names[1] if losses else "",
+                loss_value=self._losses[index] if losses else None,
+                lowest_loss=min(losses) if losses else None,
+                tolerance=self._kept.tolerance,
+                stopped=self.stopped_epoch is not None,
+                restored=restored,
+                path=self.best_path,
+                reason=reason,
+                at=moment(trainer),
+            )
+        )

@@ -1,0 +1,131 @@
+"""Which epoch to keep and when to stop, decided epoch by epoch from validation metric and validation loss together.
+
+One validation set is small, so a metric's best epoch is in good part luck: both curves are smoothed first, in the
+logarithm of the epoch, since curves change over ten times as long after ten times as many epochs. Of the epochs at
+which the smoothed loss has not degraded by more than its noise, the one with the best smoothed metric is kept.
+Training stops when neither that choice nor the lowest loss has moved for a while, a while that grows with the run.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from lightning_debug.curves.noise import Array, Values, residual_noise
+
+Mode = Literal["min", "max"]
+
+LOSS_WIDTH = 0.1
+"""Width of the smoothing of the loss: the kernel's standard deviation, in the logarithm of the epoch."""
+METRIC_WIDTH = 0.15
+"""Likewise for the metric, which is the noisier."""
+TOLERANCE = 4.0
+"""How many times its noise the smoothed loss may lie above its lowest value."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The epoch to keep, as far as the curves go.
+
+    Args:
+        index: Index into the curves.
+        lowest: Index of the lowest smoothed loss; of the best smoothed metric where there is no loss.
+        rule: ``"metric and loss"``, ``"metric"`` or ``"loss"``: which of them decided.
+        tolerance: How far above its lowest value the smoothed loss was allowed to lie; NaN without a loss.
+        scores: What was compared, larger is better: the smoothed metric; below all of it, the worse the lower, where
+            the loss has degraded; ``-inf`` where there is no value.
+    """
+
+    index: int
+    lowest: int
+    rule: str
+    tolerance: float
+    scores: tuple[float, ...]
+
+
+def smooth_in_log(values: Values, width: float) -> Array:
+    """Smooths a curve by a Gaussian kernel in the logarithm of the index; NaN where a value is missing.
+
+    >>> smooth_in_log([1.0, 1.0, 1.0], 0.1).round(6).tolist()
+    [1.0, 1.0, 1.0]
+    """
+    array = np.asarray(values, dtype=np.float64)
+    known = np.isfinite(array)
+    place = np.log(np.arange(len(array)) + 2.0)
+    kernel = np.exp(-0.5 * ((place[:, None] - place[None, :]) / width) ** 2) * known[None, :]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        course = kernel @ np.where(known, array, 0.0) / kernel.sum(axis=1)
+    return np.where(known, course, np.nan)
+
+
+def keep_epoch(loss: Values | None = None, metric: Values | None = None, *, mode: Mode = "max") -> Kept:
+    """Chooses the epoch to keep.
+
+    Args:
+        loss: Validation loss by epoch, NaN where missing; lower is better.
+        metric: Validation metric by epoch, aligned with ``loss``.
+        mode: Whether a larger metric is better, or a smaller.
+
+    Raises:
+        ValueError: If there is no finite value in either, or their lengths differ.
+
+    >>> loss = [2.0, 1.0, 0.6, 0.5, 0.5, 0.5, 0.6, 0.8, 1.1, 1.4]
+    >>> keep_epoch(loss, [0.1, 0.5, 0.7, 0.8, 0.8, 0.81, 0.8, 0.81, 0.8, 0.82]).index
+    6
+    """
+    if loss is not None and metric is not None and len(loss) != len(metric):
+        raise ValueError(f"loss has {len(loss)} values and metric {len(metric)}; they must be aligned")
+    losses = None if loss is None else smooth_in_log(loss, LOSS_WIDTH)
+    better = None
+    if metric is not None:
+        signed = np.asarray(metric, dtype=np.float64) * (1.0 if mode == "max" else -1.0)
+        better = smooth_in_log(signed, METRIC_WIDTH)
+    has_loss = losses is not None and bool(np.isfinite(losses).any())
+    has_metric = better is not None and bool(np.isfinite(better).any())
+    if not has_loss and not has_metric:
+        raise ValueError("loss and metric hold no finite value")
+    if not has_loss:
+        assert better is not None
+        best = int(np.nanargmax(better))
+        return Kept(best, best, "metric", math.nan, _scores(better))
+    assert losses is not None
+    assert loss is not None
+    lowest = int(np.nanargmin(losses))
+    noise = residual_noise(loss)
+    tolerance = TOLERANCE * noise if math.isfinite(noise) else 0.0
+    course = better if has_metric and better is not None else -losses
+    fine = np.where(losses <= losses[lowest] + tolerance, course, np.nan)
+    if not np.isfinite(fine).any():  # the metric is missing at every such epoch
+        return Kept(lowest, lowest, "loss", tolerance, _scores(-losses))
+    index = int(np.nanargmax(fine))
+    degraded = np.nanmin(course) - 1.0 - (losses - losses[lowest])
+    scores = _scores(np.where(np.isfinite(fine), fine, degraded))
+    return Kept(index, lowest, "metric and loss" if has_metric else "loss", tolerance, scores)
+
+
+def rest(kept: Kept, length: int) -> int:
+    """How many epochs ago the choice, or the lowest loss, last moved.
+
+    Args:
+        kept: The choice after ``length`` epochs.
+        length: Epochs so far.
+    """
+    return length - 1 - max(kept.index, kept.lowest)
+
+
+def should_stop(kept: Kept, length: int, *, patience: int = 12, share: float = 0.5) -> bool:
+    """Whether nothing has moved for ``patience`` epochs, nor for ``share`` of the epochs before.
+
+    >>> kept = keep_epoch([1.0, 0.5, *[0.6 + 0.01 * epoch for epoch in range(20)]])
+    >>> should_stop(kept, 10), should_stop(kept, 22)
+    (False, True)
+    """
+    last = max(kept.index, kept.lowest)
+    return length - 1 - last >= max(patience, share * (last + 1))
+
+
+def _scores(course: Array) -> tuple[float, ...]:
+    return tuple(float(item) for item in np.where(np.isfinite(course), course, -np.inf))
