@@ -19,6 +19,8 @@ from pytorch_lightning.loggers import CSVLogger
 from pytorch_lightning.plugins.precision import MixedPrecision
 from torch.utils.data import DataLoader
 
+from lightning_debug.callbacks.lr_range_finder import LRRangeFinder
+from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
 from lightning_debug.experiments.isolation import isolated
 from tests.identity_modules import (
     Base,
@@ -91,6 +93,39 @@ class Experiments(pl.Callback):
         with sandbox.mode(False):
             sandbox.validation_step(batch)
             sandbox.validation_step(smaller)
+
+
+class Searching(LRRangeFinder):
+    """A range test that may begin amid an epoch; ``done`` says whether it did."""
+
+    def __init__(self, at_step: int = 0) -> None:
+        super().__init__(steps=10, sweeps=1, trial_steps=4, progress=False)
+        self.at_step, self.batches, self.done = at_step, 0, False
+
+    def on_train_start(self, trainer, pl_module):
+        self.batches = 0
+        if not self.at_step:
+            self.search(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+        if self.at_step and self.batches == self.at_step:
+            self.search(trainer, pl_module)
+        elif self.done:
+            super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
+        self.batches += 1
+
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+        if self.done:
+            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+
+    def search(self, trainer, pl_module):
+        self.done = True
+        super().on_train_start(trainer, pl_module)
+
+
+def searches(at_step: int = 0) -> list[Any]:
+    """Both experiments of the debugging plan, on start or amid an epoch (and an accumulation)."""
+    return [Searching(at_step), OverfitBatchCheck(at_step)]
 
 
 class Watch(pl.Callback):

@@ -10,19 +10,24 @@ from pathlib import Path
 import pytest
 import torch
 
-from lightning_debug import Debugger
+from lightning_debug import DebugCallback, Debugger
+from lightning_debug.evidence.overfit import OverfitCheck
 from tests import identity
 
 CALLBACKS = {
     "experiments": lambda: [identity.Experiments()],
     "debugger": lambda: [Debugger(console=False, strict=True)],
+    "searches": identity.searches,
+    "searches later": lambda: identity.searches(at_step=7),
 }
 
 QUICK = {
     "experiments": ("manual",),
     "debugger": ("stateful", "two workers", "manual", "accumulated and clipped", "scaled", "transformer", "resumed"),
+    "searches": ("accumulated and clipped",),
+    "searches later": ("stateful",),
 }
-"""What the default run tries; the slow one tries every program with both."""
+"""What the default run tries; the slow one tries every program with all of them."""
 
 
 @functools.cache
@@ -49,8 +54,11 @@ def test_identical(name, callbacks, tmp_path):
     ours = CALLBACKS[callbacks]()
     changed = identity.PROGRAMS[name](tmp_path, ours)
     assert identity.differing(alone(name), changed) == []
-    if isinstance(ours[0], Debugger):
+    if isinstance(ours[0], DebugCallback):
         assert [str(item.message) for item in ours[0].report.findings if item.code in ("LD001", "LD002")] == []
+    if "searches" in callbacks:
+        assert ours[0].done
+        assert ours[1].session.record.seen(OverfitCheck) or "manual" in name
 
 
 def test_the_comparison_can_fail(tmp_path):
