@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from lightning_debug.callbacks.loss_inspector import LossInspector
     from lightning_debug.callbacks.metric_auditor import MetricAuditor
     from lightning_debug.callbacks.mode_checker import ModeChecker
+    from lightning_debug.callbacks.model_inspector import ModelInspector
     from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
     from lightning_debug.debugger import Debugger
     from lightning_debug.finding import FaultFound, Finding, Report, Severity, Skip
@@ -30,6 +31,7 @@ _HOME = {
     "LossInspector": "callbacks.loss_inspector",
     "MetricAuditor": "callbacks.metric_auditor",
     "ModeChecker": "callbacks.mode_checker",
+    "ModelInspector": "callbacks.model_inspector",
     "NonFiniteGuard": "callbacks.non_finite_guard",
     "Report": "finding",
     "Severity": "finding",
@@ -47,6 +49,7 @@ __all__ = [
     "LossInspector",
     "MetricAuditor",
     "ModeChecker",
+    "ModelInspector",
     "NonFiniteGuard",
     "Report",
     "Severity",

@@ -11,12 +11,13 @@ from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer
 from lightning_debug.callbacks.loss_inspector import LossInspector
 from lightning_debug.callbacks.metric_auditor import MetricAuditor
 from lightning_debug.callbacks.mode_checker import ModeChecker
+from lightning_debug.callbacks.model_inspector import ModelInspector
 from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
 from lightning_debug.registry import Selection
 from lightning_debug.session import Session
 from lightning_debug.settings import FailOn, Settings
 
-PARTS: tuple[type[DebugCallback], ...] = (ModeChecker, NonFiniteGuard, LossInspector, MetricAuditor)
+PARTS: tuple[type[DebugCallback], ...] = (ModeChecker, NonFiniteGuard, LossInspector, ModelInspector, MetricAuditor)
 """The parts, in the order in which their hooks run."""
 
 

@@ -1,0 +1,84 @@
+"""Gives every sample another sample's input, and looks whether predictions change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_debug.evidence.model import InputDependence, Place
+from lightning_debug.experiments.model_runs import Passes
+from lightning_debug.probes.model_trace import ModelTrace, Prediction, changed, comparable, place
+
+AMOUNTS = frozenset({"difference", "gaussian_nll_loss", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"})
+"""Losses that take targets for amounts: what a prediction is to tell apart has their spread."""
+
+
+def input_dependence(passes: Passes, base: ModelTrace, **known: Any) -> list[InputDependence]:
+    """What exchanging inputs does to each prediction whose target comes from the batch.
+
+    Args:
+        passes: Where to run.
+        base: The batch as it is.
+        known: Further fields of the result.
+
+    Raises:
+        NotJudged: If passes cannot be compared.
+    """
+    shifted = passes.batch([*range(1, passes.samples), 0])
+    other = passes.run(shifted)
+    found = []
+    for mine, twin in zip(base.predictions, other.predictions, strict=False):
+        alike = (mine.kind, mine.op.line) == (twin.kind, twin.op.line) and mine.scores.shape == twin.scores.shape
+        if not alike or mine.target is None or twin.target is None or mine.target.shape != twin.target.shape:
+            continue
+        if not base.depends(mine.scores, mine.made).fields:
+            continue  # a parameter that data are compared with: the mean of a cluster
+        if not mine.scores.numel() or not bool(torch.isfinite(mine.scores).all() & torch.isfinite(twin.scores).all()):
+            continue
+        change = float((mine.scores.double() - twin.scores.double()).abs().max())
+        found.append(
+            InputDependence(
+                **known,
+                function=mine.kind,
+                line=mine.op.line,
+                module="" if mine.made is None else mine.made.module,
+                samples=passes.samples,
+                change=change,
+                scale=float(mine.scores.double().abs().max()),
+                spread=_spread(mine),
+                targets_vary=bool((mine.target != twin.target).any()),
+            )
+        )
+    other.release()
+    return found
+
+
+def where_lost(passes: Passes) -> Place:
+    """The first call, in order, that a parameter has a part in and whose output exchanged inputs leave as it is."""
+    base = passes.run(passes.batch(), every=True)
+    other = passes.run(passes.batch([*range(1, passes.samples), 0]), every=True)
+    alive: set[int] = set()
+    found = Place()
+    for op, before, after in comparable(base, other):
+        mask = changed(before, after)
+        if mask is None:
+            continue
+        if bool(mask.any()):
+            alive.add(op.index)
+            found = Place()
+        elif (
+            not found.name
+            and base.note(op).model
+            and any(source is not None and source.index in alive for source in op.inputs)
+        ):
+            found = place(op)
+    return found
+
+
+def _spread(prediction: Prediction) -> float:
+    target: Tensor | None = prediction.target
+    if target is None or prediction.kind not in AMOUNTS or target.numel() < 2:
+        return 1.0
+    return float(target.double().std())

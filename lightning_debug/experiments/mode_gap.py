@@ -1,0 +1,140 @@
+"""The loss of one batch in train mode, in eval mode, and in eval mode with the batch's own statistics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.evidence.model import ModeGap, NormState
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable
+from lightning_debug.experiments.model_runs import NotJudged, sandbox_of
+from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
+
+
+def tracking_norms(pl_module: nn.Module) -> dict[str, _NormBase]:
+    """Batch-norms in train mode that hold running statistics, by path."""
+    return {
+        name: module
+        for name, module in pl_module.named_modules()
+        if isinstance(module, _NormBase)
+        and not isinstance(module, _InstanceNorm)
+        and module.training
+        and module.running_mean is not None
+    }
+
+
+def mode_gap(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    batch: Any,
+    batch_idx: int,
+    *,
+    first_loss: float | None,
+    steps: int,
+    last: bool,
+) -> ModeGap:
+    """Runs the training step three times.
+
+    Raises:
+        NotJudged: If the step cannot be run again, or gives no finite loss.
+    """
+    norms = tracking_norms(pl_module)
+    with sandbox_of(trainer, pl_module) as sandbox:
+        modes = [module.training for module in pl_module.modules()]
+        eval_loss = _loss(sandbox, batch, batch_idx, training=False)
+        states = _copy(norms.values())
+        before = {name: _statistics(module) for name, module in norms.items()}
+        momenta = [(module, module.momentum, module.track_running_stats) for module in norms.values()]
+        try:
+            for module in norms.values():
+                module.momentum, module.track_running_stats = 1.0, True
+            sandbox.reseed()
+            train_loss = _value(sandbox, sandbox.training_step(batch, batch_idx))
+        except (Unrepeatable, NotJudged):
+            raise
+        except Exception as error:
+            raise NotJudged(f"training_step raises {type(error).__name__} when run again: {error}") from error
+        finally:
+            for module, momentum, tracks in momenta:
+                module.momentum, module.track_running_stats = momentum, tracks
+        found = tuple(_state(name, module, before[name]) for name, module in norms.items())
+        cured_loss = _loss(sandbox, batch, batch_idx, training=False)
+        _put_back(norms.values(), states)
+        assert modes == [module.training for module in pl_module.modules()]
+    try:
+        samples = batch_size(batch)
+    except Uncuttable:
+        samples = 0
+    return ModeGap(
+        samples=samples,
+        steps=steps,
+        first_loss=train_loss if first_loss is None else first_loss,
+        train_loss=train_loss,
+        eval_loss=eval_loss,
+        cured_loss=cured_loss,
+        norms=found,
+        last=last,
+    )
+
+
+def _loss(sandbox: Sandbox, batch: Any, batch_idx: int, *, training: bool) -> float:
+    sandbox.reseed()
+    try:
+        with sandbox.mode(training=training):
+            return _value(sandbox, sandbox.training_step(batch, batch_idx))
+    except (Unrepeatable, NotJudged):
+        raise
+    except Exception as error:
+        raise NotJudged(f"training_step raises {type(error).__name__} in eval mode: {error}") from error
+
+
+def _value(sandbox: Sandbox, output: Any) -> float:
+    loss = sandbox.loss(output)
+    if loss is None or loss.numel() != 1:
+        raise NotJudged("training_step returns no loss")
+    value = float(loss.detach())
+    if not math.isfinite(value):
+        raise NotJudged("the loss is not finite")
+    return value
+
+
+def _statistics(module: _NormBase) -> tuple[torch.Tensor, torch.Tensor, int | None]:
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    counter = module.num_batches_tracked
+    return module.running_mean.clone(), module.running_var.clone(), None if counter is None else int(counter)
+
+
+def _copy(norms: Iterable[_NormBase]) -> list[list[torch.Tensor]]:
+    return [[item.detach().clone() for item in module.buffers(recurse=False)] for module in norms]
+
+
+@torch.no_grad()
+def _put_back(norms: Iterable[_NormBase], states: list[list[torch.Tensor]]) -> None:
+    for module, kept in zip(norms, states, strict=True):
+        for buffer, value in zip(module.buffers(recurse=False), kept, strict=True):
+            buffer.copy_(value)
+
+
+def _state(name: str, module: _NormBase, before: tuple[torch.Tensor, torch.Tensor, int | None]) -> NormState:
+    mean, variance, updates = before
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    deviation = module.running_var.double().clamp_min(1e-12).sqrt()
+    distance = ((module.running_mean.double() - mean.double()).abs() / deviation).max()
+    return NormState(
+        path=name,
+        class_name=type(module).__name__,
+        momentum=module.momentum,
+        updates=updates,
+        untouched=bool((mean == 0).all() and (variance == 1).all()),
+        distance=float(distance),
+        tracks=bool(module.track_running_stats),
+    )

@@ -1,0 +1,203 @@
+"""Forward passes of a training step in isolation, in eval mode, on a few samples that can be exchanged."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
+from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, take_samples
+from lightning_debug.probes.model_trace import ModelTrace, changed
+from lightning_debug.probes.trace import compiled_functions
+
+COUNTS = (13, 11, 7, 5, 3)
+"""How many samples a pass takes: a prime, so that a dimension made of samples is not taken for one of features."""
+
+LARGE, HUGE = 2**30, 2**33
+"""Bytes of parameters from which on copies are kept off the accelerator, and from which on nothing is run."""
+
+
+class NotJudged(Exception):
+    """The experiment cannot be made.
+
+    Args:
+        reason: Half a sentence that can follow "not judged, because".
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Passes:
+    """Runs a step on chosen samples of one batch, each time with the same random numbers.
+
+    Attributes:
+        samples: How many samples a pass has.
+        draws: Whether the step draws random numbers in eval mode.
+        step: Which step is run.
+    """
+
+    def __init__(self, sandbox: Sandbox, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        self.samples = usual_count(batch, fewest=1)
+        self.draws = False
+        self.step = "training_step"
+        self._sandbox, self._module, self._index = sandbox, pl_module, batch_idx
+        self._batch = take_samples(batch, range(self.samples))
+
+    def batch(self, samples: Sequence[int] | None = None) -> Any:
+        """The samples of these indices; all in order where ``None``."""
+        return take_samples(self._batch, range(self.samples) if samples is None else samples)
+
+    def run(self, batch: Any, *, every: bool = False) -> ModelTrace:
+        """One pass.
+
+        Raises:
+            NotJudged: If the step raises.
+        """
+        if not self._module.automatic_optimization:
+            self._sandbox.rewind()
+        self._sandbox.reseed()
+        before = _random_numbers()
+        trace = ModelTrace(self._module, batch, every=every)
+        try:
+            with trace:
+                getattr(self._sandbox, self.step)(batch, self._index)
+        except Unrepeatable:
+            raise
+        except Exception as error:
+            trace.release()
+            raise NotJudged(f"{self.step} raises {type(error).__name__} on {self.samples} samples: {error}") from error
+        self.draws = self.draws or _random_numbers() != before
+        return trace
+
+    def base(self) -> ModelTrace:
+        """The batch as it is, run twice.
+
+        Raises:
+            NotJudged: If the two differ.
+        """
+        one, two = self.run(self.batch()), self.run(self.batch())
+        alike = one.signature() == two.signature() and all(
+            (difference := changed(first.scores, second.scores)) is not None and not bool(difference.any())
+            for first, second in zip(one.predictions, two.predictions, strict=False)
+        )
+        two.release()
+        if not alike:
+            raise NotJudged("the step gives something else each time it runs, with equal random numbers")
+        return one
+
+
+def usual_count(batch: Any, fewest: int = COUNTS[-1]) -> int:
+    """How many samples a pass takes of this batch.
+
+    Args:
+        batch: The batch.
+        fewest: Of fewer nothing can be learnt.
+
+    Raises:
+        NotJudged: If its samples are not known, or too few.
+    """
+    try:
+        size = batch_size(batch)
+    except Uncuttable as error:
+        raise NotJudged(error.reason) from error
+    found = next((count for count in COUNTS if count <= size), None)
+    if found is None and size < fewest:
+        raise NotJudged(f"a batch of {size} samples is too small to exchange any")
+    return found or size
+
+
+def kept_samples(batch: Any, most: int) -> Any:
+    """A copy of the first samples of a batch.
+
+    Raises:
+        NotJudged: If its samples are not known.
+    """
+    try:
+        return take_samples(batch, range(min(most, batch_size(batch))))
+    except Uncuttable as error:
+        raise NotJudged(error.reason) from error
+
+
+@contextlib.contextmanager
+def sandbox_of(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
+    """``isolated``, with its refusals turned into :class:`NotJudged`."""
+    size = sum(item.numel() * item.element_size() for item in pl_module.parameters())
+    if size > HUGE:
+        raise NotJudged(f"the model has {size / 2**30:.0f} GiB of parameters, which is too much to copy")
+    try:
+        with (
+            torch.inference_mode(False),
+            _in_eager(pl_module),
+            isolated(trainer, pl_module, offload="cpu" if size > LARGE else None) as sandbox,
+        ):
+            yield sandbox
+    except Unrepeatable as error:
+        raise NotJudged(str(error)) from error
+
+
+@contextlib.contextmanager
+def passes(
+    trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, *, fewest: int = COUNTS[-1]
+) -> Iterator[Passes]:
+    """Passes in eval mode on a few samples of ``batch``, at least ``fewest``.
+
+    Raises:
+        NotJudged: If the batch cannot be taken apart, or the step cannot be run again.
+    """
+    usual_count(batch, fewest)  # before anything is copied
+    with sandbox_of(trainer, pl_module) as sandbox, sandbox.mode(training=False):
+        yield Passes(sandbox, pl_module, batch, batch_idx)
+
+
+def _in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
+    """Has functions that are compiled run as they are written; whole modules are the isolation's business."""
+    names = compiled_functions(pl_module)
+    if not names:
+        return contextlib.nullcontext()
+    if not hasattr(torch.compiler, "set_stance"):
+        raise Unrepeatable([f"{names[0]} is compiled, and this version of torch cannot run it uncompiled"])
+    eager: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
+
+
+def _random_numbers() -> tuple[Any, ...]:
+    """Where the random generators stand that the user's code is likely to draw from."""
+    state: Any = np.random.get_state()  # noqa: NPY002 - the user's code draws from it
+    torch_state = torch.random.get_rng_state().numpy().tobytes()
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch_state += torch.cuda.get_rng_state().numpy().tobytes()
+    return torch_state, random.getstate(), str(state[0]), state[1].tobytes(), int(state[2])
+
+
+def gradients(
+    trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, names: Sequence[str]
+) -> tuple[float | None, dict[str, torch.Tensor]]:
+    """The loss of a batch, and its gradients for the parameters of these names.
+
+    Raises:
+        NotJudged: If the step cannot be run again, or is one of manual optimization.
+    """
+    if not pl_module.automatic_optimization:
+        raise NotJudged("the optimization is manual, and its gradients are not known")
+    with sandbox_of(trainer, pl_module) as sandbox:
+        sandbox.reseed()
+        try:
+            loss = sandbox.loss(sandbox.training_step(batch, batch_idx))
+            if loss is None or not loss.requires_grad:
+                raise NotJudged("training_step returns no loss")
+            sandbox.backward(loss)
+        except (Unrepeatable, NotJudged):
+            raise
+        except Exception as error:
+            raise NotJudged(f"training_step raises {type(error).__name__} when run again: {error}") from error
+        own = dict(pl_module.named_parameters())
+        found = {name: own[name].grad for name in names if name in own}
+        return float(loss.detach()), {name: item.detach().clone() for name, item in found.items() if item is not None}

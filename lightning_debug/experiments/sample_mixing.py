@@ -1,0 +1,184 @@
+"""Replaces single samples of a batch, and looks whose outputs change."""
+
+from __future__ import annotations
+
+import re
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lightning_debug.evidence.model import SampleMixing
+from lightning_debug.experiments.model_runs import NotJudged, Passes
+from lightning_debug.probes.model_trace import ModelTrace, Prediction, changed, comparable, place
+from lightning_debug.probes.trace import Op
+
+POINTWISE = frozenset(
+    """
+    binary_cross_entropy binary_cross_entropy_with_logits cross_entropy difference huber_loss l1_loss mse_loss
+    nll_loss smooth_l1_loss
+    """.split()
+)
+"""Losses that compare each prediction with its own target."""
+
+DECLARED = re.compile(
+    r"Set(?![a-z])|Graph|GNN|GCN|GAT(?![a-z])|Episod|Proto|Relation(?!al)|Matching|Hopfield|BatchFormer|Minibatch|"
+    r"Swarm|Particle|NeuralProcess|Listwise|CrossSample|InterSample|Contrast|Crowd|MultiAgent|SAINT"
+)
+"""Names of classes whose samples are meant to meet."""
+
+Effects = dict[int, dict[int, Tensor]]
+"""Changed elements: by call, and by the sample that was replaced."""
+
+
+def sample_mixing(passes: Passes, pl_module: nn.Module, base: ModelTrace) -> SampleMixing:
+    """What replacing one sample does to the outputs of the others.
+
+    Args:
+        passes: Where to run.
+        pl_module: The model.
+        base: The batch as it is.
+
+    Raises:
+        NotJudged: If passes cannot be compared.
+    """
+    count = passes.samples
+    if base.batch_statistics:
+        raise NotJudged("a batch-norm normalises by the batch in eval mode too")
+    replaced = sorted({1, 2, count - 1})
+    effects, losses = _effects(passes, base, replaced)
+    if not any(bool(mask.any()) for masks in effects.values() for mask in masks.values()):
+        raise NotJudged("replacing a sample changed no output of a layer")
+    judged = {index: masks for index, masks in effects.items() if _has_samples(base.ops[index].shape, count)}
+    mixed = [index for index, masks in judged.items() if _overlap(masks) is not None]
+    targets = [_mixes_too(item) for item in losses]
+    by_loss = [
+        item
+        for item, symmetrical in zip(losses, targets, strict=True)
+        if not symmetrical and _has_samples(tuple(item.scores.shape), count) and _overlap(item.masks) is not None
+    ]
+    declared = next((name for name in _names(pl_module) if DECLARED.search(name)), "")
+    known: dict[str, Any] = {"samples": count, "judged": len(judged) + len(losses), "draws": passes.draws}
+    if mixed or by_loss:
+        masks = judged[mixed[-1]] if mixed else by_loss[-1].masks
+        op = base.ops[mixed[-1]] if mixed else by_loss[-1].prediction.made
+        pair, both = _overlap(masks) or ((0, 0), torch.zeros(1))
+        known |= {
+            "mixed": len(mixed) + len(by_loss),
+            "output": place(op),
+            "pair": pair,
+            "share": float(both.float().mean()),
+            "first": place(_first(passes, pair)),
+            "declared": declared,
+        }
+        return SampleMixing(**known)
+    for item in losses:
+        share = _misaligned(item)
+        if share:
+            return SampleMixing(**known, misaligned=share, prediction=place(item.prediction.op), declared=declared)
+    return SampleMixing(**known)
+
+
+class _Compared:
+    """A prediction, with the elements of it and of its target that changed, by the sample that was replaced."""
+
+    def __init__(self, prediction: Prediction) -> None:
+        self.prediction = prediction
+        self.scores = prediction.scores
+        self.masks: dict[int, Tensor] = {}
+        self.targets: dict[int, Tensor] = {}
+
+
+def _effects(passes: Passes, base: ModelTrace, replaced: list[int]) -> tuple[Effects, list[_Compared]]:
+    found: Effects = {}
+    losses = {
+        place: _Compared(item)
+        for place, item in enumerate(base.predictions)
+        if item.kind in POINTWISE and item.target is not None
+    }
+    for sample in replaced:
+        other = passes.run(passes.batch(_without(passes.samples, sample)))
+        for op, before, after in comparable(base, other):
+            mask = changed(before, after)
+            if mask is not None:
+                found.setdefault(op.index, {})[sample] = mask
+        for position, item in enumerate(other.predictions):
+            mine = losses.get(position)
+            if mine is None or (item.kind, item.op.line) != (mine.prediction.kind, mine.prediction.op.line):
+                continue
+            mask = changed(mine.scores, item.scores)
+            goal, twin = mine.prediction.target, item.target
+            target = None if goal is None or twin is None else changed(goal, twin)
+            if mask is not None and target is not None:
+                mine.masks[sample], mine.targets[sample] = mask, target
+        other.release()
+    return found, list(losses.values())
+
+
+def _without(count: int, sample: int) -> list[int]:
+    """Every sample, but the one before in the place of ``sample``: what is sorted by length stays so."""
+    return [index - 1 if index == sample else index for index in range(count)]
+
+
+def _has_samples(shape: tuple[int, ...], count: int) -> bool:
+    """Whether samples lie along one dimension, as they do not in a matrix of pairs or in a sum over the batch."""
+    return sum(size % count == 0 and size > 0 for size in shape) == 1
+
+
+def _overlap(masks: dict[int, Tensor]) -> tuple[tuple[int, int], Tensor] | None:
+    """Two samples on which the same elements depend, and these elements."""
+    for one, two in combinations(sorted(masks), 2):
+        both = masks[one] & masks[two]
+        if bool(both.any()):
+            return (one, two), both
+    return None
+
+
+def _mixes_too(item: _Compared) -> bool:
+    """Whether a target is made of several samples as well: both sides are normalised over the batch on purpose."""
+    return _overlap(item.targets) is not None
+
+
+def _misaligned(item: _Compared) -> float:
+    """The share of predictions that depend on one sample and are compared with the target of another."""
+    masks = item.masks
+    if item.prediction.is_classes:
+        masks = {sample: mask.any(dim=min(1, mask.ndim - 1)) for sample, mask in masks.items()}
+    wrong = None
+    for one in masks:
+        for two in item.targets:
+            if one == two or two not in masks:
+                continue
+            if masks[one].shape != item.targets[two].shape:
+                return 0.0
+            both = masks[one] & item.targets[two] & ~masks[two] & ~item.targets[one]
+            wrong = both if wrong is None else wrong | both
+    return 0.0 if wrong is None else float(wrong.float().mean())
+
+
+def _first(passes: Passes, pair: tuple[int, int]) -> Op | None:
+    """The first call whose output depends on both samples."""
+    try:
+        base = passes.run(passes.batch(), every=True)
+        masks: Effects = {}
+        for sample in pair:
+            other = passes.run(passes.batch(_without(passes.samples, sample)), every=True)
+            for op, before, after in comparable(base, other):
+                mask = changed(before, after)
+                if mask is not None:
+                    masks.setdefault(op.index, {})[sample] = mask
+            other.release()
+    except NotJudged:
+        return None
+    for index, found in sorted(masks.items()):
+        op = base.ops[index]
+        if _has_samples(op.shape, passes.samples) and _overlap(found) is not None:
+            return op
+    return None
+
+
+def _names(pl_module: nn.Module) -> list[str]:
+    kinds = {type(item) for item in pl_module.modules()}
+    own = [kind.__name__ for kind in kinds if not kind.__module__.startswith(("torch.", "torchmetrics"))]
+    return sorted(own)

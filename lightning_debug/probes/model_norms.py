@@ -1,0 +1,89 @@
+"""What batch-norms average over, and which weights have equal rows."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.instancenorm import _InstanceNorm
+
+from lightning_debug.evidence.model import AlikeUnits, NormInput
+from lightning_debug.probes.model_trace import ModelTrace
+
+MOST_WEIGHTS = 512
+MOST_VALUES = 2**24
+"""Weights larger than this have rows enough to tell by a part of them."""
+
+
+def norm_inputs(trace: ModelTrace, root: nn.Module, samples: int) -> tuple[NormInput, ...]:
+    """Values of a channel that one sample brings to each batch-norm that is in train mode.
+
+    Args:
+        trace: A pass over ``samples`` samples.
+        root: The model, in the modes it trains in.
+        samples: How many the pass had.
+    """
+    found = []
+    for name, module in root.named_modules():
+        if not isinstance(module, _NormBase) or isinstance(module, _InstanceNorm) or not module.training:
+            continue
+        known = trace.norm_inputs.get(name)
+        if known is not None and len(known[1]) > 1:
+            shape = known[1]
+            values = math.prod(shape) / shape[1]
+            found.append(NormInput(path=name, class_name=type(module).__name__, per_sample=values / samples))
+    return tuple(found)
+
+
+@torch.no_grad()
+def equal_rows(root: nn.Module) -> dict[str, Tensor]:
+    """Trained weights of linear layers and convolutions whose rows are all equal, by name, with a copy of each."""
+    found: dict[str, Tensor] = {}
+    kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)  # noqa: SLF001 - the base of all convolutions
+    for path, module in list(root.named_modules())[: 4 * MOST_WEIGHTS]:
+        if not isinstance(module, kinds) or not isinstance(module.weight, nn.Parameter):
+            continue
+        weight = module.weight
+        if not weight.requires_grad or weight.ndim < 2 or weight.shape[0] < 2 or weight.numel() > MOST_VALUES:
+            continue
+        if rows_alike(weight):
+            found[f"{path}.weight" if path else "weight"] = weight.detach().clone()
+    return found
+
+
+@torch.no_grad()
+def rows_alike(weight: Tensor) -> bool:
+    """Whether all rows are equal, to rounding."""
+    return bool(((weight - weight[:1]).abs() <= 1e-6 * weight.abs().max()).all())
+
+
+@torch.no_grad()
+def still_alike(root: nn.Module, before: dict[str, Tensor], gradients: dict[str, Tensor]) -> tuple[AlikeUnits, ...]:
+    """Which weights have equal rows still.
+
+    Args:
+        root: The model.
+        before: From :func:`equal_rows`.
+        gradients: Gradients by parameter name.
+    """
+    found = []
+    own = dict(root.named_parameters())
+    for name, old in before.items():
+        weight = own.get(name)
+        if weight is None or weight.shape != old.shape or not rows_alike(weight):
+            continue
+        gradient = gradients.get(name)
+        constant = bool((weight == weight.flatten()[0]).all())
+        found.append(
+            AlikeUnits(
+                name=name,
+                shape=tuple(weight.shape),
+                value=float(weight.flatten()[0]) if constant else None,
+                moved=not torch.equal(weight.detach(), old),
+                gradient_alike=None if gradient is None else rows_alike(gradient),
+                gradient_zero=gradient is not None and not bool(gradient.any()),
+            )
+        )
+    return tuple(found)

@@ -1,0 +1,32 @@
+"""What rules about the model share: how a call is named."""
+
+from __future__ import annotations
+
+from lightning_debug.evidence.model import Place
+
+
+def named(place: Place) -> str:
+    """A call in words: what it is, and in which module.
+
+    >>> named(Place(name="softmax", module="net.attention", module_type="Attention"))
+    'softmax in `net.attention` (Attention)'
+    """
+    where = f" in `{place.module}` ({place.module_type})" if place.module else ""
+    own = place.module_type.lower().replace("_", "").startswith(place.name.replace("_", "")) and place.module
+    return f"`{place.module}` ({place.module_type})" if own else f"{place.name}{where}"
+
+
+def subject(place: Place) -> str:
+    """What the user would change: a module of torch's by its path, the user's own code by its line."""
+    library = place.module and place.module_type and place.name.replace("_", "") in place.module_type.lower()
+    return place.module if library or not place.line else place.line
+
+
+def listed(names: list[str], most: int = 3) -> str:
+    """Names in a row, the first few.
+
+    >>> listed(["a", "b", "c", "d", "e"])
+    '`a`, `b`, `c` and 2 more'
+    """
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(f"`{name}`" for name in names[:most]) + more

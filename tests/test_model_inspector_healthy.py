@@ -1,0 +1,315 @@
+"""ModelInspector is silent on healthy programs of many kinds."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_debug import ModelInspector
+from tests.helpers import alarms, trainer
+
+COUNT = 96
+
+
+class Program(pl.LightningModule):
+    """A net with a step; subclasses say what it is given."""
+
+    lr = 1e-3
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=self.lr)
+
+
+def vectors():
+    inputs = torch.randn(COUNT, 8)
+    return inputs, (inputs[:, 0] > 0).long()
+
+
+class Mlp(Program):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.5), nn.Linear(16, 2))
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self.net(batch[0]), batch[1])
+
+    data = staticmethod(vectors)
+
+
+class TimeMajor(Program):
+    """Batches are (time, batch, features) by the collate function, and labels are in dimension 1."""
+
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.GRU(3, 8), nn.Linear(8, 2)
+
+    def training_step(self, batch, batch_idx):
+        states, _ = self.rnn(batch[0].transpose(0, 1))
+        return F.cross_entropy(self.head(states).flatten(0, 1), batch[1].transpose(0, 1).flatten())
+
+    @staticmethod
+    def data():
+        inputs = torch.randn(COUNT, 5, 3)
+        return inputs, (inputs[..., 0] > 0).long()
+
+
+class Packed(Program):
+    def __init__(self):
+        super().__init__()
+        self.rnn, self.head = nn.LSTM(3, 8, batch_first=True), nn.Linear(8, 2)
+
+    def training_step(self, batch, batch_idx):
+        inputs, lengths, labels = batch
+        packed = nn.utils.rnn.pack_padded_sequence(inputs, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        return F.cross_entropy(self.head(self.rnn(packed)[1][0][-1]), labels)
+
+    @staticmethod
+    def data():
+        return torch.randn(COUNT, 7, 3), torch.randint(1, 8, (COUNT,)), torch.randint(0, 2, (COUNT,))
+
+
+class Contrastive(Program):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+        self.temperature = nn.Parameter(torch.tensor(0.1))
+
+    def forward(self, one, two):
+        one, two = F.normalize(self.net(one), dim=1), F.normalize(self.net(two), dim=1)
+        return one @ two.T / self.temperature
+
+    def training_step(self, batch, batch_idx):
+        scores = self(batch[0], batch[0] + 0.1 * torch.randn_like(batch[0]))
+        return F.cross_entropy(scores, torch.arange(len(scores)))
+
+    data = staticmethod(vectors)
+
+
+class Mixup(Mlp):
+    def training_step(self, batch, batch_idx):
+        inputs, labels = batch
+        order, share = torch.randperm(len(inputs)), 0.7
+        scores = self.net(share * inputs + (1 - share) * inputs[order])
+        return share * F.cross_entropy(scores, labels) + (1 - share) * F.cross_entropy(scores, labels[order])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", F.cross_entropy(self.net(batch[0]), batch[1]))
+
+
+class Triplets(Mlp):
+    """Hard negatives are mined in the batch."""
+
+    def training_step(self, batch, batch_idx):
+        embedded = self.net(batch[0])
+        far = torch.cdist(embedded, embedded).argmin(dim=1)
+        return F.triplet_margin_loss(embedded, embedded.roll(1, 0), embedded[far])
+
+
+class Gan(Program):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.make = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.judge = nn.Sequential(nn.Linear(9, 16), nn.ReLU(), nn.Linear(16, 1))
+
+    def score(self, inputs):  # minibatch standard deviation
+        return self.judge(torch.cat([inputs, inputs.std(dim=0).mean().expand(len(inputs), 1)], dim=1))
+
+    def training_step(self, batch, batch_idx):
+        first, second = self.optimizers()
+        made = self.make(torch.randn(len(batch[0]), 4))
+        loss = F.softplus(self.score(made.detach())).mean() + F.softplus(-self.score(batch[0])).mean()
+        second.zero_grad()
+        self.manual_backward(loss)
+        second.step()
+        loss = F.softplus(-self.score(made)).mean()
+        first.zero_grad()
+        self.manual_backward(loss)
+        first.step()
+
+    def configure_optimizers(self):
+        return [torch.optim.Adam(item.parameters(), lr=1e-3) for item in (self.make, self.judge)]
+
+    data = staticmethod(vectors)
+
+
+class Vae(Program):
+    def __init__(self):
+        super().__init__()
+        self.encode = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 8))
+        self.decode = nn.Sequential(nn.Linear(4, 16), nn.ReLU(), nn.Linear(16, 8))
+
+    def training_step(self, batch, batch_idx):
+        mean, log_variance = self.encode(batch[0]).chunk(2, dim=1)
+        code = mean + torch.randn_like(mean) * (0.5 * log_variance).exp()
+        divergence = -0.5 * (1 + log_variance - mean**2 - log_variance.exp()).sum(1).mean()
+        return F.mse_loss(self.decode(code), batch[0]) + 0.01 * divergence
+
+    data = staticmethod(vectors)
+
+
+class LinearAutoencoder(Program):
+    def __init__(self):
+        super().__init__()
+        self.encode, self.decode = nn.Linear(8, 3), nn.Linear(3, 8)
+
+    def training_step(self, batch, batch_idx):
+        return F.mse_loss(self.decode(self.encode(batch[0])), batch[0])
+
+    data = staticmethod(vectors)
+
+
+class Segmentation(Program):
+    """Depthwise and pointwise convolutions, two heads, a dictionary of outputs, zero start of a residual branch."""
+
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+        self.separable = nn.Sequential(nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 8, 1))
+        self.branch = nn.Conv2d(8, 8, 1)
+        nn.init.zeros_(self.branch.weight)
+        self.mask, self.kind = nn.Conv2d(8, 1, 1), nn.Linear(8, 2)
+
+    def training_step(self, batch, batch_idx):
+        hidden = self.stem(batch[0])
+        hidden = torch.relu(hidden + self.branch(torch.relu(self.separable(hidden))))
+        out = {"mask": self.mask(hidden).squeeze(1), "kind": self.kind(hidden.mean(dim=(2, 3)))}
+        loss = F.binary_cross_entropy_with_logits(out["mask"], batch[1])
+        return {"loss": loss + F.cross_entropy(out["kind"], batch[2])}
+
+    @staticmethod
+    def data():
+        images = torch.randn(COUNT, 1, 6, 6)
+        return images, (images[:, 0] > 0).float(), (images.mean(dim=(1, 2, 3)) > 0).long()
+
+
+class Causal(Program):
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(9, 16), nn.Linear(16, 9)
+        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
+
+    def training_step(self, batch, batch_idx):
+        tokens = batch[0]
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1] - 1)
+        scores = self.head(self.block(self.embed(tokens[:, :-1]), src_mask=mask, is_causal=True))
+        return F.cross_entropy(scores.transpose(1, 2), tokens[:, 1:])
+
+    @staticmethod
+    def data():
+        return (torch.randint(0, 9, (COUNT, 10)),)
+
+
+class MaskedLanguageModel(Causal):
+    def training_step(self, batch, batch_idx):
+        hidden = torch.rand(batch[0].shape) < 0.3
+        scores = self.head(self.block(self.embed(batch[0].masked_fill(hidden, 8))))
+        return F.cross_entropy(scores.flatten(0, 1), batch[0].masked_fill(~hidden, -100).flatten())
+
+
+class CopyTask(Causal):
+    """The encoder reads the whole of what the decoder writes."""
+
+    def __init__(self):
+        super().__init__()
+        self.model = nn.Transformer(16, 2, 1, 1, 32, batch_first=True)
+
+    def training_step(self, batch, batch_idx):
+        source, target = batch[0], batch[0][:, :-1]
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
+        hidden = self.model(self.embed(source), self.embed(target), tgt_mask=mask)
+        return F.cross_entropy(self.head(hidden).transpose(1, 2), batch[0][:, 1:])
+
+
+class Pairs(CopyTask):
+    """The same tokens in two fields, of which the encoder may see all."""
+
+    def training_step(self, batch, batch_idx):
+        source, target = batch
+        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1] - 1)
+        hidden = self.model(self.embed(source), self.embed(target[:, :-1]), tgt_mask=mask)
+        return F.cross_entropy(self.head(hidden).transpose(1, 2), target[:, 1:])
+
+    @staticmethod
+    def data():
+        tokens = torch.randint(0, 9, (COUNT, 10))
+        return tokens, tokens.clone()
+
+
+class ZeroHead(Mlp):
+    """The last layer starts with zeros, and the learning rate warms up."""
+
+    def __init__(self):
+        super().__init__()
+        nn.init.zeros_(self.net[-1].weight)
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), lr=1e-2)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / 20))
+        return [optimizer], [{"scheduler": schedule, "interval": "step"}]
+
+
+class LowRank(Program):
+    def __init__(self):
+        super().__init__()
+        self.frozen = nn.Linear(8, 8).requires_grad_(False)
+        self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
+        nn.init.zeros_(self.up.weight)
+        self.head = nn.Linear(8, 2)
+
+    def training_step(self, batch, batch_idx):
+        hidden = torch.relu(self.frozen(batch[0]) + self.up(self.down(batch[0])))
+        return F.cross_entropy(self.head(hidden), batch[1])
+
+    data = staticmethod(vectors)
+
+
+class AttentionOfOnesOwn(Program):
+    def __init__(self):
+        super().__init__()
+        self.enter = nn.Linear(3, 8)
+        self.qkv, self.leave, self.head = nn.Linear(8, 24), nn.Linear(8, 8), nn.Linear(8, 2)
+
+    def training_step(self, batch, batch_idx):
+        query, key, value = self.qkv(self.enter(batch[0])).chunk(3, dim=-1)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        return F.cross_entropy(self.head(self.leave(mixed).mean(dim=1)), batch[1])
+
+    @staticmethod
+    def data():
+        return torch.randn(COUNT, 6, 3), torch.randint(0, 2, (COUNT,))
+
+
+class Correlation(Mlp):
+    """Predictions and targets are both standardised over the batch."""
+
+    def training_step(self, batch, batch_idx):
+        scores, target = self.net(batch[0])[:, 0], batch[0][:, 0]
+        scores, target = ((item - item.mean()) / (item.std() + 1e-6) for item in (scores, target))
+        return F.mse_loss(scores, target)
+
+
+class ConstantTargets(Mlp):
+    @staticmethod
+    def data():
+        return torch.randn(COUNT, 8), torch.zeros(COUNT, dtype=torch.long)
+
+
+KINDS = [
+    *(Mlp, TimeMajor, Packed, Contrastive, Mixup, Triplets, Gan, Vae, LinearAutoencoder, Segmentation, Causal),
+    *(MaskedLanguageModel, CopyTask, Pairs, ZeroHead, LowRank, AttentionOfOnesOwn, Correlation, ConstantTargets),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_healthy(kind, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_DEBUG_STRICT", "1")
+    monkeypatch.setenv("LIGHTNING_DEBUG_CONSOLE", "0")
+    torch.manual_seed(0)
+    watch = ModelInspector()
+    loader = DataLoader(TensorDataset(*kind.data()), batch_size=16, shuffle=True)
+    trainer(watch, max_epochs=2).fit(kind(), loader, loader if hasattr(kind, "val") else None)
+    assert not alarms(watch.report)
