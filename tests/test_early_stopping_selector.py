@@ -144,7 +144,7 @@ def test_it_resumes_exactly(tmp_path):
     first = trainer(EarlyStoppingSelector(patience=6), checkpoint, max_epochs=6, enable_checkpointing=True)
     first.fit(Scripted(RISING, LEARNING), loader(), loader())
     model, second = Scripted(RISING, LEARNING), EarlyStoppingSelector(patience=6)
-    again = trainer(second, max_epochs=40)
+    again = trainer(second, ModelCheckpoint(tmp_path / "rest"), max_epochs=40, enable_checkpointing=True)
     again.fit(model, loader(), loader(), ckpt_path=tmp_path / "half" / "half.ckpt")
     assert (again.current_epoch, second.best_epoch) == (reference.current_epoch, whole.best_epoch)
     assert model.weight.item() == whole.best_epoch
