@@ -8,6 +8,7 @@ from typing import Any
 from lightning_debug import registry
 from lightning_debug.callbacks._base import DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
+from lightning_debug.callbacks.error_explainer import ErrorExplainer
 from lightning_debug.callbacks.loss_inspector import LossInspector
 from lightning_debug.callbacks.metric_auditor import MetricAuditor
 from lightning_debug.callbacks.mode_checker import ModeChecker
@@ -17,7 +18,14 @@ from lightning_debug.registry import Selection
 from lightning_debug.session import Session
 from lightning_debug.settings import FailOn, Settings
 
-PARTS: tuple[type[DebugCallback], ...] = (ModeChecker, NonFiniteGuard, LossInspector, ModelInspector, MetricAuditor)
+PARTS: tuple[type[DebugCallback], ...] = (
+    ModeChecker,
+    NonFiniteGuard,
+    LossInspector,
+    ModelInspector,
+    MetricAuditor,
+    ErrorExplainer,
+)
 """The parts, in the order in which their hooks run."""
 
 
