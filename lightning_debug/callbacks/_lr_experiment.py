@@ -44,14 +44,18 @@ class Experiment:
     Args:
         plan: How much to search, given time.
         seconds: Says how long it may take, given the seconds of a step; ``math.inf`` for as long as it takes.
+        grace: More seconds, where a first trial leaves a doubt.
         progress: Called with half a sentence before each part.
         thorough: Whether to make the whole search whatever it costs, instead of a quick look.
+        resumed: Whether training goes on from a checkpoint.
     """
 
     plan: Plan
     seconds: Callable[[float], float]
+    grace: Callable[[], float]
     progress: Callable[[str], None]
     thorough: bool
+    resumed: bool = False
 
 
 def run_experiment(
@@ -84,7 +88,7 @@ def run_experiment(
     quick = not asked.thorough and affordable < whole
     if quick:
         length = int(affordable / TRIALS)
-        if affordable < 3 * FEWEST:
+        if affordable < 1.3 * FEWEST:
             raise NotTried(
                 f"there is no time for it: a step takes {step_seconds:.2g} s, and {max(seconds, 0):.2g} s are left "
                 "of the experiments' share"
@@ -98,10 +102,11 @@ def run_experiment(
         optimizers=len(trainer.optimizers),
         in_use=found.peak,
         planned_steps=planned,
-        resumed=bool(trainer.ckpt_path) or trainer.global_step > 0,
+        resumed=asked.resumed,
     )
     if quick:
-        result = _quick(runner, plan, found, planned, budget, asked.progress, base)
+        grace = _ranks.mean([asked.grace()], trainer)[0]
+        result = _quick(runner, plan, found, planned, budget, asked.progress, base, grace)
     else:
         result = _whole(runner, plan, found, budget, asked.progress, base)
     return dataclasses.replace(result, cut_short=budget.cut, seconds=time.monotonic() - begun), found
@@ -130,9 +135,10 @@ def _quick(
     budget: Budget,
     progress: Callable[[str], None],
     base: LRRange,
+    grace: float,
 ) -> LRRange:
     shape = None if found.constant else found.shape
-    seen = glance(runner, plan, found.peak, planned, budget=budget, shape=shape, progress=progress)
+    seen = glance(runner, plan, found.peak, planned, budget=budget, shape=shape, progress=progress, grace=grace)
     if not seen.trials:
         raise NotTried("time ran out before a first trial was done")
     base = dataclasses.replace(base, trials=_trials(seen.trials))

@@ -11,7 +11,7 @@ from typing import Any
 
 from lightning_debug.callbacks import _ranks
 from lightning_debug.callbacks._base import DebugCallback
-from lightning_debug.callbacks._experiment_budget import remaining, spending
+from lightning_debug.callbacks._experiment_budget import remaining, spending, spent
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_fast_dev_run, moment
 from lightning_debug.callbacks._lightning_data import Batches, BufferedBatches, NotDrawable, training_batches
 from lightning_debug.callbacks._lr_apply import apply_rate
@@ -25,6 +25,9 @@ from lightning_debug.experiments.lr_search import Plan, check
 
 KEEP = 0.3
 """Share of the experiments' time that is left to the other ones."""
+
+GRACE = 2.5
+"""Seconds beyond that share which the proof may take where a first trial leaves a doubt."""
 
 _UNSUITED = ("LBFGS", "Prodigy", "DAdapt", "SAM", "Rprop")
 """Optimizers that step otherwise, or find their learning rate themselves."""
@@ -58,6 +61,7 @@ class LRRangeFinder(DebugCallback):
 
     _buffer: BufferedBatches | None = None
     _early: EarlyWatch | None = None
+    _resumed: bool = False
 
     def __init__(
         self,
@@ -86,6 +90,7 @@ class LRRangeFinder(DebugCallback):
         """Makes the experiment, or arranges for it where batches cannot be drawn."""
         self.results, self._buffer, self._early = [], None, EarlyWatch()
         self.session.observe(EarlyLosses(at=moment(trainer), optimizers=len(trainer.optimizers)))
+        self._resumed = bool(trainer.ckpt_path) or trainer.global_step > 0
         reason = self._hindrance(trainer)
         if reason:
             self._refuse(reason, trainer)
@@ -159,12 +164,12 @@ class LRRangeFinder(DebugCallback):
         """
         given: Any = dict(self._given)
         for name in given:
-            value = given[name]
+            value: Any = given[name]
             whole = name in ("steps", "sweeps", "trial_steps")
             if name == "seconds" and value is None:
                 continue
-            kinds: tuple[type, ...] = (int,) if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(float(value)):
+            kinds: Any = int if whole else (int, float)
+            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
                 raise ValueError(f"{name}={value!r} must be {'a whole number' if whole else 'a number'}")
         seconds = given.pop("seconds")
         if seconds is not None and seconds <= 0:
@@ -222,8 +227,10 @@ class LRRangeFinder(DebugCallback):
             asked = Experiment(
                 plan=self._plan(),
                 seconds=lambda step: remaining(self.session, step, keep=KEEP) if self._hosted else seconds or math.inf,
+                grace=lambda: max(0.0, min(GRACE, self.session.settings.experiment_seconds - spent(self.session))),
                 progress=bar,
                 thorough=not self._hosted,
+                resumed=self._resumed,
             )
             with silence(), isolated(trainer, pl_module, updates=True, also=batches.reads) as sandbox:
                 found, _ = run_experiment(trainer, pl_module, sandbox, batches, index, asked)

@@ -63,6 +63,7 @@ def glance(
     budget: Budget,
     shape: Shape | None = None,
     progress: Callable[[str], None] | None = None,
+    grace: float = 0.0,
 ) -> Glance:
     """Tries the learning rate in use, and rates far from it as long as they could do far better.
 
@@ -74,6 +75,7 @@ def glance(
         budget: When to stop.
         shape: The schedule, by share of the run.
         progress: Called with half a sentence before each trial.
+        grace: More seconds where the first trial leaves a doubt.
     """
     say = progress or (lambda _: None)
     start = start_loss(runner)
@@ -93,7 +95,9 @@ def glance(
     begin = start if math.isfinite(start) else used.losses[0]
     if not math.isfinite(begin):
         return Glance(tuple(trials), begin, None, budget.cut)
-    for rate in _far_rates(plan, lr, begin, used, planned):
+    rates = _far_rates(plan, lr, begin, used, planned)
+    budget.deadline += grace if rates else 0.0
+    for rate in rates:
         one = attempt(rate)
         if one is None:
             break

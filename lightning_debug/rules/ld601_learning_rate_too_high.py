@@ -138,7 +138,7 @@ def learning_rate_too_high(
             fix=f"Lower it {times(seen.in_use / contest.other)} times, to lr={contest.other:.2g}.",
             at=seen.at,
         )
-    if not latest:
+    if not any(seen.contest or seen.suggestion for seen in latest.values()):
         yield from _from_the_run(record, rise, update)
 
 
