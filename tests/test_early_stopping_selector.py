@@ -8,6 +8,7 @@ from pytorch_lightning.callbacks import ModelCheckpoint
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import EarlyStoppingSelector
+from lightning_debug.callbacks import early_stopping_selector
 from tests.helpers import pl, trainer
 
 
@@ -116,7 +117,8 @@ def test_values_that_are_not_finite_stop_it_in_the_end():
     assert fit(gaps, EarlyStoppingSelector(nan_patience=2, patience=4)).current_epoch > 6
 
 
-def test_disk_holds_four_copies_and_none_in_the_end(tmp_path):
+def test_disk_holds_four_copies_of_a_large_model_and_none_in_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(early_stopping_selector, "BUDGET", 16)
     seen = []
 
     class Count(pl.Callback):
@@ -137,6 +139,7 @@ def test_beside_a_model_checkpoint_it_names_the_file(tmp_path):
     assert selector.best_path.endswith(f"epoch={selector.best_epoch}.ckpt")
 
 
+@pytest.mark.filterwarnings("ignore:Checkpoint directory")
 def test_it_resumes_exactly(tmp_path):
     whole = EarlyStoppingSelector(patience=6)
     reference = fit(Scripted(RISING, LEARNING), whole)
@@ -144,7 +147,7 @@ def test_it_resumes_exactly(tmp_path):
     first = trainer(EarlyStoppingSelector(patience=6), checkpoint, max_epochs=6, enable_checkpointing=True)
     first.fit(Scripted(RISING, LEARNING), loader(), loader())
     model, second = Scripted(RISING, LEARNING), EarlyStoppingSelector(patience=6)
-    again = trainer(second, ModelCheckpoint(tmp_path / "rest"), max_epochs=40, enable_checkpointing=True)
+    again = trainer(second, ModelCheckpoint(tmp_path / "half"), max_epochs=40, enable_checkpointing=True)
     again.fit(model, loader(), loader(), ckpt_path=tmp_path / "half" / "half.ckpt")
     assert (again.current_epoch, second.best_epoch) == (reference.current_epoch, whole.best_epoch)
     assert model.weight.item() == whole.best_epoch

@@ -38,6 +38,12 @@ class KeptWeights:
         torch.save(state, path)
         self._held[index] = path
 
+    @staticmethod
+    def size(pl_module: LightningModule) -> int:
+        """Bytes that a copy takes."""
+        values = pl_module.state_dict().values()
+        return sum(item.numel() * item.element_size() for item in values if isinstance(item, Tensor))
+
     def drop(self, index: int) -> None:
         """Forgets a copy."""
         held = self._held.pop(index, None)

@@ -14,8 +14,10 @@ from lightning_debug.curves.names import mode_of, recognised
 from lightning_debug.curves.stopping import Kept, keep_epoch, should_stop
 from lightning_debug.evidence.selection import EpochSelection
 
-HELD = 4
-"""Copies of the weights at most: the two best choices so far, the lowest loss, and the latest."""
+FEWEST = 4
+"""Copies of the weights at least: the two best choices so far, the lowest loss, and the latest."""
+BUDGET = 2**26
+"""Bytes of copies up to which more of them are held, the best first: a later choice may be any earlier epoch."""
 
 
 class EarlyStoppingSelector(DebugCallback):
@@ -36,7 +38,7 @@ class EarlyStoppingSelector(DebugCallback):
         min_epochs: Epochs at least before training stops.
         stop: Whether to stop training at all, or only to choose.
         restore: Whether to put the chosen epoch's weights back when training ends.
-        keep: Where copies of the weights wait: in the host's ``memory`` (four copies at most) or on ``disk``, in
+        keep: Where copies of the weights wait: in the host's ``memory`` (four copies, or as many as fit into 64 MiB) or on ``disk``, in
             ``lightning_debug/weights`` below the Trainer's ``default_root_dir``.
         nan_patience: Validations in a row without a finite value before training stops.
 
@@ -219,7 +221,8 @@ class EarlyStoppingSelector(DebugCallback):
         assert self._kept is not None
         latest, scores = len(self._losses) - 1, self._kept.scores
         ranked = sorted((*self._weights.indices, latest), key=lambda index: scores[index], reverse=True)
-        wanted = {*ranked[: HELD - 2], self._kept.lowest, latest}
+        most = max(FEWEST, BUDGET // max(1, self._weights.size(pl_module)))
+        wanted = {*ranked[: most - 2], self._kept.lowest, latest}
         for index in set(self._weights.indices) - wanted:
             self._weights.drop(index)
         self._weights.keep(latest, pl_module)

@@ -20,7 +20,7 @@ Mode = Literal["min", "max"]
 
 LOSS_WIDTH = 0.1
 """Width of the smoothing of the loss: the kernel's standard deviation, in the logarithm of the epoch."""
-METRIC_WIDTH = 0.15
+METRIC_WIDTH = 0.2
 """Likewise for the metric, which is the noisier."""
 TOLERANCE = 4.0
 """How many times its noise the smoothed loss may lie above its lowest value."""
