@@ -11,10 +11,13 @@ if TYPE_CHECKING:
     from lightning_debug.callbacks.early_stopping_selector import EarlyStoppingSelector
     from lightning_debug.callbacks.error_explainer import ErrorExplainer
     from lightning_debug.callbacks.loss_inspector import LossInspector
+    from lightning_debug.callbacks.lr_range_finder import LRRangeFinder
     from lightning_debug.callbacks.metric_auditor import MetricAuditor
     from lightning_debug.callbacks.mode_checker import ModeChecker
     from lightning_debug.callbacks.model_inspector import ModelInspector
     from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
+    from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
+    from lightning_debug.callbacks.shape_trace import ShapeTrace
     from lightning_debug.debugger import Debugger
     from lightning_debug.finding import FaultFound, Finding, Report, Severity, Skip
 
@@ -28,13 +31,16 @@ _HOME = {
     "ErrorExplainer": "callbacks.error_explainer",
     "FaultFound": "finding",
     "Finding": "finding",
+    "LRRangeFinder": "callbacks.lr_range_finder",
     "LossInspector": "callbacks.loss_inspector",
     "MetricAuditor": "callbacks.metric_auditor",
     "ModeChecker": "callbacks.mode_checker",
     "ModelInspector": "callbacks.model_inspector",
     "NonFiniteGuard": "callbacks.non_finite_guard",
+    "OptimizerInspector": "callbacks.optimizer_inspector",
     "Report": "finding",
     "Severity": "finding",
+    "ShapeTrace": "callbacks.shape_trace",
     "Skip": "finding",
 }
 
@@ -46,13 +52,16 @@ __all__ = [
     "ErrorExplainer",
     "FaultFound",
     "Finding",
+    "LRRangeFinder",
     "LossInspector",
     "MetricAuditor",
     "ModeChecker",
     "ModelInspector",
     "NonFiniteGuard",
+    "OptimizerInspector",
     "Report",
     "Severity",
+    "ShapeTrace",
     "Skip",
 ]
 

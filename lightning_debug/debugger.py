@@ -10,10 +10,13 @@ from lightning_debug.callbacks._base import DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
 from lightning_debug.callbacks.error_explainer import ErrorExplainer
 from lightning_debug.callbacks.loss_inspector import LossInspector
+from lightning_debug.callbacks.lr_range_finder import LRRangeFinder
 from lightning_debug.callbacks.metric_auditor import MetricAuditor
 from lightning_debug.callbacks.mode_checker import ModeChecker
 from lightning_debug.callbacks.model_inspector import ModelInspector
 from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
+from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
+from lightning_debug.callbacks.shape_trace import ShapeTrace
 from lightning_debug.registry import Selection
 from lightning_debug.session import Session
 from lightning_debug.settings import FailOn, Settings
@@ -25,6 +28,8 @@ PARTS: tuple[type[DebugCallback], ...] = (
     ModelInspector,
     MetricAuditor,
     ErrorExplainer,
+    LRRangeFinder,
+    OptimizerInspector,
 )
 """The parts, in the order in which their hooks run."""
 
@@ -52,6 +57,7 @@ class Debugger(DebugCallback):
         experiment_seconds: What the experiments may take in all, 0 for none; they also keep to a tenth of the
             training that is planned. Default: 30.
         enabled: Whether to do anything at all.
+        shapes: Show the table of shapes of a training step (``ShapeTrace``).
 
     Raises:
         SettingsError: If an argument is not accepted.
@@ -73,6 +79,7 @@ class Debugger(DebugCallback):
         strict: bool | None = None,
         experiment_seconds: float | None = None,
         enabled: bool = True,
+        shapes: bool = False,
     ) -> None:
         self.enabled = enabled
         self._settings = Settings.resolve(
@@ -87,6 +94,7 @@ class Debugger(DebugCallback):
             experiment_seconds=experiment_seconds,
         )
         self._parts = [part() for part in PARTS if _is_wanted(part, self._settings.selection)]
+        self._parts += [ShapeTrace()] if shapes else []
         self._active: list[DebugCallback] = []
         self._by_hook: dict[str, list[DebugCallback]] = {}
 

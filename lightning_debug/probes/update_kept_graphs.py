@@ -1,0 +1,66 @@
+"""Attributes that hold values together with the graphs that made them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+MOST_NODES = 20_000
+"""Nodes of one graph that are counted."""
+
+SMALLEST_SUM = 1
+"""Additions in a row from which on a value is taken for a running sum."""
+
+
+def kept_graphs(root: nn.Module) -> dict[tuple[str, str], tuple[int, int]]:
+    """What a model's attributes keep of graphs.
+
+    Returns:
+        By path and kind (``"list"``, ``"sum"``): how many values with a graph a container holds, or how many terms
+        were added up into one value; and the bytes of the values themselves.
+
+    >>> model = nn.Linear(2, 1)
+    >>> model.losses = [model.weight.sum(), model.weight.mean()]
+    >>> kept_graphs(model)
+    {('self.losses', 'list'): (2, 8)}
+    """
+    found: dict[tuple[str, str], tuple[int, int]] = {}
+    for path, module in root.named_modules():
+        for name, value in list(vars(module).items()):
+            if name in ("_modules", "_parameters", "_buffers", "_trainer"):
+                continue
+            place = f"self.{path}.{name}" if path else f"self.{name}"
+            if isinstance(value, Tensor):
+                terms = _terms(value)
+                if terms >= SMALLEST_SUM:
+                    found[place, "sum"] = (terms, value.numel() * value.element_size())
+                continue
+            held = list(_tensors(value))
+            if held:
+                found[place, "list"] = (len(held), sum(item.numel() * item.element_size() for item in held))
+    return found
+
+
+def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        if value.grad_fn is not None:
+            yield value
+    elif depth and isinstance(value, (list, tuple, deque)):
+        for item in list(value):
+            yield from _tensors(item, depth - 1)
+    elif depth and isinstance(value, dict):
+        for item in list(value.values()):
+            yield from _tensors(item, depth - 1)
+
+
+def _terms(value: Tensor) -> int:
+    """How many additions in a row made a value."""
+    node, count = value.grad_fn, 0
+    while node is not None and count < MOST_NODES and type(node).__name__.startswith("AddBackward"):
+        count += 1
+        inputs = [item for item, _ in node.next_functions if item is not None]
+        node = next((item for item in inputs if type(item).__name__.startswith("AddBackward")), None)
+    return count

@@ -1,0 +1,96 @@
+"""Whether a loss is a known loss function, or the negative of one: read off its graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+
+KNOWN = {
+    "NllLossBackward": "cross_entropy",
+    "NllLoss2DBackward": "cross_entropy",
+    "MseLossBackward": "mse_loss",
+    "SmoothL1LossBackward": "smooth_l1_loss",
+    "HuberLossBackward": "huber_loss",
+    "BinaryCrossEntropyBackward": "binary_cross_entropy",
+    "BinaryCrossEntropyWithLogitsBackward": "binary_cross_entropy_with_logits",
+    "CtcLossBackward": "ctc_loss",
+    "SoftMarginLossBackward": "soft_margin_loss",
+    "MultiMarginLossBackward": "multi_margin_loss",
+    "MultilabelMarginLossBackward": "multilabel_margin_loss",
+}
+"""Nodes of torch's loss functions, which are there to be made small."""
+
+_SAME = ("MeanBackward", "SumBackward", "ToCopyBackward", "CloneBackward", "ViewBackward", "SqueezeBackward",
+         "UnsqueezeBackward", "ReshapeAliasBackward", "AliasBackward", "UnsafeViewBackward")  # fmt: skip
+
+
+def loss_sign(loss: Tensor) -> tuple[int, str]:
+    """The sign with which known loss functions enter a loss.
+
+    Args:
+        loss: The value that backward starts from.
+
+    Returns:
+        1 and a function's name where every known loss function in it enters positively, -1 where every one
+        enters negatively, and 0 where none was found, they differ, or a factor is not known.
+
+    >>> import torch
+    >>> scores = torch.zeros(2, 3, requires_grad=True)
+    >>> loss_sign(-torch.nn.functional.cross_entropy(scores, torch.tensor([0, 1])))
+    (-1, 'cross_entropy')
+    """
+    found: list[tuple[int, str]] = []
+    whole = _walk(loss.grad_fn, 1, found, 64)
+    signs = {sign for sign, _ in found}
+    if len(signs) != 1 or not whole:
+        return 0, ""
+    return found[0]
+
+
+def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool:
+    """Follows scalar arithmetic; whether all of it was understood."""
+    if node is None or left <= 0:
+        return True
+    name = type(node).__name__.rstrip("0123456789")
+    if name in KNOWN:
+        found.append((sign, KNOWN[name]))
+        return True
+    inputs = [item for item, _ in node.next_functions]
+    if name in _SAME:
+        return _walk(inputs[0], sign, found, left - 1)
+    if name == "NegBackward":
+        return _walk(inputs[0], -sign, found, left - 1)
+    if name == "AddBackward":
+        terms = [_walk(item, sign, found, left - 1) for item in inputs]
+        return any(terms)  # a penalty beside the loss need not be understood
+    if name in ("SubBackward", "RsubBackward"):
+        first = -1 if name == "RsubBackward" else 1
+        _walk(inputs[0], sign * first, found, left - 1)
+        if len(inputs) > 1:
+            _walk(inputs[1], -sign * first, found, left - 1)
+        return bool(found)
+    if name in ("MulBackward", "DivBackward"):
+        factor = _factor(node, inputs)
+        if factor is None:
+            return False
+        return _walk(next(item for item in inputs if item is not None), sign * factor, found, left - 1)
+    return False
+
+
+def _factor(node: Any, inputs: list[Any]) -> int | None:
+    """The sign of a constant factor; ``None`` when it is not one known number."""
+    if sum(item is not None for item in inputs) != 1:
+        return None
+    for name in ("_saved_other", "_saved_self"):
+        try:
+            value = getattr(node, name)
+        except (AttributeError, RuntimeError):
+            continue
+        if isinstance(value, Tensor):
+            if value.numel() != 1 or value.requires_grad:
+                continue
+            value = value.item()
+        if isinstance(value, (int, float)) and value:
+            return 1 if value > 0 else -1
+    return None

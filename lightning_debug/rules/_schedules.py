@@ -1,0 +1,177 @@
+"""How a schedule that was foreseen can be at odds with the steps that will happen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightning_debug.evidence.schedules import ScheduleForecast
+
+PER_STEP = ("OneCycleLR", "CyclicLR")
+"""Schedules that are made to be stepped after every optimizer step."""
+
+DECAYS = ("CosineAnnealingLR", "PolynomialLR", "LinearLR")
+FREE = ("CosineAnnealingWarmRestarts", "ConstantLR", "ReduceLROnPlateau", "CyclicLR")
+"""Schedules that may go up and down, or end, whenever they like."""
+
+STEPS = ("estimated_stepping_batches", "num_training_steps", "steps_per_epoch", "warmup_steps", "num_warmup_steps")
+"""Words by which an author counts optimizer steps."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The thresholds of LD604."""
+
+    short: float
+    collapse: float
+    early: float
+    warm: float
+    exact: float
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What is wrong with a schedule, in words."""
+
+    message: str
+    fix: str
+
+
+def fault_of(seen: ScheduleForecast, limits: Limits) -> Fault | None:
+    """The first fault found in a schedule, or ``None``."""
+    if len(seen.rates) < 1 or seen.optimizer_steps < 2:
+        return None
+    for look in (_misplaced, _exceeded):
+        fault = look(seen)
+        if fault is not None:
+            return fault
+    if seen.interval == "epoch" and seen.steps_per_epoch > 1:
+        return _too_rarely(seen, limits)
+    if seen.interval == "step" and seen.epochs > 1:
+        return _too_often(seen, limits) or _too_long(seen, limits)
+    return None
+
+
+def _misplaced(seen: ScheduleForecast) -> Fault | None:
+    if not seen.misplaced:
+        return None
+    keys = " and ".join(f'"{key}": {value!r}' for key, value in seen.misplaced.items())
+    return Fault(
+        f'{keys} stands beside "optimizer" at {seen.line or "configure_optimizers"}, where Lightning ignores it: '
+        f"{seen.scheduler} is stepped every {seen.frequency if seen.frequency > 1 else ''}{seen.interval} "
+        f"({seen.scheduler_steps} times in {seen.optimizer_steps} optimizer steps).",
+        f'Write "lr_scheduler": {{"scheduler": scheduler, {keys}}}.',
+    )
+
+
+def _exceeded(seen: ScheduleForecast) -> Fault | None:
+    if seen.length is None or seen.length_name != "total_steps" or seen.scheduler_steps <= seen.length:
+        return None
+    return Fault(
+        f"{seen.scheduler} was built for total_steps={seen.length} and is stepped every {seen.interval}, "
+        f"{seen.scheduler_steps} times: step {seen.length + 1} will raise.",
+        "Set total_steps=self.trainer.estimated_stepping_batches"
+        + (', or "interval": "epoch".' if _near(seen.length, seen.epochs, 0.01) else "."),
+    )
+
+
+def _near(length: float, planned: float, exact: float) -> bool:
+    return abs(length - planned) <= max(1.0, exact * planned)
+
+
+def _too_rarely(seen: ScheduleForecast, limits: Limits) -> Fault | None:
+    """A schedule of steps that is stepped once an epoch."""
+    per_step = 'Put it on steps: "lr_scheduler": {"scheduler": scheduler, "interval": "step"} (the default is "epoch").'
+    told = f"{seen.scheduler} is stepped once an epoch, {seen.scheduler_steps} times"
+    highest, other = _highest(seen.rates), _highest(seen.other_rates)
+    if seen.length is not None and seen.scheduler not in ("ConstantLR", "StepLR", "CosineAnnealingWarmRestarts"):
+        total = seen.batches_per_epoch * seen.epochs
+        fits = _near(seen.length, seen.optimizer_steps, limits.exact) or _near(seen.length, total, limits.exact)
+        long = (
+            seen.length >= 200 and seen.length >= 10 * seen.epochs and 0.8 <= seen.length / seen.optimizer_steps <= 1.25
+        )
+        known = seen.scheduler in PER_STEP and seen.optimizer_steps >= limits.short * seen.length
+        warms = seen.scheduler == "LinearLR" and highest < limits.warm * other
+        if seen.scheduler_steps <= limits.short * seen.length and (fits or long or known or warms):
+            return Fault(
+                f"{told}, and was built for {seen.length_name}={seen.length}: it goes through "
+                f"{seen.scheduler_steps / seen.length:.0%} of its course (learning rate {seen.rates[0][1]:.2g} to "
+                f"{seen.rates[-1][1]:.2g}) while the optimizer makes {seen.optimizer_steps} steps.",
+                per_step,
+            )
+    says_steps = any(word in seen.words for word in STEPS)
+    if seen.scheduler not in FREE and highest < (0.5 if says_steps else limits.warm) * other:
+        return Fault(
+            f"{told}: its warm-up never ends, and the learning rate reaches {highest:.2g}; stepped after each of the "
+            f"{seen.optimizer_steps} optimizer steps it would reach {other:.2g}.",
+            per_step,
+        )
+    if says_steps and seen.other_rates and seen.scheduler not in FREE:
+        stays, falls = seen.rates[-1][1] >= 0.5 * highest, seen.other_rates[-1][1] <= 0.05 * other
+        if stays and falls and seen.epochs > 1 and seen.other_rates[-1][0] >= seen.optimizer_steps - 1:
+            return Fault(
+                f"{told}, though configure_optimizers counts steps ({_said(seen)}): the learning rate falls only from "
+                f"{highest:.2g} to {seen.rates[-1][1]:.2g} instead of to {seen.other_rates[-1][1]:.2g}.",
+                per_step,
+            )
+    return None
+
+
+def _said(seen: ScheduleForecast) -> str:
+    return ", ".join(word for word in seen.words if word in STEPS)
+
+
+def _highest(rates: tuple[tuple[int, float], ...]) -> float:
+    return max((rate for _, rate in rates), default=0.0)
+
+
+def _too_often(seen: ScheduleForecast, limits: Limits) -> Fault | None:
+    """A schedule of epochs that is stepped after every optimizer step."""
+    if seen.scheduler in FREE or not seen.rates:
+        return None
+    told = f"{seen.scheduler} is stepped after each of {seen.optimizer_steps} optimizer steps"
+    per_epoch = 'Put it on epochs ("interval": "epoch", the default), or count its steps in batches.'
+    end = limits.early * seen.optimizer_steps
+    if seen.milestones and len(seen.milestones) > 1 and seen.milestones[-1] <= min(end, seen.epochs):
+        return Fault(
+            f"{told}, so that its milestones {list(seen.milestones)} pass within the first {seen.milestones[-1]} of "
+            f"them, in {seen.epochs} epochs.",
+            per_epoch,
+        )
+    peak = _highest(seen.rates)
+    low = next((step for step, _ in seen.rates if _gone(seen, step, limits.collapse * 1.001 * peak)), None)
+    planned = min((rate for _, rate in seen.other_rates), default=0.0)
+    if low is not None and low <= end and seen.rates[-1][0] >= 2 * low and planned > limits.collapse * peak:
+        return Fault(
+            f"{told}: the learning rate falls from {peak:.2g} to {seen.rates[-1][1]:.2g} and is below "
+            f"{limits.collapse:g} of its start from step {low} on; stepped once an epoch it would end at "
+            f"{seen.other_rates[-1][1]:.2g}.",
+            per_epoch,
+        )
+    cycles = seen.scheduler_steps / (2 * seen.length) if seen.length else 0.0
+    if seen.scheduler != "CosineAnnealingLR" or not seen.length or cycles < 2:
+        return None
+    if _near(seen.length, seen.epochs, limits.exact) or seen.length <= limits.exact * seen.scheduler_steps:
+        return Fault(
+            f"{told} and was built for T_max={seen.length}: the learning rate swings up and down {cycles:.0f} times "
+            f"in {seen.epochs} epochs instead of falling once.",
+            per_epoch,
+        )
+    return None
+
+
+def _gone(seen: ScheduleForecast, start: int, level: float) -> bool:
+    return all(rate <= level for step, rate in seen.rates if step >= start)
+
+
+def _too_long(seen: ScheduleForecast, limits: Limits) -> Fault | None:
+    """A one-cycle schedule that the run will not complete, though it was built for the batches of the run."""
+    total = seen.batches_per_epoch * seen.epochs
+    if seen.length_name != "total_steps" or seen.length is None or total <= seen.optimizer_steps:
+        return None
+    if not _near(seen.length, total, limits.exact) or seen.scheduler_steps > (1.0 - limits.short / 2) * seen.length:
+        return None
+    return Fault(
+        f"{seen.scheduler} was built for total_steps={seen.length}, the number of batches, but the optimizer makes "
+        f"{seen.optimizer_steps} steps: it ends at a learning rate of {seen.rates[-1][1]:.2g}, before it has annealed.",
+        "Set total_steps=self.trainer.estimated_stepping_batches, which counts accumulation.",
+    )

@@ -1,0 +1,161 @@
+"""Training changes none of the model's parameters.
+
+What it sees: after the optimizer stepped (or, under manual optimization, never did), every trainable parameter that
+    could be compared equals its value at the start, bit for bit, and the reason: the optimizer holds other tensors, no
+    gradient arrives, the gradient is zero, the learning rate is 0, the updates are lost to rounding, or nothing steps.
+    Except for the first reason it waits for ``min_batches`` batches or the end of training.
+Why it hurts: nothing is learned; the loss only wanders with the batches.
+How to fix: what the reason says: build the optimizer from the parameters of the model as it is; return a loss that was
+    not detached; set the learning rate; call ``optimizer.step()``.
+When to ignore: never, where a model is to be trained. It is silent while a scheduler warms up from 0, where there is
+    no optimizer at all, and where gradients are not finite (LD303).
+Broken:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+            self.head = nn.Linear(32, 2)
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            loss = F.cross_entropy(self.head(self.body(inputs)), labels)
+            return torch.tensor(loss.item(), requires_grad=True)
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            scores = self.head(self.body(inputs))
+            self.log("val_loss", F.cross_entropy(scores, labels))
+            self.log("val_accuracy", (scores.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    inputs = torch.randn(640, 8)
+    labels = (inputs[:, 0] + inputs[:, 1] > 0).long()
+    train = DataLoader(TensorDataset(inputs[:512], labels[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], labels[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=4)
+    trainer.fit(Classifier(), train, val)
+Repaired:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+            self.head = nn.Linear(32, 2)
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            return F.cross_entropy(self.head(self.body(inputs)), labels)
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            scores = self.head(self.body(inputs))
+            self.log("val_loss", F.cross_entropy(scores, labels))
+            self.log("val_accuracy", (scores.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    inputs = torch.randn(640, 8)
+    labels = (inputs[:, 0] + inputs[:, 1] > 0).long()
+    train = DataLoader(TensorDataset(inputs[:512], labels[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], labels[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=4)
+    trainer.fit(Classifier(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.optimization import TrainingEffect
+    >>> from lightning_debug.record import Record
+    >>> seen = TrainingEffect(batches=20, optimizer_steps=20, backward_passes=20, trainable=4, compared=4,
+    ...                       in_optimizer=4, optimized=4, with_gradient=4, nonzero_gradient=4, rate=0.0, ended=True)
+    >>> [claim.subject for claim in nothing_trains(Record([seen]))]
+    ['learning rate']
+
+References:
+    https://pytorch.org/docs/stable/optim.html
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning_debug.evidence.optimization import TrainingEffect
+from lightning_debug.finding import ERROR, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+
+Reason = tuple[str, str, str]
+
+
+@rule(
+    "LD408",
+    severity=ERROR,
+    needs=TrainingEffect,
+    explains=("LD406", "LD407", "LD602", "LD605", "LD702", "LD703", "LD704", "LD705", "LD712"),
+)
+def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim | Skip]:
+    """Claims one finding with the reason."""
+    evidence = record.last(TrainingEffect)
+    if evidence is None or evidence.changed or not evidence.compared:
+        return
+    if not evidence.optimized:
+        yield Skip("there is no optimizer")
+        return
+    if not evidence.finite:
+        return
+    settled = evidence.ended or evidence.batches >= min_batches
+    reason = _reason(evidence, settled)
+    if reason is None:
+        return
+    told, subject, fix = reason
+    yield Claim(
+        message=f"All {evidence.compared} trainable parameters are, to the last bit, what they were before "
+        f"{evidence.batches} batches and {evidence.optimizer_steps} optimizer steps: {told}.",
+        subject=subject,
+        measured={
+            "compared": evidence.compared,
+            "changed": evidence.changed,
+            "optimizer_steps": evidence.optimizer_steps,
+            "in_optimizer": evidence.in_optimizer,
+            "with_gradient": evidence.with_gradient,
+            "learning_rate": evidence.rate,
+        },
+        fix=fix,
+        at=evidence.at,
+    )
+
+
+def _reason(seen: TrainingEffect, settled: bool) -> Reason | None:
+    stepped = seen.optimizer_steps >= 2
+    if stepped and not seen.in_optimizer:
+        told = f"none of them is among the {seen.optimized} tensors that the optimizer holds"
+        return told, "configure_optimizers", "Build the optimizer from the parameters that the model trains with."
+    if not settled:
+        return None
+    if not stepped:
+        if not seen.ended or seen.automatic or not seen.with_gradient:
+            return None
+        return (
+            "gradients arrive, and optimizer.step() is never called",
+            "training_step",
+            "Call self.optimizers().step() in training_step, or delete self.automatic_optimization = False.",
+        )
+    if seen.followed and not seen.with_gradient:
+        if seen.automatic and not seen.backward_passes:
+            return None
+        told = "no gradient reaches any of them"
+        return (
+            told,
+            "loss",
+            "Return the loss as it was computed: without .item(), .detach(), .data or torch.tensor(...).",
+        )
+    if seen.rate == 0.0:
+        if not seen.ended and seen.future_rate != 0.0:
+            return None
+        return "the learning rate is 0", "learning rate", "Set a learning rate above 0, or repair the schedule."
+    if seen.followed and not seen.nonzero_gradient:
+        told = "every gradient is zero throughout"
+        return told, "loss", "Look for what makes the loss constant: dead units, a saturated output, a clamp."
+    rate = "" if seen.rate is None else f" of {seen.rate:g}"
+    told = f"the updates at a learning rate{rate} are lost to rounding"
+    return told, "learning rate", "Raise the learning rate, or keep the weights in float32."

@@ -1,0 +1,135 @@
+"""Every step makes the loss larger.
+
+What it sees: the real change of the weights in single steps, against the gradient that the step used: their inner
+    product is positive, with a cosine of at least ``min_cosine``, so that the loss rises to first order at any learning
+    rate; or the value that ``training_step`` returns is the negative of a known loss function. On at least
+    ``min_steps`` steps, with one optimizer, and only where the returned value is known to be a loss function of torch
+    (or its negative).
+Why it hurts: the model is trained to be wrong. The loss climbs from the first step, or the returned value falls below
+    zero without end.
+How to fix: return the loss with its own sign; leave out ``maximize=True``; subtract the learning rate times
+    the gradient.
+When to ignore: in adversarial training and unlearning, where a loss is made large on purpose. It is silent with
+    several optimizers, where most of the model is frozen, where the source speaks of attacks or unlearning, and where
+    ``maximize=True`` meets a negated loss.
+Broken:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+            self.head = nn.Linear(32, 2)
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            return -F.cross_entropy(self.head(self.body(inputs)), labels)
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            scores = self.head(self.body(inputs))
+            self.log("val_loss", F.cross_entropy(scores, labels))
+            self.log("val_accuracy", (scores.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    inputs = torch.randn(640, 8)
+    labels = (inputs[:, 0] + inputs[:, 1] > 0).long()
+    train = DataLoader(TensorDataset(inputs[:512], labels[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], labels[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=4)
+    trainer.fit(Classifier(), train, val)
+Repaired:
+    class Classifier(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.body = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 32), nn.ReLU())
+            self.head = nn.Linear(32, 2)
+
+        def training_step(self, batch, batch_idx):
+            inputs, labels = batch
+            return F.cross_entropy(self.head(self.body(inputs)), labels)
+
+        def validation_step(self, batch, batch_idx):
+            inputs, labels = batch
+            scores = self.head(self.body(inputs))
+            self.log("val_loss", F.cross_entropy(scores, labels))
+            self.log("val_accuracy", (scores.argmax(dim=1) == labels).float().mean())
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=3e-3)
+
+    inputs = torch.randn(640, 8)
+    labels = (inputs[:, 0] + inputs[:, 1] > 0).long()
+    train = DataLoader(TensorDataset(inputs[:512], labels[:512]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[512:], labels[512:]), batch_size=32)
+    trainer = Trainer(max_epochs=4)
+    trainer.fit(Classifier(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
+    >>> from lightning_debug.record import Record
+    >>> group = GroupUpdate(optimizer="SGD", rate=0.1, maximize=True, update_norm=0.1, gradient_norm=1.0, slope=0.1)
+    >>> seen = UpdateAudit(groups=(group,), first=True, loss_sign=1, loss_function="cross_entropy")
+    >>> [claim.subject for claim in steps_go_uphill(Record([seen, seen]))]
+    ['maximize']
+
+References:
+    https://pytorch.org/docs/stable/generated/torch.optim.SGD.html (maximize)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
+from lightning_debug.finding import ERROR, Claim
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+
+
+@rule(
+    "LD608",
+    severity=ERROR,
+    needs=UpdateAudit,
+    explains=("LD210", "LD302", "LD303", "LD304", "LD305", "LD601", "LD605", "LD701", "LD702", "LD705"),
+)
+def steps_go_uphill(record: Record, *, min_cosine: float = 0.1, min_steps: int = 2) -> Iterator[Claim]:
+    """Claims a returned value that is negated, or steps that climb."""
+    first = [item for item in record.of(UpdateAudit) if item.loss_sign and item.optimizers == 1][: min_steps + 1]
+    first = [item for item in first if any(_cosine(group) is not None for group in item.groups)]
+    if len(first) < min_steps or len({item.loss_sign for item in first}) != 1:
+        return
+    last = first[-1]
+    cosines = [cosine for item in first for group in item.groups if (cosine := _cosine(group)) is not None]
+    uphill = all(cosine >= min_cosine for cosine in cosines)
+    downhill = max(cosines[: len(last.groups)]) <= -min_cosine
+    maximize = any(group.maximize for group in last.groups)
+    if last.loss_sign < 0 and downhill and last.automatic and not last.words and last.frozen_share <= 1 / 2:
+        yield Claim(
+            message=f"training_step returns the negative of {last.loss_function}: the steps go down along it (cosine "
+            f"{cosines[0]:.2f} with the gradient), and so make {last.loss_function} larger.",
+            subject="loss",
+            measured={"loss_function": last.loss_function, "loss_sign": -1, "cosine": cosines[0], "steps": len(first)},
+            fix=f"Return {last.loss_function}(...) without the minus sign.",
+            at=last.at,
+        )
+    elif last.loss_sign > 0 and uphill:
+        rates = [group.rate for group in last.groups if group.rate is not None]
+        why = "maximize=True" if maximize else f"a learning rate of {min(rates):g}" if min(rates, default=1) < 0 else ""
+        yield Claim(
+            message=f"{len(first)} of {len(first)} steps move the weights along the gradient of {last.loss_function} "
+            f"(cosine {min(cosines):.2f}), which makes it larger at any learning rate"
+            + (f": the optimizer has {why}." if why else "."),
+            subject="maximize" if maximize else "optimizer",
+            measured={"cosine": min(cosines), "steps": len(first), "maximize": maximize},
+            fix="Leave out maximize=True." if maximize else "Step against the gradient: subtract it from the weights.",
+            at=last.at,
+        )
+
+
+def _cosine(group: GroupUpdate) -> float | None:
+    """Of gradient and change; ``None`` where the gradient is not what the step mainly used."""
+    decays = group.weight_decay * group.weight_norm >= group.gradient_norm / 2
+    if decays or group.optimizer.startswith("LBFGS") or not group.update_norm or not group.gradient_norm:
+        return None
+    return group.slope / (group.update_norm * group.gradient_norm)

@@ -1,0 +1,314 @@
+"""Faults in what is optimised, each on several programs, found early and under the right code."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from tests.optimizer_programs import ByHand, Classifier, found, inspected, loader
+
+
+class HeadForgotten(Classifier):
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.body.parameters(), 1e-2)
+
+
+class InAList(Classifier):
+    def __init__(self):
+        super().__init__()
+        self.layers = [nn.Linear(8, 8), nn.Linear(8, 8)]
+
+    def scores(self, inputs):
+        for layer in self.layers:
+            inputs = layer(inputs).tanh()
+        return super().scores(inputs)
+
+
+class HeadReplaced(Classifier):
+    def on_train_start(self):
+        self.head = nn.Linear(16, 2)
+
+
+class GroupDropped(Classifier):
+    """Groups by name, where the one for biases is built and not used."""
+
+    def configure_optimizers(self):
+        groups = {True: [], False: []}
+        for name, item in self.named_parameters():
+            groups[name.endswith("bias")].append(item)
+        return torch.optim.AdamW([{"params": groups[False], "weight_decay": 0.01}], 1e-2)
+
+
+class MadeAnew(Classifier):
+    def scores(self, inputs):
+        return super().scores(nn.Linear(8, 8)(inputs))
+
+
+class LossForgotten(ByHand):
+    """A learnable matrix in the loss, under manual optimization."""
+
+    def __init__(self):
+        super().__init__()
+        self.criterion = nn.Module()
+        self.criterion.prototypes = nn.Parameter(torch.randn(2, 16))
+
+    def scores(self, inputs):
+        return self.body(inputs) @ self.criterion.prototypes.T
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.body.parameters(), 0.1, momentum=0.9)
+
+
+class Unfrozen(Classifier):
+    """Unfrozen in the second epoch, and not added to the optimizer."""
+
+    def __init__(self):
+        super().__init__()
+        self.body.requires_grad_(False)
+
+    def on_train_epoch_start(self):
+        if self.current_epoch == 1:
+            self.body.requires_grad_(True)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(filter(lambda item: item.requires_grad, self.parameters()), 1e-2)
+
+
+@pytest.mark.parametrize(
+    ("program", "subject"),
+    [
+        (HeadForgotten, "head"),
+        (InAList, "layers"),
+        (HeadReplaced, "head"),
+        (GroupDropped, None),
+        (MadeAnew, "training_step"),
+        (LossForgotten, "criterion"),
+        (Unfrozen, "body"),
+    ],
+)
+def test_parameters_left_out(program, subject):
+    report = inspected(program(), max_epochs=2).report
+    assert {item.code for item in report.headlines} == {"LD406"}
+    assert subject is None or report.headlines[0].subject == subject
+    assert report.headlines[0].at.step <= (2 if program is not Unfrozen else 14)
+
+
+class CalledInstead(Classifier):
+    """One layer is called twice, its neighbour never."""
+
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(16, 16), nn.Linear(16, 16)
+
+    def scores(self, inputs):
+        return self.head(self.one(self.one(self.body(inputs)).relu()).relu())
+
+
+class Detached(Classifier):
+    def scores(self, inputs):
+        return self.head(self.body(inputs).detach())
+
+
+class WithoutGradient(ByHand):
+    def scores(self, inputs):
+        with torch.no_grad():
+            hidden = self.body(inputs)
+        return self.head(hidden)
+
+
+class ThroughNumpy(Classifier):
+    def scores(self, inputs):
+        return self.head(torch.from_numpy(self.body(inputs).detach().numpy()))
+
+
+@pytest.mark.parametrize(
+    ("program", "calls"),
+    [(CalledInstead, "never"), (Detached, "gradient"), (WithoutGradient, "no_grad"), (ThroughNumpy, "gradient")],
+)
+def test_parameters_without_gradient(program, calls):
+    report = inspected(program(), max_epochs=2).report
+    assert {item.code for item in report.headlines} == {"LD407"}
+    assert {item.measured["calls"] for item in report.headlines} <= {calls, ""}
+
+
+class NumberReturned(Classifier):
+    def training_step(self, batch, batch_idx):
+        return torch.tensor(super().training_step(batch, batch_idx).item(), requires_grad=True)
+
+
+class RateZero(Classifier):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.0)
+
+
+class NeverSteps(ByHand):
+    def training_step(self, batch, batch_idx):
+        self.manual_backward(Classifier.training_step(self, batch, batch_idx))
+
+
+class Stale(Classifier):
+    """The networks are rebuilt after the optimizer was made."""
+
+    def on_train_start(self):
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.ReLU())
+        self.head = nn.Linear(16, 2)
+
+
+class Lost(Classifier):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("program", "subject"),
+    [
+        (NumberReturned, "loss"),
+        (RateZero, "learning rate"),
+        (NeverSteps, "training_step"),
+        (Stale, "configure_optimizers"),
+        (Lost, "learning rate"),
+    ],
+)
+def test_nothing_trains(program, subject):
+    report = inspected(program(), max_epochs=2).report
+    assert [(item.code, item.subject) for item in report.headlines] == [("LD408", subject)]
+
+
+class NotZeroed(ByHand):
+    def training_step(self, batch, batch_idx):
+        self.manual_backward(Classifier.training_step(self, batch, batch_idx))
+        self.optimizers().step()
+
+
+class OverriddenZero(Classifier):
+    def optimizer_zero_grad(self, epoch, batch_idx, optimizer):
+        pass
+
+
+class RawNotZeroed(ByHand):
+    def training_step(self, batch, batch_idx):
+        Classifier.training_step(self, batch, batch_idx).backward()
+        self.optimizers().optimizer.step()
+
+
+@pytest.mark.parametrize("program", [NotZeroed, OverriddenZero, RawNotZeroed])
+def test_gradients_not_zeroed(program):
+    report = inspected(program(), max_epochs=1).report
+    assert [item.code for item in report.headlines] == ["LD603"]
+    assert report.headlines[0].at.step <= 3
+
+
+class ZeroedEachTime(ByHand):
+    def training_step(self, batch, batch_idx):
+        self.optimizers().zero_grad()
+        self.manual_backward(Classifier.training_step(self, batch, batch_idx) / 2)
+        if batch_idx % 2:
+            self.optimizers().step()
+
+
+class ZeroedInStep(Classifier):
+    def training_step(self, batch, batch_idx):
+        self.optimizers().zero_grad()
+        return super().training_step(batch, batch_idx)
+
+
+def test_accumulation_void():
+    assert found(ZeroedEachTime(), max_epochs=1) == ["LD607"]
+    assert found(ZeroedInStep(), max_epochs=2, accumulate_grad_batches=3) == ["LD607"]
+    assert found(Classifier(), max_epochs=3, accumulate_grad_batches=32) == ["LD607"]
+
+
+class Negated(Classifier):
+    def training_step(self, batch, batch_idx):
+        return -super().training_step(batch, batch_idx)
+
+
+class Maximised(Classifier):
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1, maximize=True)
+
+
+class Climber(torch.optim.Optimizer):
+    """An update with the wrong sign."""
+
+    def __init__(self, params):
+        super().__init__(params, {"lr": 0.1})
+
+    @torch.no_grad()
+    def step(self, closure=None):
+        with torch.enable_grad():
+            loss = closure()
+        for group in self.param_groups:
+            for item in group["params"]:
+                item.add_(item.grad, alpha=group["lr"])
+        return loss
+
+
+class Climbing(Classifier):
+    def configure_optimizers(self):
+        return Climber(self.parameters())
+
+
+@pytest.mark.parametrize("program", [Negated, Maximised, Climbing])
+def test_steps_go_uphill(program):
+    report = inspected(program(), max_epochs=1).report
+    assert [item.code for item in report.headlines] == ["LD608"]
+    assert report.headlines[0].at.step <= 3
+
+
+class Shrunk(Classifier):
+    def __init__(self, kind, decay):
+        super().__init__()
+        self.kind, self.decay = kind, decay
+
+    def configure_optimizers(self):
+        return self.kind(self.parameters(), lr=3e-2, weight_decay=self.decay)
+
+
+@pytest.mark.parametrize(
+    ("kind", "decay"), [(torch.optim.Adam, 2.0), (torch.optim.AdamW, 20.0), (torch.optim.SGD, 3.0)]
+)
+def test_weight_decay_too_strong(kind, decay):
+    assert "LD606" in found(Shrunk(kind, decay), max_epochs=4)
+
+
+class KeepsList(Classifier):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.kept.append({"loss": loss})
+        return loss
+
+    def on_fit_start(self):
+        self.kept = []
+
+
+class KeepsSum(Classifier):
+    total = 0
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.total = self.total + loss
+        return loss
+
+
+class KeepsScores(ByHand):
+    def on_fit_start(self):
+        self.body.history = []
+
+    def scores(self, inputs):
+        self.body.history.append(super().scores(inputs))
+        return self.body.history[-1]
+
+
+@pytest.mark.parametrize("program", [KeepsList, KeepsSum, KeepsScores])
+def test_memory_grows(program):
+    assert found(program(), max_epochs=2) == ["LD609"]
+
+
+def test_a_loss_of_two_functions_with_one_sign_is_no_negation():
+    class Mixed(Classifier):
+        def training_step(self, batch, batch_idx):
+            scores = self.scores(batch[0])
+            return F.cross_entropy(scores, batch[1]) - 0.1 * F.mse_loss(scores, torch.ones_like(scores))
+
+    assert not found(Mixed(), loader(), max_epochs=1)
