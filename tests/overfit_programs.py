@@ -271,6 +271,12 @@ def house_prices():
 
 
 @healthy
+def populations():
+    counts = 5e8 + 1e8 * x(32, 1)
+    return Model(mlp(6, 1), lambda self, batch: F.mse_loss(self.net(batch[0]), batch[1])), loader(x(), counts)
+
+
+@healthy
 def absolute_error_of_thousands():
     prices = 3e3 + 1e2 * x(32, 1)
     return Model(mlp(6, 1), lambda self, batch: F.l1_loss(self.net(batch[0]), batch[1])), loader(x(), prices)
@@ -489,6 +495,15 @@ def dead_units():
     head = nn.Sequential(net, nn.ReLU())
     nn.init.constant_(net[2].bias, -5.0)
     return Model(head, lambda self, batch: F.mse_loss(self.net(batch[0]), batch[1])), loader(x(), 1 + torch.rand(32, 1))
+
+
+@faulty("zero or missing")
+def compared_codes():
+    def step(self, batch):
+        anchor, positive, negative = (torch.sign(self.net(item)) for item in batch)
+        return F.triplet_margin_loss(anchor, positive, negative, margin=50.0)
+
+    return Model(mlp(6, 8), step), loader(x(), x(), x())
 
 
 @faulty("shape")

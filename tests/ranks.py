@@ -78,6 +78,8 @@ def main(name: str, folder: Path) -> int:
         "again": [],
         "experiments": [identity.Experiments()],
         "debugger": [Debugger(console=False, strict=True)],
+        "searches": identity.searches(),
+        "searches later": identity.searches(at_step=3),
     }
     outcomes, bad = {}, 0
     extra = {"accumulate_grad_batches": 2, "gradient_clip_val": 0.5} if name == "ddp accumulated" else {}
@@ -86,6 +88,10 @@ def main(name: str, folder: Path) -> int:
         outcomes[label] = run(folder / label, ours)
         different = identity.differing(outcomes["alone"], outcomes[label])
         count = getattr(ours[0], "count", "") if ours else ""
+        if label.startswith("searches"):
+            failed = [str(item.message) for item in ours[0].report.findings if item.code in ("LD001", "LD002")]
+            count = failed or [item.reason for item in ours[0].report.skips if item.code == "LD605"]
+            bad += bool(failed)
         print(f"{name} on {WORLD}: {label}: {different or 'identical'} {count}", flush=True)
         bad += bool(different)
     return bad

@@ -14,6 +14,8 @@ from lightning_debug.experiments.overfit import overfit_batch
 
 SECONDS = 5.0
 """For the experiment, by itself; as a part of Debugger it keeps to what the experiments share, if that is less."""
+GRANTED = 2.0
+"""Seconds that it has inside Debugger whatever is left of the share: only a net that is at fault takes so long."""
 
 
 class OverfitBatchCheck(DebugCallback):
@@ -53,7 +55,10 @@ class OverfitBatchCheck(DebugCallback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the experiment when its batch has come."""
         step, self._batches = self._batches, self._batches + 1
-        if step != self.at_step or trainer.global_rank != 0:
+        if step != self.at_step:
+            return
+        if trainer.global_rank != 0:
+            self.unavailable(OverfitCheck, "it is made on rank 0 only", trainer)
             return
         if self._seconds(0.0, 0.0) <= 0:
             self.unavailable(OverfitCheck, "the experiments of this fit have used up their seconds", trainer)
@@ -79,7 +84,10 @@ class OverfitBatchCheck(DebugCallback):
         ``gone`` is what it has taken already.
         """
         own = self.seconds or SECONDS
-        return min(own, gone + remaining(self.session, step or None)) if self._hosted else own
+        if not self._hosted:
+            return own
+        granted = min(GRANTED, self.session.settings.experiment_seconds - spent(self.session) + gone)
+        return min(own, max(granted, gone + remaining(self.session, step or None)))
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so if the batch never came."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 from lightning_debug.evidence._base import Evidence
@@ -41,6 +42,13 @@ class OverfitTrial:
         if self.diverged or quarter < 1:
             return 0.0
         return max(0.0, min(self.losses[:-quarter]) - min(self.losses[-quarter:]))
+
+    @property
+    def share_down(self) -> float:
+        """The share of the second half of the steps that made the loss less."""
+        half = self.losses[len(self.losses) // 2 :]
+        steps = list(itertools.pairwise(half))
+        return sum(after < before for before, after in steps) / len(steps) if steps else 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,10 +22,12 @@ from lightning_debug.probes.overfit_reading import FitTrace, Lost, read_fields
 from lightning_debug.probes.overfit_steps import Adam, gradient_states
 
 EXAMPLES = 2
-RATES = (3e-3, 3e-2, 3e-4, 0.3)
+RATES = (3e-2, 3e-3, 0.3, 3e-4)
 """Learning rates, in the order in which they are tried."""
 TRIAL_STEPS, LONG_STEPS, WHOLE_STEPS = 28, 56, 14
 """Steps of a trial; of one more at the best rate; of each of two with the whole batch: 196 together."""
+FLAT_STEPS, FLAT = 10, 1e-3
+"""A trial ends where the loss of so many steps keeps within such a share of itself."""
 
 
 @dataclass(frozen=True)
@@ -176,9 +178,10 @@ class Attempt:
         for rate in RATES:
             done.append(self._trial(examples, rate, TRIAL_STEPS, goal))
             yield done[-1], () if done[-1].diverged else self._read(examples, samples).calls
-        rate = min(done, key=lambda trial: trial.end).rate
-        trial = self._trial(examples, rate, LONG_STEPS, goal)
-        yield trial, () if trial.diverged else self._read(examples, samples).calls
+        best = min(done, key=lambda trial: trial.end)
+        if len(best.losses) > TRIAL_STEPS:  # it was not flat when its steps ended
+            trial = self._trial(examples, best.rate, LONG_STEPS, goal)
+            yield trial, () if trial.diverged else self._read(examples, samples).calls
 
     def _whole(self, batch: Any) -> list[OverfitTrial]:
         """Trials with the whole batch: what two examples lack may be in the others."""
@@ -202,7 +205,7 @@ class Attempt:
             if not math.isfinite(value):
                 return OverfitTrial(rate=rate, losses=tuple(losses), diverged=True)
             losses.append(value)
-            if step == steps or not loss.requires_grad or goal.reached(value):
+            if step == steps or not loss.requires_grad or goal.reached(value) or _is_flat(losses):
                 break
             adam.clear()
             self._backward(loss)
@@ -233,6 +236,12 @@ class Attempt:
         finally:
             handle.remove()
         return lost.path, lost.kind
+
+
+def _is_flat(losses: list[float]) -> bool:
+    """Whether the latest losses are all about the same."""
+    last = losses[-FLAT_STEPS:]
+    return len(losses) >= 2 * FLAT_STEPS and max(last) - min(last) <= FLAT * abs(last[-1])
 
 
 def _without_dropout(pl_module: LightningModule) -> None:

@@ -172,14 +172,16 @@ def claimed(seen: OverfitCheck, call: OverfitCall | None, cause: Cause | None) -
     count = {None: "The first batch", 1: "One example", 2: "Two examples"}.get(seen.samples, f"{seen.samples} examples")
     end = seen.start if best is None else best.end
     rates = len({trial.rate for trial in seen.trials})
-    tried = f" after {seen.steps} steps at {rates} learning rates" if seen.steps else ""
     blind = ""
     if call is not None and call.uninformed is not None and call.targets_differ:
         blind = f", where an output that ignores the input costs {call.uninformed:.4g}"
     cost = "costs" if seen.samples in (None, 1) else "cost"
+    if seen.steps:
+        cost = f"still {cost}"
+        blind = f" after {seen.steps} steps at {rates} learning rates ({seen.start:.4g} before){blind}"
     told = "no check of the debugging plan says why" if cause is None else cause.told
     return Claim(
-        message=f"{count} still {cost} {end:.4g}{tried} ({seen.start:.4g} before){blind}: {told}.",
+        message=f"{count} {cost} {end:.4g}{blind}: {told}.",
         subject=cause.subject if cause is not None else (call.line if call is not None else "training_step"),
         measured={
             "loss_before": seen.start,
