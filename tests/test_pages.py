@@ -2,15 +2,21 @@
 
 import pytest
 
+from lightning_debug.callbacks import _experiment_budget
 from lightning_debug.registry import all_rules
 from lightning_debug.rule import SECTIONS
 from tests.helpers import alarms, codes, run_program
+
+EXPERIMENTS = ("LD601", "LD602", "LD605")
+"""Rules whose evidence is an experiment, which takes a second."""
 
 RULES = [one for one in all_rules() if one.code != "LD002"]  # only a bug of a rule makes LD002: tests/test_judge.py
 
 
 @pytest.mark.parametrize("one", RULES, ids=lambda one: one.code)
-def test_broken_is_found(one, tmp_path):
+def test_broken_is_found(one, tmp_path, monkeypatch):
+    if one.code in EXPERIMENTS:
+        monkeypatch.setattr(_experiment_budget, "FLOOR", 3.0)
     report, raised = run_program(one.page["Broken"], tmp_path, strict=not one.code.startswith("LD0"))
     assert one.code in codes(report), (raised, report)
     if raised is not None and not isinstance(raised, RuntimeError | ValueError | IndexError | TypeError):
@@ -18,7 +24,9 @@ def test_broken_is_found(one, tmp_path):
 
 
 @pytest.mark.parametrize("one", RULES, ids=lambda one: one.code)
-def test_repaired_is_silent(one, tmp_path):
+def test_repaired_is_silent(one, tmp_path, monkeypatch):
+    if one.code in EXPERIMENTS:
+        monkeypatch.setattr(_experiment_budget, "FLOOR", 3.0)
     report, raised = run_program(one.page["Repaired"], tmp_path)
     if raised is not None:
         raise raised

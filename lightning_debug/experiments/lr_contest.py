@@ -120,7 +120,7 @@ def _far_rates(plan: Plan, lr: float, start: float, used: Trial, planned: int | 
 def far_better(start: float, score: float, other: float) -> bool:
     """Whether another rate's fall is noticeable, and four times as large."""
     fall = start - other
-    return math.isfinite(other) and fall > 0.1 * abs(start) and start - score < 0.25 * fall
+    return math.isfinite(other) and fall > 0.15 * abs(start) and start - score < 0.25 * fall
 
 
 def contest(
