@@ -1,4 +1,4 @@
-"""The command line: ``lightning-debug run | demo | rules | explain``. Only what trains imports torch."""
+"""The command line: ``lightning-debug run | demo | rules | explain | explain-error``. Only training imports torch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from lightning_debug import registry
+from lightning_debug import audit, registry
 from lightning_debug.registry import UnknownRule
 from lightning_debug.settings import PREFIX, TALLY, Settings, SettingsError, unknown_variables
 
@@ -58,10 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if choice.command == "run":
             return _run(options, script)
+        if choice.command == "audit":
+            return audit.run(options, script)
         if choice.command == "demo":
             return _demo(options)
+        if choice.command == "explain-error":
+            return _explain_error(options.file)
         return _explain(options.rule) if choice.command == "explain" else _show(_rules(options))
-    except (UnknownRule, SettingsError, _Refused) as error:
+    except (UnknownRule, SettingsError, audit.CannotAudit, _Refused) as error:
         print(f"lightning-debug {choice.command}: {error}", file=sys.stderr)
         return USAGE_EXIT
 
@@ -114,6 +118,8 @@ def _parser() -> Any:
     run.add_argument("--strict", **flag, help="Let exceptions of this tool through.")
     commands.add_subcommand("run", run, help="Run a script with a Debugger in every Trainer.")
 
+    commands.add_subcommand("audit", audit.parser(_Help), help="Read data once, without a model, and report on them.")
+
     demo = ArgumentParser(
         description="Trains on scikit-learn's handwritten digits with a planted bug, and shows what is found.",
         **options,
@@ -136,6 +142,12 @@ def _parser() -> Any:
     explain = ArgumentParser(description="Prints a rule's page.", **options)
     explain.add_argument("rule", metavar="RULE", help="Code or name.")
     commands.add_subcommand("explain", explain, help="Print a rule's page.")
+
+    error = ArgumentParser(description="Explains a pasted traceback, as far as its text allows.", **options)
+    error.add_argument(
+        "file", metavar="FILE", nargs="?", default="-", help="The file it stands in; standard input if left out."
+    )
+    commands.add_subcommand("explain-error", error, help="Explain a pasted traceback.")
     return parser
 
 
@@ -150,6 +162,8 @@ def _split(words: list[str]) -> tuple[list[str], list[str]]:
     >>> _split(["run", "--stop", "-m", "package.train", "--lr", "1"])
     (['run', '--stop', '-m', 'package.train'], ['--lr', '1'])
     """
+    if words[:1] == ["audit"]:
+        return audit.split(words)
     if words[:1] != ["run"]:
         return words, []
     index = 1
@@ -264,6 +278,16 @@ def _explain(word: str) -> int:
 
     Console(highlight=False).print(rich_page(one))
     return 0
+
+
+def _explain_error(path: str) -> int:
+    from lightning_debug.explained import explain_error
+
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8", errors="replace")
+        return _show(explain_error(text))
+    except (OSError, ValueError) as error:
+        raise _Refused(error) from error
 
 
 def _show(text: str) -> int:

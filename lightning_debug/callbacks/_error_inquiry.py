@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence.errors import ErrorRaised, MemoryOwners, ShapeRow
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
 from lightning_debug.probes.batch_fields import batch_fields
@@ -223,12 +224,19 @@ def _mark(sandbox: Sandbox, module: LightningModule, held: Held, value: Any, siz
 def _watched(sandbox: Sandbox, module: LightningModule, held: Held, value: Any, *, check: bool = False) -> Replay:
     trace = StepTrace(module, batch_fields(value), check_indices=check)
     found = Replay()
-    try:
+
+    def watched(step: Any, *args: Any, **kwargs: Any) -> Any:
         with trace:
-            output = _step(sandbox, held, value)()
+            return step(*args, **kwargs)
+
+    shadow = Shadow(module, held.step, watched)  # the sandbox's own work on the batch is not traced
+    try:
+        output = _step(sandbox, held, value)()
         found.notes = trace.graph_notes(sandbox.loss(output))
     except Exception as error:  # the one that is explained, or another: the caller compares
         found.error = error.with_traceback(error.__traceback__)
+    finally:
+        shadow.remove()
     found.rows, found.refusal = tuple(trace.rows), trace.refusal
     if found.error is None:
         found.refusal = None

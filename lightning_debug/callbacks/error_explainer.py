@@ -111,6 +111,8 @@ class ErrorExplainer(DebugCallback):
         if not self.foretell or held.step in self._asked or getattr(trainer.state.fn, "value", "") != "fit":
             return
         self._asked |= {held.step}
+        if not self.session.settings.experiment_seconds:
+            return
         for experiment in (indices_out_of_range, smaller_batch):
             with self.attempt(experiment.__name__, trainer):
                 told = experiment(trainer, pl_module, held)

@@ -51,6 +51,7 @@ class ShapeRow:
         output: Shape of what it made; empty for a scalar.
         batch: For each dimension of ``output`` how often it holds the batch: 1 for the batch dimension, 2 where it is
             twice as long, 0 for a dimension that does not depend on the batch.
+        given: Likewise for each of ``inputs``; empty where that is not known.
         grouped: Whether it stands for a whole module of torch's.
         gradient: Whether the output is part of a graph.
         given_gradient: Whether an input was.
@@ -65,6 +66,7 @@ class ShapeRow:
     inputs: tuple[tuple[int, ...], ...] = ()
     output: tuple[int, ...] = ()
     batch: tuple[int, ...] = ()
+    given: tuple[tuple[int, ...], ...] = ()
     grouped: bool = False
     gradient: bool = False
     given_gradient: bool = False

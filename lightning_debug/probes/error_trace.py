@@ -221,10 +221,18 @@ def mark_batch(rows: list[ShapeRow], fewer: list[ShapeRow], size: int, less: int
     for index, (row, other) in enumerate(zip(rows, fewer, strict=False)):
         if row.operation != other.operation or len(row.output) != len(other.output):
             break
-        marks = tuple(_times(one, two, size, less) for one, two in zip(row.output, other.output, strict=True))
-        rows[index] = replace(row, batch=marks)
+        if len(row.inputs) != len(other.inputs) or any(
+            len(one) != len(two) for one, two in zip(row.inputs, other.inputs, strict=True)
+        ):
+            break
+        given = tuple(_marks(one, two, size, less) for one, two in zip(row.inputs, other.inputs, strict=True))
+        rows[index] = replace(row, batch=_marks(row.output, other.output, size, less), given=given)
         same += 1
     return same > 0
+
+
+def _marks(one: tuple[int, ...], two: tuple[int, ...], size: int, less: int) -> tuple[int, ...]:
+    return tuple(_times(first, second, size, less) for first, second in zip(one, two, strict=True))
 
 
 def _times(one: int, two: int, size: int, less: int) -> int:

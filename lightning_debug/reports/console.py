@@ -21,8 +21,10 @@ from rich.table import Table
 from rich.text import Text
 
 from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.errors import ShapeTable
 from lightning_debug.finding import Finding, Report, Severity
 from lightning_debug.record import Record
+from lightning_debug.reports import shapes
 from lightning_debug.reports._text import (
     alarms,
     by_code,
@@ -46,6 +48,9 @@ LABEL_WIDTH = 10
 
 TOLD_PER_CODE = 3
 """How many findings of one code are told in full: forty modules with one fault are one fault."""
+
+TABLE = 12
+"""Lines of a table of shapes that are told in the console: the last ones before an error."""
 
 BLOCKS = 12
 REASONS = 6
@@ -137,9 +142,13 @@ def _cause_rows(group: Sequence[Finding]) -> Iterator[Row]:
     yield STATEMENT, one_line(first.message)
     yield "where", one_line(first.subject)
     yield "when", str(first.at)
-    numbers = [f"{label(name)} = {shown(value)}" for name, value in first.measured.items() if _is_short(value)]
+    table = first.measured.get("shapes")
+    rest = {name: value for name, value in first.measured.items() if name != "shapes"}
+    numbers = [f"{label(name)} = {shown(value)}" for name, value in rest.items() if _is_short(value)]
     if numbers:
         yield "measured", "; ".join(numbers)
+    for position, line in enumerate(table[-TABLE:] if isinstance(table, (tuple, list)) else ()):
+        yield AGAIN if position else "shapes", one_line(str(line))
     if first.fix:
         yield "fix", one_line(first.fix)
     for position, finding in enumerate(group[1:TOLD_PER_CODE]):
@@ -215,7 +224,10 @@ class ConsoleSink:
         self._summed: set[tuple[str, str]] = set()
 
     def on_evidence(self, evidence: Evidence) -> None:
-        """Evidence is not printed."""
+        """A table of shapes is printed, where one was asked for; no other evidence is."""
+        if isinstance(evidence, ShapeTable):
+            text = "\n".join(f"{NAME}: {line}" if not at else line for at, line in enumerate(shapes.lines(evidence)))
+            self._print(f"{text}\n", Text(text))
 
     def on_finding(self, finding: Finding) -> None:
         """One line for a warning or an error; after three of one code the rest waits for the summary.

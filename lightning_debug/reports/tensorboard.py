@@ -5,6 +5,7 @@ Everything stands under ``lightning_debug/`` beside what the user's own code log
 | tab | tag |
 |---|---|
 | Text | ``lightning_debug/LD201 softmax-before-cross-entropy`` for each code found, ``lightning_debug/report`` |
+| Text | ``lightning_debug/shapes``: the table of shapes, where one was asked for |
 | Scalars | ``lightning_debug/<tag>`` for each value that evidence offers |
 | Custom Scalars | training and validation loss on one chart, each family of our curves on one |
 """
@@ -14,9 +15,10 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.errors import ShapeTable
 from lightning_debug.finding import Finding, Report
 from lightning_debug.record import Record
-from lightning_debug.reports import markdown
+from lightning_debug.reports import markdown, shapes
 from lightning_debug.reports._curves import PREFIX, family
 from lightning_debug.reports._layout import Layout, merged, ours, written
 from lightning_debug.reports._text import clean
@@ -49,6 +51,9 @@ class TensorBoardSink:
             name = tag.removeprefix(PREFIX)
             self._writer.add_scalar(f"{PREFIX}{name}", value, evidence.at.step)
             self._remember(name)
+        if isinstance(evidence, ShapeTable):
+            table = "\n".join(f"    {line}" for line in shapes.lines(evidence))  # indented: code, in Markdown
+            self._write_text("shapes", table, evidence.at.step)
         if self._layout is None and not self._layout_note and self._step >= LAYOUT_FROM_STEP:
             self._lay_out()
 

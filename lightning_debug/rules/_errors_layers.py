@@ -76,6 +76,10 @@ def features(error: ErrorRaised, given: ErrorOperand, wanted: int) -> Diagnosis:
     who = error.module or "the layer"
     message = f"{call_of(error)} takes {wanted} features, and gets {described(given)}."
     measured = {"wanted": wanted, "given": shape[-1]}
+    folded = len(shape) == 2 and not given.name and not given.kind and wanted > shape[-1] and wanted % shape[-1] == 0
+    if folded and numel(shape) % wanted == 0:  # as the message has it: leading dimensions folded into one
+        fix = f"Flatten before {who} (x.flatten(1), or nn.Flatten() in front of it): that makes {wanted} features."
+        return Diagnosis("LD101", "flatten-missing", message, fix, measured=measured)
     for start in range(1, len(shape) - 1):
         if numel(shape[start:]) == wanted:
             flat = f"{name}.flatten({start})" if given.name.isidentifier() else f"x.flatten({start})"

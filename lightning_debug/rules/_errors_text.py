@@ -86,32 +86,37 @@ def _matrices(error: ErrorRaised, match: re.Match[str]) -> ErrorRaised:
     first, second = _products(match[1]), _products(match[2])
     operation = error.operation if error.operation in ("linear", "matmul", "bmm", "mm", "addmm") else "matmul"
     linear = "linear" in (error.module_type.lower(), error.operation) or "F.linear" in error.source
+    linear = linear or not error.source
     if linear:
-        weight = ErrorOperand(name="the weight", kind="parameter", argument="weight", shape=second[::-1])
-        return replace(error, operation="linear", operands=(ErrorOperand(argument="input", shape=first), weight))
-    return replace(error, operation=operation, operands=tuple(ErrorOperand(shape=shape) for shape in (first, second)))
+        weight = ErrorOperand(name="the weight", dtype="", kind="parameter", argument="weight", shape=second[::-1])
+        return replace(
+            error, operation="linear", operands=(ErrorOperand(dtype="", argument="input", shape=first), weight)
+        )
+    return replace(
+        error, operation=operation, operands=tuple(ErrorOperand(dtype="", shape=shape) for shape in (first, second))
+    )
 
 
 def _convolution(error: ErrorRaised, match: re.Match[str]) -> ErrorRaised:
     weight, given = integers(match[2]), integers(match[3])
     dimensions = len(weight) - 2
     operands = (
-        ErrorOperand(argument="input", shape=given),
-        ErrorOperand(name="the weight", kind="parameter", argument="weight", shape=weight),
+        ErrorOperand(dtype="", argument="input", shape=given),
+        ErrorOperand(name="the weight", dtype="", kind="parameter", argument="weight", shape=weight),
     )
     return replace(error, operation=f"conv{dimensions}d", operands=operands, arguments={"groups": match[1]})
 
 
 def _reshape(error: ErrorRaised, match: re.Match[str]) -> ErrorRaised:
     size = int(match[2])
-    operands = (ErrorOperand(shape=(size,), argument="0"),)
+    operands = (ErrorOperand(dtype="", shape=(size,), argument="0"),)
     return replace(error, operation="view", operands=operands, arguments={"1": f"({match[1]})"})
 
 
 def _batches(error: ErrorRaised, match: re.Match[str]) -> ErrorRaised:
     first, second = int(match[1]), int(match[2])
     operands = (
-        ErrorOperand(argument="input", shape=(first, 0)),
+        ErrorOperand(dtype="", argument="input", shape=(first, 0)),
         ErrorOperand(argument="target", shape=(second,), dtype="int64"),
     )
     return replace(error, operation="cross_entropy", operands=operands)

@@ -42,10 +42,11 @@ def shape_text(shape: Iterable[int]) -> str:
 
 def described(operand: ErrorOperand) -> str:
     """Name, shape, dtype and device of an operand."""
-    name = operand.name or (f"argument {operand.argument}" if operand.argument else "a tensor")
+    otherwise = {"input": "an input", "target": "a target"}.get(operand.argument, "a tensor")
+    name = operand.name or otherwise
     made = f", made by {operand.made_by} at {operand.made_at}" if operand.made_by and operand.made_at else ""
     device = "" if operand.device == "cpu" else f" on {operand.device}"
-    return f"{name} {shape_text(operand.shape)} {operand.dtype}{device}{made}"
+    return " ".join(filter(None, (name, shape_text(operand.shape), operand.dtype))) + device + made
 
 
 def named(operand: ErrorOperand, otherwise: str = "the input") -> str:
@@ -128,7 +129,8 @@ def table(rows: Sequence[ShapeRow], most: int = ROWS) -> tuple[str, ...]:
     for row in rows[-most:]:
         who = f"{row.module} {row.module_type}" if row.grouped else row.operation
         where = "" if row.grouped else f"  # {row.line}" if row.line else ""
-        given = ", ".join(map(shape_text, row.inputs[:3]))
+        marks = row.given if len(row.given) == len(row.inputs) else ((),) * len(row.inputs)
+        given = ", ".join(marked(one, two) for one, two in zip(row.inputs[:3], marks, strict=False))
         told.append(f"{who}: {given} -> {marked(row.output, row.batch)}{where}")
     return tuple(told)
 
