@@ -27,8 +27,8 @@ def apply_rate(trainer: Trainer, pl_module: LightningModule, optimizer: Any, in_
         What was changed, by name.
     """
     scale = wanted / in_use
-    before = {float(group["lr"]) for group in optimizer.param_groups} | {in_use}
-    before |= {float(group["initial_lr"]) for group in optimizer.param_groups if "initial_lr" in group}
+    kept = ("lr", "initial_lr", "max_lr")
+    before = {float(group[name]) for group in optimizer.param_groups for name in kept if name in group} | {in_use}
     changed: list[str] = []
     for index, group in enumerate(optimizer.param_groups):
         for name in _GROUP:
