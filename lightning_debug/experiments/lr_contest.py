@@ -97,10 +97,15 @@ def glance(
         return Glance(tuple(trials), begin, None, budget.cut)
     rates = _far_rates(plan, lr, begin, used, planned)
     budget.deadline += grace if rates else 0.0
+    worse = math.inf
     for rate in rates:
+        if rate < lr and worse < lr:
+            continue  # lower rates get worse from here on
         one = attempt(rate)
         if one is None:
             break
+        if rate < lr and used.score < min(begin, one.score):
+            worse = rate
         if far_better(begin, used.score, one.score):
             return Glance(tuple(trials), begin, one, budget.cut)
     return Glance(tuple(trials), begin, None, budget.cut)
