@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from lightning_debug.callbacks.mode_checker import ModeChecker
     from lightning_debug.callbacks.model_inspector import ModelInspector
     from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
+    from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
     from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
     from lightning_debug.callbacks.shape_trace import ShapeTrace
     from lightning_debug.debugger import Debugger
@@ -37,6 +38,7 @@ _HOME = {
     "ModeChecker": "callbacks.mode_checker",
     "ModelInspector": "callbacks.model_inspector",
     "NonFiniteGuard": "callbacks.non_finite_guard",
+    "OverfitBatchCheck": "callbacks.overfit_batch_check",
     "OptimizerInspector": "callbacks.optimizer_inspector",
     "Report": "finding",
     "Severity": "finding",
@@ -58,6 +60,7 @@ __all__ = [
     "ModeChecker",
     "ModelInspector",
     "NonFiniteGuard",
+    "OverfitBatchCheck",
     "OptimizerInspector",
     "Report",
     "Severity",

@@ -15,6 +15,7 @@ from lightning_debug.callbacks.metric_auditor import MetricAuditor
 from lightning_debug.callbacks.mode_checker import ModeChecker
 from lightning_debug.callbacks.model_inspector import ModelInspector
 from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
+from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
 from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
 from lightning_debug.callbacks.shape_trace import ShapeTrace
 from lightning_debug.registry import Selection
@@ -30,6 +31,7 @@ PARTS: tuple[type[DebugCallback], ...] = (
     ErrorExplainer,
     LRRangeFinder,
     OptimizerInspector,
+    OverfitBatchCheck,
 )
 """The parts, in the order in which their hooks run."""
 
