@@ -6,9 +6,10 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from torch.utils.data import BatchSampler, DataLoader
+from torch.utils.data import BatchSampler, DataLoader, default_collate
 
 from lightning_debug.callbacks._lightning import Trainer
+from lightning_debug.probes.batch_fields import batch_fields
 
 
 def _loaders(value: Any) -> Iterator[Any]:
@@ -32,10 +33,35 @@ def _is_plain(loader: Any) -> bool:
     return isinstance(sampler, BatchSampler) and library
 
 
-def forms_batches(trainer: Trainer) -> bool:
-    """Whether every training loader is a DataLoader that puts batches together from single samples."""
+def why_not_samples(trainer: Trainer, batch: Any) -> str:
+    """Why the leading dimension of a batch may hold something else than samples; ``""`` where it is certain.
+
+    Args:
+        trainer: The Trainer.
+        batch: A batch as a step gets it.
+    """
     found = list(_loaders(trainer.train_dataloader))
-    return bool(found) and all(map(_is_plain, found))
+    if not found or not all(map(_is_plain, found)):
+        return "the batches are not put together from single samples by a DataLoader of torch"
+    shapes = [tuple(tensor.shape) for _, tensor in batch_fields(batch) if tensor.ndim]
+    for loader in found:
+        if loader.collate_fn is default_collate and not _is_rearranged(trainer):
+            continue
+        if any(shape[0] != loader.batch_size for shape in shapes):
+            return f"the leading size of the batch is not the loader's batch_size={loader.batch_size}"
+        if any(shape[0] in shape[1:2] for shape in shapes):
+            return "two dimensions of the batch are as large as the loader's batch_size"
+    return ""
+
+
+def _is_rearranged(trainer: Trainer) -> bool:
+    """Whether a hook of the user's may transpose batches after they are collated."""
+    owners = [trainer.lightning_module, getattr(trainer, "datamodule", None)]
+    hooks = [getattr(type(owner), "on_after_batch_transfer", None) for owner in owners if owner is not None]
+    return any(
+        getattr(hook, "__module__", "lightning").partition(".")[0] not in ("lightning", "pytorch_lightning")
+        for hook in hooks
+    )
 
 
 def last_batch(trainer: Trainer, size: int) -> tuple[int, int | None, int | None]:

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
-from lightning_debug.callbacks._model_loaders import forms_batches, last_batch
+from lightning_debug.callbacks._model_loaders import last_batch, why_not_samples
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.model import (
     BatchNormBatches,
@@ -176,8 +176,9 @@ class ModelInspector(DebugCallback):
     def _mixing(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if len(trainer.optimizers) > 1:
             raise NotJudged("networks that are trained against each other may compare samples")
-        if not forms_batches(trainer):
-            raise NotJudged("the batches are not put together from single samples by a DataLoader of torch")
+        reason = why_not_samples(trainer, batch)
+        if reason:
+            raise NotJudged(reason)
         with passes(trainer, pl_module, batch, batch_idx) as runs:
             base = runs.base()
             found = sample_mixing(runs, pl_module, base)

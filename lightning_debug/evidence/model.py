@@ -43,7 +43,7 @@ class SampleMixing(Evidence):
         misaligned: Share of predictions that belong to one sample and are compared with the target of another.
         prediction: The loss call where that happens.
         draws: Whether the step drew random numbers.
-        declared: A name that says samples are meant to meet: ``"GraphEncoder"``.
+        declared: A name that says samples are meant to meet.
     """
 
     samples: int = 0
@@ -94,7 +94,7 @@ class FutureLeak(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class InputDependence(Evidence):
-    """What became of predictions when every sample was given another sample's input, in eval mode.
+    """What became of predictions when every sample was given another's input, in eval mode.
 
     Args:
         function: The loss call that receives the predictions.
@@ -270,8 +270,7 @@ class LinearPair:
         widths: Features before, between and after them.
         siblings: Whether one module's ``forward`` calls both.
         shared: Whether something else uses the first one's output as well.
-        grouped: Whether one of them is a convolution in groups, or along one dimension of several: half of a
-            separable one.
+        grouped: Whether one of them is a convolution in groups, or half of a separable one.
         attention: Whether one of them makes or takes what attention exchanges.
         tied: Whether they share their weight.
     """
@@ -291,7 +290,7 @@ class LinearChain(Evidence):
     """Linear layers that feed each other directly, in one forward pass.
 
     Args:
-        layers: Linear layers and convolutions called.
+        layers: Layers called.
         nonlinear: Whether anything between the first layer and the loss is nonlinear.
         pairs: Layers that feed each other.
     """

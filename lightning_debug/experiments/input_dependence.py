@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_debug.evidence.model import InputDependence, Place
 from lightning_debug.experiments.model_runs import Passes
-from lightning_debug.probes.model_trace import ModelTrace, Prediction, changed, comparable, place
+from lightning_debug.probes.model_trace import ModelTrace, Prediction, changed, comparable, not_masked, place
 
 AMOUNTS = frozenset({"difference", "gaussian_nll_loss", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"})
 """Losses that take targets for amounts: what a prediction is to tell apart has their spread."""
@@ -35,9 +35,12 @@ def input_dependence(passes: Passes, base: ModelTrace, **known: Any) -> list[Inp
             continue
         if not base.depends(mine.scores, mine.made).fields:
             continue  # a parameter that data are compared with: the mean of a cluster
-        if not mine.scores.numel() or not bool(torch.isfinite(mine.scores).all() & torch.isfinite(twin.scores).all()):
+        if bool(torch.isnan(mine.scores).any() | torch.isnan(twin.scores).any()):
             continue
-        change = float((mine.scores.double() - twin.scores.double()).abs().max())
+        counted = not_masked(mine.scores) & not_masked(twin.scores)
+        if mine.kind == "product" or not bool(counted.any()):
+            continue  # weights of a policy's log-probabilities; or nothing but a mask
+        change = float((mine.scores.double() - twin.scores.double())[counted].abs().max())
         found.append(
             InputDependence(
                 **known,
@@ -46,7 +49,7 @@ def input_dependence(passes: Passes, base: ModelTrace, **known: Any) -> list[Inp
                 module="" if mine.made is None else mine.made.module,
                 samples=passes.samples,
                 change=change,
-                scale=float(mine.scores.double().abs().max()),
+                scale=float(mine.scores[counted].double().abs().max()),
                 spread=_spread(mine),
                 targets_vary=bool((mine.target != twin.target).any()),
             )

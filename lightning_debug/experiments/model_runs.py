@@ -172,7 +172,7 @@ def _random_numbers() -> tuple[Any, ...]:
     """Where the random generators stand that the user's code is likely to draw from."""
     state: Any = np.random.get_state()  # noqa: NPY002 - the user's code draws from it
     torch_state = torch.random.get_rng_state().numpy().tobytes()
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
+    if torch.cuda.is_available():
         torch_state += torch.cuda.get_rng_state().numpy().tobytes()
     return torch_state, random.getstate(), str(state[0]), state[1].tobytes(), int(state[2])
 

@@ -27,6 +27,8 @@ LAYERS = frozenset(
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _OURS = tuple(os.path.join(_PACKAGE, name, "") for name in ("callbacks", "experiments", "probes"))
 
+MASKED = 1e6
+"""Values from which on a score is taken for masked: -1e9 where a softmax is to give 0."""
 MOST_PREDICTIONS = 8
 MOST_BYTES = 2**28
 """Outputs beyond this many bytes are not kept."""
@@ -167,6 +169,11 @@ def tolerance(tensor: Tensor) -> float:
     return 2e-2 if tensor.dtype in (torch.float16, torch.bfloat16) else 1e-4
 
 
+def not_masked(values: Tensor) -> Tensor:
+    """Where values are finite, and no huge numbers that stand for a mask."""
+    return torch.isfinite(values) & (values.abs() < MASKED)
+
+
 def changed(before: Tensor, after: Tensor) -> Tensor | None:
     """Which elements differ by more than rounding; ``None`` where the two cannot be compared."""
     if before.shape != after.shape or not before.numel():
@@ -177,8 +184,8 @@ def changed(before: Tensor, after: Tensor) -> Tensor | None:
     if not bool(torch.isfinite(difference).all()):
         both = torch.isfinite(before) & torch.isfinite(after)  # masked scores are -inf in both
         difference = torch.where(both, difference, (torch.isfinite(before) != torch.isfinite(after)) * 1.0)
-    finite = before[torch.isfinite(before)]
-    scale = float(finite.abs().max()) if finite.numel() else 0.0
+    counted = before[not_masked(before)]
+    scale = float(counted.abs().max()) if counted.numel() else 0.0
     return difference > tolerance(before) * scale
 
 
