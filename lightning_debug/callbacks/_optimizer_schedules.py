@@ -31,6 +31,7 @@ class Schedules:
         self._epoch = trainer.current_epoch
         self._manual: list[dict[str, ScheduleForecast]] = []
         self._looked = 0
+        self._followed: set[int] = set()
         self._window(trainer, pl_module)
         configs = list(trainer.lr_scheduler_configs)
         self._started = [(item, _count(item.scheduler)) for item in configs]
@@ -193,11 +194,15 @@ class Schedules:
     def _follow_manual(self, trainer: Trainer, place: int, made: int) -> None:
         """Where schedulers are stepped by hand: what their first epoch says of the interval."""
         both = self._manual[place] if place < len(self._manual) else {}
-        if self._looked > 1 or not both:
+        if place in self._followed or not both:
             return
-        each = both["step"].steps_per_epoch
-        interval = "epoch" if made == 1 and each > 1 else "step" if made == each else ""
+        each, looked = both["step"].steps_per_epoch, self._looked
+        once = (
+            made in (looked, looked - 1) and made > 0
+        )  # a hook of the model's own at the epoch's end comes after ours
+        interval = "step" if made == each * looked else "epoch" if once and each > 1 else ""
         if interval:
+            self._followed.add(place)
             self._callback.session.observe(dataclasses.replace(both[interval], at=moment(trainer), misplaced={}))
 
 
