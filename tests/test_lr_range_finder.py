@@ -199,10 +199,12 @@ class Adversaries(pl.LightningModule):
 
 
 def test_adversaries_are_searched_in_turn_and_not_judged():
-    debugger = judged(Adversaries(), clouds(), max_epochs=1)
-    assert not debugger.report.findings
-    assert [seen.optimizer for seen in debugger.session.record.of(LRRange)] == [0, 1]
-    assert any("several optimizers" in skip.reason for skip in debugger.report.skips)
+    finder = LRRangeFinder(progress=False, steps=20, sweeps=1, trial_steps=10)
+    trainer(finder, max_epochs=1).fit(Adversaries(), clouds(128))
+    assert [(seen.optimizer, seen.in_use) for seen in finder.results] == [(0, 1e-7), (1, 5.0)]
+    assert not finder.report.findings
+    assert any("several optimizers" in skip.reason for skip in finder.report.skips)
+    assert not judged(Adversaries(), clouds(), max_epochs=1).report.findings
 
 
 class Stream(IterableDataset):

@@ -192,6 +192,8 @@ class LRRangeFinder(DebugCallback):
             return "the model is sharded over ranks"
         if trainer.world_size > 1 and not trainer.lightning_module.automatic_optimization:
             return "the optimization is manual, on several ranks, whose gradients would not be averaged"
+        if self._hosted and len(trainer.optimizers) > 1:
+            return "the losses of several optimizers may pull in different directions"
         if self._hosted and remaining(self.session) <= 0:
             return "there is no time for it (experiment_seconds)"
         return ""
