@@ -8,6 +8,7 @@ from typing import Any
 from lightning_debug import registry
 from lightning_debug.callbacks._base import DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
+from lightning_debug.callbacks.data_auditor import DataAuditor
 from lightning_debug.callbacks.error_explainer import ErrorExplainer
 from lightning_debug.callbacks.loss_inspector import LossInspector
 from lightning_debug.callbacks.lr_range_finder import LRRangeFinder
@@ -26,6 +27,7 @@ PARTS: tuple[type[DebugCallback], ...] = (
     ModeChecker,
     NonFiniteGuard,
     LossInspector,
+    DataAuditor,
     ModelInspector,
     MetricAuditor,
     ErrorExplainer,

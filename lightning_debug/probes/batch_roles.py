@@ -137,7 +137,9 @@ def _walk(batch: Any) -> list[tuple[str, Any]]:
     stack: list[tuple[str, Any, int]] = [("batch", batch, 0)]
     while stack and len(found) < _fields.MOST_TENSORS:
         path, value, depth = stack.pop()
-        if value is None or isinstance(value, (str, bytes, int, float, complex)) or id(value) in seen:
+        if value is None or isinstance(value, (str, bytes, int, float, complex)):
+            continue
+        if id(value) in seen and not isinstance(value, (Tensor, np.ndarray)):  # inputs may be their own labels
             continue
         seen.add(id(value))
         texts = isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value)
@@ -156,10 +158,8 @@ def batch_size_of(shapes: Sequence[torch.Size]) -> int:
 
 
 def _sample_dim(tensor: Tensor, size: int) -> int | None:
-    if not tensor.ndim or not size:
-        return None
-    if tensor.shape[0] == size:
-        return 0
+    if not tensor.ndim or not size or tensor.shape[0] == size:
+        return 0 if tensor.ndim and size else None
     places = [dim for dim, length in enumerate(tensor.shape) if length == size]
     return places[0] if len(places) == 1 and size > 1 else None
 
