@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_debug.callbacks._base import DebugCallback
+    from lightning_debug.callbacks.curve_diagnoser import CurveDiagnoser
     from lightning_debug.callbacks.data_auditor import DataAuditor
     from lightning_debug.callbacks.early_stopping_selector import EarlyStoppingSelector
     from lightning_debug.callbacks.error_explainer import ErrorExplainer
+    from lightning_debug.callbacks.gradient_monitor import GradientMonitor
     from lightning_debug.callbacks.loss_inspector import LossInspector
     from lightning_debug.callbacks.lr_range_finder import LRRangeFinder
     from lightning_debug.callbacks.metric_auditor import MetricAuditor
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "CurveDiagnoser": "callbacks.curve_diagnoser",
     "DataAuditor": "callbacks.data_auditor",
     "DebugCallback": "callbacks._base",
     "Debugger": "debugger",
@@ -33,6 +36,7 @@ _HOME = {
     "FaultFound": "finding",
     "Finding": "finding",
     "LRRangeFinder": "callbacks.lr_range_finder",
+    "GradientMonitor": "callbacks.gradient_monitor",
     "LossInspector": "callbacks.loss_inspector",
     "MetricAuditor": "callbacks.metric_auditor",
     "ModeChecker": "callbacks.mode_checker",
@@ -47,6 +51,7 @@ _HOME = {
 }
 
 __all__ = [
+    "CurveDiagnoser",
     "DataAuditor",
     "DebugCallback",
     "Debugger",
@@ -55,6 +60,7 @@ __all__ = [
     "FaultFound",
     "Finding",
     "LRRangeFinder",
+    "GradientMonitor",
     "LossInspector",
     "MetricAuditor",
     "ModeChecker",

@@ -8,8 +8,10 @@ from typing import Any
 from lightning_debug import registry
 from lightning_debug.callbacks._base import DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
+from lightning_debug.callbacks.curve_diagnoser import CurveDiagnoser
 from lightning_debug.callbacks.data_auditor import DataAuditor
 from lightning_debug.callbacks.error_explainer import ErrorExplainer
+from lightning_debug.callbacks.gradient_monitor import GradientMonitor
 from lightning_debug.callbacks.loss_inspector import LossInspector
 from lightning_debug.callbacks.lr_range_finder import LRRangeFinder
 from lightning_debug.callbacks.metric_auditor import MetricAuditor
@@ -26,6 +28,7 @@ from lightning_debug.settings import FailOn, Settings
 PARTS: tuple[type[DebugCallback], ...] = (
     ModeChecker,
     NonFiniteGuard,
+    GradientMonitor,
     LossInspector,
     DataAuditor,
     ModelInspector,
@@ -34,6 +37,7 @@ PARTS: tuple[type[DebugCallback], ...] = (
     LRRangeFinder,
     OptimizerInspector,
     OverfitBatchCheck,
+    CurveDiagnoser,
 )
 """The parts, in the order in which their hooks run."""
 

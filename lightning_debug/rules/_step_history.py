@@ -73,6 +73,51 @@ def history(record: Record, event: NonFiniteStep) -> History:
     return History(tuple(steps), tuple(losses), tuple(norms))
 
 
+@dataclass(frozen=True)
+class Run:
+    """Steps in a row with one loss and one gradient norm each, all finite.
+
+    Args:
+        steps: The steps.
+        losses: Their losses.
+        norms: Their gradient norms before clipping.
+    """
+
+    steps: tuple[int, ...]
+    losses: tuple[float, ...]
+    norms: tuple[float, ...]
+
+
+def series(record: Record) -> list[Run]:
+    """The windows that follow each other without a gap, where each batch has one loss and one optimizer step."""
+    parts: list[list[tuple[int, float, float]]] = []
+    for window in record.of(StepWindow):
+        losses, norms = list(window.losses.values()), list(window.gradient_norms.values())
+        if len(losses) != 1 or len(norms) != 1 or not len(losses[0]) == len(norms[0]) == len(window.steps):
+            continue
+        rows = [row for row in zip(window.steps, losses[0], norms[0], strict=True) if row[1] is not None]
+        finite = [(step, float(loss or 0.0), norm) for step, loss, norm in rows]
+        if not finite or any(not math.isfinite(value) for row in finite for value in row[1:]):
+            continue
+        follows = parts and parts[-1][-1][0] + 1 == finite[0][0]
+        parts[-1].extend(finite) if follows else parts.append(finite)
+    return [
+        Run(tuple(row[0] for row in part), tuple(row[1] for row in part), tuple(row[2] for row in part))
+        for part in parts
+    ]
+
+
+def single_loss(record: Record) -> list[float] | None:
+    """The losses of the run, oldest first, where each batch has one; ``None`` where one has several."""
+    found: list[float] = []
+    for window in record.of(StepWindow):
+        if len(window.losses) > 1:
+            return None
+        for values in window.losses.values():
+            found += [value for value in values if value is not None and math.isfinite(value)]
+    return found
+
+
 def rate_fix(event: NonFiniteStep, past: History) -> str:
     """Lower the learning rate, or clip at the norm the run had while it was healthy."""
     rate = "" if event.learning_rate is None else f" ({event.learning_rate:g})"
