@@ -1,4 +1,4 @@
-"""The command line: ``lightning-debug run | demo | rules | explain | explain-error``. Only training imports torch."""
+"""The command line: ``lightning-debug run | audit | demo | rules | …``. Only what trains or reads imports torch."""
 
 from __future__ import annotations
 

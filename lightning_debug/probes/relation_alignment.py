@@ -19,6 +19,8 @@ Array = npt.NDArray[Any]
 PERMUTATIONS = 199
 NEIGHBOURS = 5
 MOST_TESTED = 768
+WEAK = 0.15
+"""Of the way from chance to certainty: where neighbours tell more, no shift is looked for."""
 ENOUGH = 0.01
 """A test with a smaller p-value ends the search: there is a dependence."""
 
@@ -48,7 +50,7 @@ def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment 
     if near is None:
         return None
     shift = Shift()
-    if min(p_values.values()) > ENOUGH and not _is_ordered(labels, samples.kind):
+    if abs(agreement - chance) < WEAK * (1 - chance) and not _is_ordered(labels, samples.kind):
         shift = best_shift(near, labels, count)
     return LabelAlignment(
         field=samples.field,

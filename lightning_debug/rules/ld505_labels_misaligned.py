@@ -88,10 +88,11 @@ def labels_misaligned(
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if a shift fits, or if nothing does and nothing was learned."""
     found = record.last(LabelAlignment)
-    if found is None or min(found.p_values.values(), default=0.0) <= independent:
+    if found is None:
         return
     measured = {f"p of {name}": value for name, value in found.p_values.items()}
-    if found.shift and found.shifted_p < shift_p and found.shifted_agreement > found.agreement:
+    gain, here_gain = found.shifted_agreement - found.by_chance, found.agreement - found.by_chance
+    if found.shift and found.shifted_p < shift_p and here_gain < 0.25 * gain:
         rows = f"{abs(found.shift)} row{'s' * (abs(found.shift) > 1)}"
         where = "" if found.order == "dataset" else " of the batches"
         number = "{:.0%}" if found.kind == "classes" else "{:.2f}"
@@ -113,6 +114,8 @@ def labels_misaligned(
             else f"Find where inputs and labels part: label i - {-found.shift} belongs to sample i.",
             at=found.at,
         )
+        return
+    if min(found.p_values.values(), default=0.0) <= independent:
         return
     if found.samples < samples:
         yield Skip(f"fewer than {samples} samples were compared")

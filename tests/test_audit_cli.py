@@ -1,0 +1,103 @@
+"""``lightning-debug audit``: one pass over the data, without a model, and the same report."""
+
+import json
+
+import pytest
+import pytorch_lightning  # noqa: F401
+
+from lightning_debug import audit, cli
+
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+
+DATA = """
+import torch, pytorch_lightning as pl
+from torch.utils.data import DataLoader, Dataset, Subset, TensorDataset
+
+class Raises(Dataset):
+    def __len__(self):
+        return 60
+
+    def __getitem__(self, index):
+        if index == 37:
+            raise ValueError("a corrupt file")
+        return torch.zeros(3) + index, index % 2
+
+class Interrupted(Raises):
+    def __getitem__(self, index):
+        if index == 37:
+            raise KeyboardInterrupt
+        return torch.zeros(3) + index, index % 2
+
+class Data(pl.LightningDataModule):
+    def __init__(self, size: int = 240, leak: bool = False):
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        labels = torch.randint(0, 3, (size,), generator=generator)
+        inputs = torch.randn(3, 6, generator=generator)[labels] + 0.5 * torch.randn(size, 6, generator=generator)
+        self.full, self.leak = TensorDataset(inputs, labels), leak
+
+    def train_dataloader(self):
+        return DataLoader(Subset(self.full, range(160)), 20, shuffle=True)
+
+    def val_dataloader(self):
+        return DataLoader(Subset(self.full, range(100 if self.leak else 160, len(self.full))), 20)
+
+made = Data()
+train_set, val_set = Subset(made.full, range(160)), Subset(made.full, range(160, 240))
+raises, interrupted = Raises(), Interrupted()
+"""
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Runs the command on names of a module; returns exit code, what was told, and the report."""
+    (tmp_path / "audited_data.py").write_text(DATA)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    def call(names, *words):
+        code = cli.main(["audit", f"audited_data.py:{names}", "--report-dir", "out", *words])
+        path = tmp_path / "out" / "report.json"
+        return code, capsys.readouterr().err, json.loads(path.read_text()) if path.exists() else None
+
+    return call
+
+
+@pytest.mark.parametrize("names", ["Data", "made", "train_set,val_set", "train_set"])
+def test_healthy_data(run, names):
+    code, told, report = run(names, "--fail-on", "warning")
+    assert (code, "no fault found" in told) == (0, True), told
+    assert report is not None
+
+
+def test_a_fault_is_found_and_fails_if_asked(run):
+    code, told, report = run("Data", "--data.leak", "true", "--fail-on", "error")
+    assert code == audit.FAULT_EXIT
+    assert "LD510" in told
+    assert "LD510" in json.dumps(report)
+    assert run("Data", "--data.leak=true")[0] == 0
+
+
+def test_a_dataset_that_raises_is_told_with_the_sample(run):
+    code, told, report = run("raises")
+    assert code == audit.FAILED_EXIT
+    assert "sample 37 of the training dataset raises ValueError: a corrupt file" in told
+    assert report is not None
+
+
+def test_an_interrupt_gives_the_report_so_far_and_says_so(run):
+    code, told, report = run("interrupted")
+    assert code == audit.INTERRUPTED_EXIT
+    assert "interrupted" in told
+    assert "interrupted" in json.dumps(report)
+
+
+@pytest.mark.parametrize("words", [("nothing",), ("Data", "--data.what=3"), ("made", "--data.size=3")])
+def test_what_is_not_there_is_refused(run, words):
+    assert run(*words)[0] == cli.USAGE_EXIT
+
+
+@pytest.mark.parametrize("target", ["no_such_module_x:Data", "nowhere.py:Data", "Data"])
+def test_a_wrong_target_is_refused(target, capsys):
+    assert cli.main(["audit", target]) == cli.USAGE_EXIT
+    assert capsys.readouterr().err.startswith("lightning-debug audit: ")
