@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from lightning_debug.callbacks._base import DebugCallback
+    from lightning_debug.callbacks.activation_monitor import ActivationMonitor
     from lightning_debug.callbacks.curve_diagnoser import CurveDiagnoser
     from lightning_debug.callbacks.data_auditor import DataAuditor
     from lightning_debug.callbacks.early_stopping_selector import EarlyStoppingSelector
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from lightning_debug.callbacks.mode_checker import ModeChecker
     from lightning_debug.callbacks.model_inspector import ModelInspector
     from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
-    from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
     from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
+    from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
     from lightning_debug.callbacks.shape_trace import ShapeTrace
     from lightning_debug.debugger import Debugger
     from lightning_debug.finding import FaultFound, Finding, Report, Severity, Skip
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
+    "ActivationMonitor": "callbacks.activation_monitor",
     "CurveDiagnoser": "callbacks.curve_diagnoser",
     "DataAuditor": "callbacks.data_auditor",
     "DebugCallback": "callbacks._base",
@@ -35,15 +37,15 @@ _HOME = {
     "ErrorExplainer": "callbacks.error_explainer",
     "FaultFound": "finding",
     "Finding": "finding",
-    "LRRangeFinder": "callbacks.lr_range_finder",
     "GradientMonitor": "callbacks.gradient_monitor",
+    "LRRangeFinder": "callbacks.lr_range_finder",
     "LossInspector": "callbacks.loss_inspector",
     "MetricAuditor": "callbacks.metric_auditor",
     "ModeChecker": "callbacks.mode_checker",
     "ModelInspector": "callbacks.model_inspector",
     "NonFiniteGuard": "callbacks.non_finite_guard",
-    "OverfitBatchCheck": "callbacks.overfit_batch_check",
     "OptimizerInspector": "callbacks.optimizer_inspector",
+    "OverfitBatchCheck": "callbacks.overfit_batch_check",
     "Report": "finding",
     "Severity": "finding",
     "ShapeTrace": "callbacks.shape_trace",
@@ -51,6 +53,7 @@ _HOME = {
 }
 
 __all__ = [
+    "ActivationMonitor",
     "CurveDiagnoser",
     "DataAuditor",
     "DebugCallback",
@@ -59,15 +62,15 @@ __all__ = [
     "ErrorExplainer",
     "FaultFound",
     "Finding",
-    "LRRangeFinder",
     "GradientMonitor",
+    "LRRangeFinder",
     "LossInspector",
     "MetricAuditor",
     "ModeChecker",
     "ModelInspector",
     "NonFiniteGuard",
-    "OverfitBatchCheck",
     "OptimizerInspector",
+    "OverfitBatchCheck",
     "Report",
     "Severity",
     "ShapeTrace",

@@ -8,6 +8,7 @@ from typing import Any
 from lightning_debug import registry
 from lightning_debug.callbacks._base import DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
+from lightning_debug.callbacks.activation_monitor import ActivationMonitor
 from lightning_debug.callbacks.curve_diagnoser import CurveDiagnoser
 from lightning_debug.callbacks.data_auditor import DataAuditor
 from lightning_debug.callbacks.error_explainer import ErrorExplainer
@@ -18,8 +19,8 @@ from lightning_debug.callbacks.metric_auditor import MetricAuditor
 from lightning_debug.callbacks.mode_checker import ModeChecker
 from lightning_debug.callbacks.model_inspector import ModelInspector
 from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
-from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
 from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
+from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
 from lightning_debug.callbacks.shape_trace import ShapeTrace
 from lightning_debug.registry import Selection
 from lightning_debug.session import Session
@@ -32,6 +33,7 @@ PARTS: tuple[type[DebugCallback], ...] = (
     LossInspector,
     DataAuditor,
     ModelInspector,
+    ActivationMonitor,
     MetricAuditor,
     ErrorExplainer,
     LRRangeFinder,

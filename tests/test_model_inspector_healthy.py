@@ -1,7 +1,6 @@
 """ModelInspector is silent on healthy programs of many kinds."""
 
 import pytest
-import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -9,22 +8,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ModelInspector
 from tests.helpers import alarms, trainer
-
-COUNT = 96
-
-
-class Program(pl.LightningModule):
-    """A net with a step; subclasses say what it is given."""
-
-    lr = 1e-3
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=self.lr)
-
-
-def vectors():
-    inputs = torch.randn(COUNT, 8)
-    return inputs, (inputs[:, 0] > 0).long()
+from tests.model_programs import COUNT, Program, vectors
+from tests.model_sequences import Causal, CopyTask, MaskedLanguageModel, Pairs
 
 
 class Mlp(Program):
@@ -183,59 +168,6 @@ class Segmentation(Program):
     def data():
         images = torch.randn(COUNT, 1, 6, 6)
         return images, (images[:, 0] > 0).float(), (images.mean(dim=(1, 2, 3)) > 0).long()
-
-
-class Causal(Program):
-    def __init__(self):
-        super().__init__()
-        self.embed, self.head = nn.Embedding(9, 16), nn.Linear(16, 9)
-        self.block = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True)
-
-    def training_step(self, batch, batch_idx):
-        tokens = batch[0]
-        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1] - 1)
-        scores = self.head(self.block(self.embed(tokens[:, :-1]), src_mask=mask, is_causal=True))
-        return F.cross_entropy(scores.transpose(1, 2), tokens[:, 1:])
-
-    @staticmethod
-    def data():
-        return (torch.randint(0, 9, (COUNT, 10)),)
-
-
-class MaskedLanguageModel(Causal):
-    def training_step(self, batch, batch_idx):
-        hidden = torch.rand(batch[0].shape) < 0.3
-        scores = self.head(self.block(self.embed(batch[0].masked_fill(hidden, 8))))
-        return F.cross_entropy(scores.flatten(0, 1), batch[0].masked_fill(~hidden, -100).flatten())
-
-
-class CopyTask(Causal):
-    """The encoder reads the whole of what the decoder writes."""
-
-    def __init__(self):
-        super().__init__()
-        self.model = nn.Transformer(16, 2, 1, 1, 32, batch_first=True)
-
-    def training_step(self, batch, batch_idx):
-        source, target = batch[0], batch[0][:, :-1]
-        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1])
-        hidden = self.model(self.embed(source), self.embed(target), tgt_mask=mask)
-        return F.cross_entropy(self.head(hidden).transpose(1, 2), batch[0][:, 1:])
-
-
-class Pairs(CopyTask):
-    """The same tokens in two fields, of which the encoder may see all."""
-
-    def training_step(self, batch, batch_idx):
-        source, target = batch
-        mask = nn.Transformer.generate_square_subsequent_mask(target.shape[1] - 1)
-        hidden = self.model(self.embed(source), self.embed(target[:, :-1]), tgt_mask=mask)
-        return F.cross_entropy(self.head(hidden).transpose(1, 2), target[:, 1:])
-
-    @staticmethod
-    def data():
-        tokens = torch.randint(0, 9, (COUNT, 10))
-        return tokens, tokens.clone()
 
 
 class ZeroHead(Mlp):

@@ -1,0 +1,166 @@
+"""ActivationMonitor: units that died, and units that no longer react."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter, deque
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
+from lightning_debug.experiments.model_runs import NotJudged, kept_samples, sandbox_of
+from lightning_debug.probes.activation_units import UnitTrace, feeds_layer, is_gate
+from lightning_debug.probes.batch_slicing import batch_size
+from lightning_debug.schedule import at, either, first
+
+LOOKS = at(0, 20, 25, 30, 100, 110, 120, 500, 510, 520, 2000, 2010, 2020, 10000, 10010, 10020)
+EPOCHS = either(first(5), at(8, 16, 32, 64, 128, 256, 512))
+WINDOW = 3
+"""How many looks in a row a unit must be silent in."""
+SETTLED = 8
+"""Steps before which a look only says how units were at the start."""
+SAMPLES = 64
+BUDGET = 10.0
+"""Seconds that all looks of a fit may take together."""
+
+Key = tuple[str, str, str, int, int]
+
+
+@dataclass
+class _Unit:
+    silent: Tensor
+    flat: Tensor
+    facts: dict[str, Any]
+
+
+class ActivationMonitor(DebugCallback):
+    """Looks at the units of activations in isolated forward passes, on a few steps and at the end of epochs.
+
+    - LD307: units that are 0 for every sample of several batches, where ReLU passes no gradient
+    - LD308: sigmoid and tanh units whose derivative is next to 0 for nearly all samples
+
+    A finding needs three looks in a row, each at another batch. Nothing is installed in between, and the run itself
+    is not changed.
+    """
+
+    produces: ClassVar[tuple[type[Evidence], ...]] = (ActivationHealth,)
+
+    _batches: int = 0
+    _spent: float = 0.0
+    _start: dict[Key, _Unit] | None = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins anew."""
+        self._batches, self._spent, self._start = 0, 0.0, None
+        self._window: deque[tuple[int, int, dict[Key, _Unit]]] = deque(maxlen=WINDOW)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Looks before some steps."""
+        step, self._batches = self._batches, self._batches + 1
+        if LOOKS(step):
+            self._look(trainer, pl_module, batch, batch_idx, step)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Looks when an epoch ends."""
+        if trainer.is_last_batch and EPOCHS(trainer.current_epoch):
+            self._look(trainer, pl_module, batch, batch_idx, self._batches)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_window", None)
+        return state
+
+    def _look(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, step: int) -> None:
+        if self._spent > BUDGET:
+            return
+        begun = time.perf_counter()
+        with self.attempt("activations", trainer):
+            try:
+                samples, found = _units(trainer, pl_module, batch, batch_idx)
+            except NotJudged as error:
+                self.unavailable(ActivationHealth, error.reason, trainer)
+            else:
+                self._judge(trainer, step, samples, found)
+        self._spent += time.perf_counter() - begun
+
+    def _judge(self, trainer: Trainer, step: int, samples: int, found: dict[Key, _Unit]) -> None:
+        if self._start is None:
+            self._start = found
+        if step < SETTLED:
+            return
+        self._window.append((step, samples, found))
+        if len(self._window) < WINDOW:
+            return
+        layers = []
+        for key, unit in found.items():
+            history = [seen.get(key) for _, _, seen in self._window]
+            units = [item for item in history if item is not None]
+            if len(units) < WINDOW:
+                continue
+            silent = torch.stack([item.silent for item in units]).all(dim=0)
+            before = self._start.get(key)
+            early = silent & before.silent if before is not None else torch.zeros_like(silent)
+            flat = torch.stack([item.flat for item in units]).all(dim=0)
+            layers.append(
+                UnitHealth(
+                    **unit.facts,
+                    units=len(silent),
+                    silent=int(silent.sum()),
+                    silent_at_start=int(early.sum()),
+                    saturated=int(flat.sum()),
+                )
+            )
+        self.session.observe(
+            ActivationHealth(
+                at=moment(trainer),
+                steps=step - self._window[0][0],
+                looks=len(self._window),
+                samples=sum(count for _, count, _ in self._window),
+                layers=tuple(layers),
+            )
+        )
+
+
+def _units(trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> tuple[int, dict[Key, _Unit]]:
+    """The units of one pass in eval mode.
+
+    Raises:
+        NotJudged: If the step cannot be run again.
+    """
+    part = kept_samples(batch, SAMPLES)
+    with sandbox_of(trainer, pl_module) as sandbox, sandbox.mode(training=False):
+        trace = UnitTrace(pl_module, part)
+        try:
+            with trace:
+                sandbox.training_step(part, batch_idx)
+        except Exception as error:
+            trace.release()
+            raise NotJudged(f"training_step raises {type(error).__name__} in eval mode: {error}") from error
+    found: dict[Key, _Unit] = {}
+    repeats: Counter[tuple[str, str, str]] = Counter()
+    for layer in trace.layers:
+        op = layer.op
+        if not trace.note(op).gradient:
+            continue
+        name = (op.name, op.module, op.line)
+        key = (*name, repeats[name], len(layer.silent))
+        repeats[name] += 1
+        facts = {
+            "function": op.name,
+            "module": op.module,
+            "module_type": op.module_type,
+            "line": op.line,
+            "is_gate": is_gate(trace, op),
+            "feeds_layer": feeds_layer(trace, op),
+        }
+        found[key] = _Unit(layer.silent, layer.flat, facts)
+    trace.release()
+    return batch_size(part), found

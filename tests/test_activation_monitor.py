@@ -1,0 +1,88 @@
+"""ActivationMonitor: dead and saturated units are counted; sparse, gated and final activations are left alone."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_debug import ActivationMonitor
+from tests.helpers import trainer
+
+COUNT = 192
+
+
+class Program(pl.LightningModule):
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def training_step(self, batch, batch_idx):
+        return F.binary_cross_entropy(self.net(batch[0]).squeeze(1), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+class Gated(nn.Module):
+    """Half of the gates are shut, and half wide open."""
+
+    def __init__(self):
+        super().__init__()
+        self.value, self.gate, self.head = nn.Linear(8, 16), nn.Linear(8, 16), nn.Linear(16, 1)
+        nn.init.constant_(self.gate.bias, 30.0)
+        nn.init.constant_(self.gate.bias.data[:8], -30.0)
+
+    def forward(self, inputs):
+        return torch.sigmoid(self.head(self.value(inputs) * torch.sigmoid(self.gate(inputs))))
+
+
+class Topped(nn.Module):
+    """Of each sample's 64 units only four are left: sparse, and none dead."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.head = nn.Linear(8, 32), nn.Linear(32, 1)
+
+    def forward(self, inputs):
+        hidden = self.first(inputs)
+        least = hidden.topk(4, dim=1).values[:, -1:]
+        return torch.sigmoid(self.head(torch.relu(hidden - least)))
+
+
+def sequential(activation, change=None):
+    net = nn.Sequential(nn.Linear(8, 16), activation, nn.Linear(16, 1), nn.Sigmoid())
+    if change is not None:
+        change(net)
+    return net
+
+
+def frozen_dead(net):
+    nn.init.constant_(net[0].bias, -50.0)
+    net[0].requires_grad_(False)
+
+
+CASES = {
+    "dead": (lambda: sequential(nn.ReLU(), lambda net: nn.init.constant_(net[0].bias, -50.0)), ["LD307"]),
+    "saturated": (lambda: sequential(nn.Tanh(), lambda net: nn.init.constant_(net[0].bias, 20.0)), ["LD308"]),
+    "by hand": (lambda: sequential(nn.Sigmoid(), lambda net: nn.init.normal_(net[0].weight, std=80.0)), ["LD308"]),
+    "healthy": (lambda: sequential(nn.ReLU()), []),
+    "frozen": (lambda: sequential(nn.ReLU(), frozen_dead), []),
+    "certain": (lambda: sequential(nn.ReLU(), lambda net: nn.init.constant_(net[2].bias, 40.0)), []),
+    "gates": (Gated, []),
+    "sparse": (Topped, []),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_units(case, monkeypatch):
+    monkeypatch.setenv("LIGHTNING_DEBUG_STRICT", "1")
+    monkeypatch.setenv("LIGHTNING_DEBUG_CONSOLE", "0")
+    torch.manual_seed(0)
+    make, expected = CASES[case]
+    inputs = torch.randn(COUNT, 8)
+    loader = DataLoader(TensorDataset(inputs, (inputs[:, 0] > 0).float()), batch_size=24, shuffle=True)
+    watch = ActivationMonitor()
+    trainer(watch, max_epochs=4).fit(Program(make()), loader)
+    assert [item.code for item in watch.report.findings] == expected
