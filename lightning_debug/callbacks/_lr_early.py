@@ -50,7 +50,7 @@ class EarlyWatch:
             self._losses.append((loss.detach() * trainer.accumulate_grad_batches).float().mean())
         if self._before is not None and trainer.global_step > 0:
             now = _parameters(trainer)
-            if len(now) == len(self._before):
+            if len(now) == len(self._before) > 0:
                 weights = torch.stack([item.float().norm() for item in self._before]).norm()
                 changes = [new.detach() - old for new, old in zip(now, self._before, strict=True)]
                 self._ratio = torch.stack([item.float().norm() for item in changes]).norm() / (weights + 1e-12)

@@ -178,6 +178,8 @@ class Attempt:
         for rate in RATES:
             done.append(self._trial(examples, rate, TRIAL_STEPS, goal))
             yield done[-1], () if done[-1].diverged else self._read(examples, samples).calls
+            if "some" not in self._states.values() and len(set(done[-1].losses)) == 1:
+                return  # nothing moves, whatever the rate
         best = min(done, key=lambda trial: trial.end)
         if len(best.losses) > TRIAL_STEPS:  # it was not flat when its steps ended
             trial = self._trial(examples, best.rate, LONG_STEPS, goal)

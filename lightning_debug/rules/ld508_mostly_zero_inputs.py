@@ -89,7 +89,7 @@ from lightning_debug.rules._data_layers import in_use
 _SPARSE = ("counts", "binary", "one-hot")
 
 
-@rule("LD508", severity=WARNING, needs=FieldValues, explains=("LD507", "LD510", "LD515", "LD520", "LD705"))
+@rule("LD508", severity=WARNING, needs=FieldValues, explains=("LD507", "LD510", "LD515", "LD520", "LD605", "LD705"))
 def mostly_zero_inputs(record: Record, *, share: float = 0.01, few: int = 5) -> Iterator[Claim | Skip]:
     """Claims one finding for a stage whose inputs are empty too often."""
     for stage, name in (("train", ""), ("validate", "validation ")):

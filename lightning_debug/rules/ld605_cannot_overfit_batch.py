@@ -94,7 +94,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._overfit import Cause, cause_of, claimed, ends_early, is_understood, nothing_moves
 
 
-@rule("LD605", severity=ERROR, needs=OverfitCheck, explains=("LD702", "LD705", "LD712"))
+@rule("LD605", severity=ERROR, needs=OverfitCheck, explains=("LD407", "LD702", "LD705", "LD712"))
 def cannot_overfit_batch(
     record: Record, *, share: float = 0.5, share_unexplained: float = 0.9, still: float = 0.05
 ) -> Iterator[Claim | Skip]:
