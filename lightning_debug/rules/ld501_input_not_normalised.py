@@ -97,6 +97,9 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import PRODUCTS, first_layers, number, root_mean_square
 
 
+_BOUNDED = ("lstm", "gru", "rnn_tanh")  # what they return lies between -1 and 1
+
+
 @rule("LD501", severity=WARNING, needs=FirstLayerInput, explains=("LD210", "LD305", "LD702", "LD705", "LD713"))
 def input_not_normalised(
     record: Record,
@@ -120,7 +123,8 @@ def input_not_normalised(
         means, deviations = [layer.means[index] for index in kept], [layer.deviations[index] for index in kept]
         power = [math.hypot(mean, deviation) for mean, deviation in zip(means, deviations, strict=True)]
         whole = root_mean_square(power) * (len(kept) / len(layer.means)) ** 0.5
-        output = layer.output if layer.output is not None else whole
+        bounded = layer.operation in _BOUNDED or layer.output is None
+        output = whole if bounded or layer.output is None else layer.output
         spreads = _spreads(layer, kept)
         typical, largest = sorted(spreads)[(len(spreads) - 1) // 2], max(spreads)
         varying = [index for index in range(len(kept)) if deviations[index] > 0]
@@ -139,7 +143,7 @@ def input_not_normalised(
         if whole > magnitude and output > response and not layer.normalised_after:
             message = (
                 f"Values from {number(layer.lowest)} to {number(layer.highest)} (root mean square {number(whole)}) "
-                f"reach {_name(layer)}, which makes {number(output)} of them."
+                f"reach {_name(layer)}, which {'saturates' if bounded else f'makes {number(output)} of them'}."
             )
         elif largest > response and typical > 0 and largest >= ratio * typical:
             message = (
