@@ -1,0 +1,143 @@
+"""Draws that repeat, orders that repeat, and augmentation that changes the label."""
+
+import numpy
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tests.data_programs import KINDS, codes, loader, make
+
+kinds = pytest.mark.parametrize("kind", ["image", "tabular", "series"])
+
+
+class Augmented(Dataset):
+    """Adds noise that a method of a subclass draws."""
+
+    def __init__(self, kind):
+        self.inputs, self.labels = make(kind, 200)
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        return self.inputs[index] + 0.1 * self.noise(self.inputs[index].shape), self.labels[index]
+
+    def noise(self, shape):
+        return torch.randn(shape)
+
+
+class OfNumpy(Augmented):
+    def noise(self, shape):
+        return torch.from_numpy(numpy.random.normal(size=shape).astype("float32"))
+
+
+class OwnGenerator(Augmented):
+    def __init__(self, kind):
+        super().__init__(kind)
+        self.rng = numpy.random.default_rng(0)
+
+    def noise(self, shape):
+        return torch.from_numpy(self.rng.normal(size=shape).astype("float32"))
+
+
+class Seeds(OfNumpy):
+    def noise(self, shape):
+        numpy.random.seed(3)
+        return super().noise(shape)
+
+
+class OfIndex(Augmented):
+    """The same noise for the same sample, by design."""
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return self.inputs[index] + 0.1 * torch.randn(self.inputs[index].shape, generator=generator), self.labels[index]
+
+
+class Stated(DataLoader):
+    """Says that it has two workers, and reads without them."""
+
+    def __iter__(self):
+        return iter(DataLoader(self.dataset, batch_size=20, shuffle=True))
+
+
+def stated(dataset, **options):
+    return Stated(dataset, batch_size=20, shuffle=True, num_workers=2, **options)
+
+
+@kinds
+@pytest.mark.parametrize("dataset", [Augmented, OfNumpy, OfIndex])
+def test_healthy_augmentation_is_quiet(dataset, kind):
+    assert not codes(loader(dataset(kind)), epochs=2)
+    assert not codes(stated(dataset(kind)))
+
+
+@kinds
+def test_a_generator_that_is_copied_into_workers(kind):
+    assert not codes(loader(OwnGenerator(kind)))  # one process: it draws on and on
+    assert codes(stated(OwnGenerator(kind))) == ["LD513"]
+    assert not codes(stated(OwnGenerator(kind), worker_init_fn=print))
+
+
+@kinds
+def test_a_seed_in_each_draw(kind):
+    assert codes(loader(Seeds(kind))) == ["LD513"]
+
+
+def test_drawing_leaves_no_trace():
+    given, left = loader(OfNumpy("tabular")), []
+    for look in (codes, list):
+        torch.manual_seed(0)
+        numpy.random.seed(0)
+        look(given)
+        left.append((torch.rand(3).tolist(), numpy.random.rand()))
+    assert left[0] == left[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seeded", [False, True])
+def test_the_same_order_in_each_epoch(kind, seeded):
+    class Seeded(DataLoader):
+        def __iter__(self):
+            if seeded:
+                torch.manual_seed(0)
+            return super().__iter__()
+
+    inputs, labels = make(kind, 200)
+    given = Seeded(torch.utils.data.TensorDataset(inputs, labels), batch_size=20, shuffle=True)
+    assert codes(given, epochs=3) == ["LD517"] * seeded
+
+
+def test_a_fixed_order_on_purpose_is_quiet():
+    assert not codes(loader(*make("tabular", 200), shuffle=False), epochs=3)
+    assert not codes(loader(*make("tabular", 200), generator=torch.Generator().manual_seed(0)), epochs=3)
+
+
+class Flipped(Dataset):
+    """A step up or down, in space or time; turned round along one dimension now and then."""
+
+    def __init__(self, shape, dim, low, high):
+        labels = torch.randint(0, 2, (600,), generator=torch.Generator().manual_seed(1))
+        ramp = torch.linspace(-1, 1, shape[-1]).expand(shape)
+        noise = 0.3 * torch.randn(600, *shape, generator=torch.Generator().manual_seed(2))
+        signs = (2.0 * labels - 1).reshape(-1, *[1] * len(shape))
+        self.inputs, self.labels = (signs * ramp + noise)[low:high], labels[low:high]
+        self.transform = None if dim is None else self.flip
+        self.dim = dim
+
+    def flip(self, sample):
+        return sample.flip(self.dim) if torch.rand(()) < 0.5 else sample
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        sample = self.inputs[index]
+        return (self.transform(sample) if self.transform else sample), self.labels[index]
+
+
+@pytest.mark.parametrize(("shape", "wrong", "right"), [((1, 8, 8), -1, -2), ((2, 16), -1, -2), ((12,), -1, None)])
+def test_a_flip_that_changes_the_label(shape, wrong, right):
+    validation = loader(Flipped(shape, None, 400, 600), shuffle=False)
+    assert codes(loader(Flipped(shape, wrong, 0, 400)), validation) == ["LD512"]
+    assert not codes(loader(Flipped(shape, right, 0, 400)), validation)
