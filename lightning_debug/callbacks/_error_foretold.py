@@ -23,7 +23,7 @@ def smaller_batch(trainer: Trainer, module: LightningModule, held: Held) -> Erro
     if loader is None or trainer.world_size > 1 or not module.automatic_optimization:
         return None
     size, rest = size_of(held.batch), last_size(loader, batches)
-    if rest is None or size != loader.batch_size or not _will_come(trainer, held, batches):
+    if rest is None or size is None or size != loader.batch_size or not _will_come(trainer, held, batches):
         return None
     try:
         part = cut_batch(held.batch, 0, rest)

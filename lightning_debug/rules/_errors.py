@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 
 from lightning_debug.evidence.errors import ErrorRaised
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
-from lightning_debug.rules._errors_batch import broken_optimizer, hard_coded_batch, misread_batch, ragged_batch
+from lightning_debug.rules._errors_batch import hard_coded_batch, misread_batch
 from lightning_debug.rules._errors_graph import graph_faults
+from lightning_debug.rules._errors_indices import index_faults
 from lightning_debug.rules._errors_layers import layer_shapes
+from lightning_debug.rules._errors_loader import broken_optimizer, ragged_batch
 from lightning_debug.rules._errors_losses import loss_faults
 from lightning_debug.rules._errors_memory import out_of_memory_by_owner
 from lightning_debug.rules._errors_shapes import free_shapes
 from lightning_debug.rules._errors_text import enriched
-from lightning_debug.rules._errors_types import device_faults, dtype_faults, index_faults
+from lightning_debug.rules._errors_types import device_faults, dtype_faults
 from lightning_debug.rules._errors_words import Diagnosis, described, table
 
 JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
@@ -32,6 +35,7 @@ JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
     layer_shapes,
     free_shapes,
 )
+_OWN = re.compile(r"(raise|assert)\b")
 FORETOLD = {"LD103", "LD106", "LD107", "LD116"}
 """What may be told of a step that was tried in isolation: the rest could come of the trial itself."""
 
@@ -56,6 +60,8 @@ class _Key:
 
 @lru_cache(maxsize=64)
 def _diagnose(key: _Key) -> Diagnosis | None:
+    if _OWN.match(key.error.source) and not out_of_memory_by_owner(key.error):
+        return None  # raised by a check of the user's own
     known = enriched(key.error)
     for judge in JUDGES:
         found = judge(known)

@@ -6,75 +6,8 @@ import ast
 import difflib
 import re
 
-from lightning_debug.evidence.errors import ErrorRaised
+from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised
 from lightning_debug.rules._errors_words import Diagnosis, call_of, described, inputs_of, integers, named, numel
-
-_UNEQUAL = re.compile(
-    r"stack expects each tensor to be equal size, but got (\[[\d, ]*\]) at entry 0 and (\[[\d, ]*\]) at entry (\d+)"
-)
-_COLLATE = re.compile(r"default_collate: batch must contain .*; found (.+)", re.S)
-
-
-def ragged_batch(error: ErrorRaised) -> Diagnosis | None:
-    """Samples that cannot be put into one tensor."""
-    text = error.message
-    loading = error.phase == "data" or "collate" in text or "DataLoader worker" in text
-    unequal = _UNEQUAL.search(text)
-    if loading and unequal:
-        sizes = f"{unequal[1]} and {unequal[2]} (samples 0 and {unequal[3]})"
-        one, two = integers(unequal[1]), integers(unequal[2])
-        if len(one) == len(two) and len(one) and one[1:] == two[1:]:
-            fix = (
-                "Pad them in a collate_fn: DataLoader(..., collate_fn=pad), where pad puts the samples together with "
-                "torch.nn.utils.rnn.pad_sequence(samples, batch_first=True) and returns their lengths."
-            )
-        else:
-            fix = (
-                "Resize or crop every sample to one size in the dataset's __getitem__, or give a collate_fn that pads."
-            )
-        return Diagnosis(
-            "LD114", "unequal-sizes", f"the loader cannot stack samples of sizes {sizes}.", fix, error.line
-        )
-    if "each element in list of batch should be of equal size" in text:
-        fix = "Turn the lists into tensors and pad them in a collate_fn (torch.nn.utils.rnn.pad_sequence)."
-        return Diagnosis(
-            "LD114", "unequal-sizes", "the loader cannot collate lists of unequal lengths.", fix, error.line
-        )
-    if loading and "resize storage that is not resizable" in text:
-        fix = "Pad or crop the samples to one size, or give a collate_fn that pads."
-        return Diagnosis("LD114", "unequal-sizes", "a worker cannot stack samples of unequal sizes.", fix, error.line)
-    if error.notes.get("in_collate") and "NoneType" in text:
-        fix = "Have __getitem__ return a sample for every index (it returned None: a missing return, or a failed file)."
-        return Diagnosis("LD114", "not-collatable", "the loader cannot collate None.", fix, error.line)
-    found = _COLLATE.search(text)
-    if found:
-        kind = found[1].strip().strip("<>").removeprefix("class ").strip("'")
-        cure = (
-            "Have __getitem__ return a sample for every index (it returned None: a missing return, or a failed file)"
-            if "NoneType" in kind
-            else (
-                f"Turn the {kind.rpartition('.')[2]} into a tensor in __getitem__ (torch.as_tensor(np.asarray(item))), "
-                "or give a collate_fn"
-            )
-        )
-        return Diagnosis("LD114", "not-collatable", f"the loader cannot collate a {kind}.", f"{cure}.", error.line)
-    return None
-
-
-def broken_optimizer(error: ErrorRaised) -> Diagnosis | None:
-    """An optimizer that was given nothing to train."""
-    if "optimizer got an empty parameter list" not in error.message:
-        return None
-    if error.unregistered:
-        name = error.unregistered[0]
-        attribute = name.rpartition(".")[2]
-        fix = (
-            f"Keep {name} in nn.ModuleList(...) (or nn.ModuleDict): self.{attribute} = nn.ModuleList(self.{attribute})."
-        )
-        message = f"the optimizer gets no parameters: those of {name} are in a plain list, where no module sees them."
-        return Diagnosis("LD115", "unregistered-modules", message, fix, name)
-    fix = "Make the layers in __init__ (self.net = ...), and pass self.parameters(), which no generator has used up."
-    return Diagnosis("LD115", "no-parameters", "the optimizer gets an empty list of parameters.", fix)
 
 
 def misread_batch(error: ErrorRaised) -> Diagnosis | None:
@@ -219,30 +152,31 @@ def hard_coded_batch(error: ErrorRaised) -> Diagnosis | None:
     if error.error not in ("RuntimeError", "ValueError", "AssertionError", "IndexError"):
         return None
     written = full if full is not None and full != size else None
-    if error.operation in ("view", "reshape", "expand", "repeat", "unflatten", "broadcast_to"):
-        first = _leading(error)
-        given = inputs_of(error)[0].shape if inputs_of(error) else ()
-        known = written is not None and first == written
-        per_sample = error.operation in ("view", "reshape") and len(given) > 1 and given[0] == size
-        told = first is not None and first > 1 and first != size and per_sample and _fits_but_for_batch(error, given)
-        if first is not None and (known or told):
-            fix = (
-                f"Take the size from the tensor: .{error.operation}({named(inputs_of(error)[0], 'x')}.size(0), ...)"
-                f" instead of {first}, or -1."
-            )
-            return _hard_coded(error, first, size, fix)
-    if written is None:
+    found = _reshaped(error, size, written)
+    return found if found is not None or written is None else _kept(error, size, written)
+
+
+def _reshaped(error: ErrorRaised, size: int, written: int | None) -> Diagnosis | None:
+    """A size in the arguments of view, expand and their like."""
+    if error.operation not in ("view", "reshape", "expand", "repeat", "unflatten", "broadcast_to"):
         return None
-    foreign = [item for item in error.operands if not (error.module and item.name.startswith(f"{error.module}."))]
-    longs = [item for item in foreign if written in item.shape and size not in item.shape]
-    shorts = [item for item in foreign if size in item.shape and written not in item.shape]
-    if (
-        longs
-        and shorts
-        and longs[0].shape.index(written) != shorts[0].shape.index(size)
-        and not _RECURRENT.match(error.module_type)
-    ):
-        longs = []
+    first = _leading(error)
+    given = inputs_of(error)[0].shape if inputs_of(error) else ()
+    known = written is not None and first == written
+    per_sample = error.operation in ("view", "reshape") and len(given) > 1 and given[0] == size
+    told = first is not None and first > 1 and first != size and per_sample and _fits_but_for_batch(error, given)
+    if first is not None and (known or told):
+        fix = (
+            f"Take the size from the tensor: .{error.operation}({named(inputs_of(error)[0], 'x')}.size(0), ...)"
+            f" instead of {first}, or -1."
+        )
+        return _hard_coded(error, first, size, fix)
+    return None
+
+
+def _kept(error: ErrorRaised, size: int, written: int) -> Diagnosis | None:
+    """A tensor as long as a full batch beside one as long as this one."""
+    odd = _odd_one(error, size, written)
     row = next(
         (row for row in error.rows if row.output[:1] == (written,) and row.inputs and row.inputs[0][:1] == (size,)),
         None,
@@ -250,8 +184,7 @@ def hard_coded_batch(error: ErrorRaised) -> Diagnosis | None:
     if row is not None:
         fix = f"At {row.line}, take the size from the tensor (x.size(0)) instead of {written}."
         return _hard_coded(error, written, size, fix, row.line)
-    if longs and shorts:
-        odd = longs[0]
+    if odd is not None:
         line = odd.made_at
         if odd.kind in ("buffer", "attribute", "parameter"):
             fix = (
@@ -276,6 +209,16 @@ def hard_coded_batch(error: ErrorRaised) -> Diagnosis | None:
         )
         return _hard_coded(error, written, size, fix)
     return None
+
+
+def _odd_one(error: ErrorRaised, size: int, written: int) -> ErrorOperand | None:
+    foreign = [item for item in error.operands if not (error.module and item.name.startswith(f"{error.module}."))]
+    longs = [item for item in foreign if written in item.shape and size not in item.shape]
+    shorts = [item for item in foreign if size in item.shape and written not in item.shape]
+    if not longs or not shorts:
+        return None
+    apart = longs[0].shape.index(written) != shorts[0].shape.index(size)
+    return None if apart and not _RECURRENT.match(error.module_type) else longs[0]
 
 
 def _leading(error: ErrorRaised) -> int | None:

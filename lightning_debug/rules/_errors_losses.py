@@ -25,7 +25,8 @@ PAIRS = (
 def loss_faults(error: ErrorRaised) -> Diagnosis | None:
     """What is wrong between prediction and target."""
     if error.operation in CLASSES and len(error.operands) >= 2:
-        return _classes(error, error.operands[0], _target(error))
+        scores, target = error.operands[0], _target(error)
+        return _classes(error, scores, target) or _scores_against_labels(error, scores, target)
     if error.operation in PAIRS and len(error.operands) >= 2:
         return _pairs(error, error.operands[0], _target(error))
     if "all elements of input should be between 0 and 1" in error.message:
@@ -50,6 +51,7 @@ def _not_probabilities(error: ErrorRaised) -> Diagnosis | None:
 
 
 def _classes(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> Diagnosis | None:
+    """The kind of target: class indices, one-hot rows, probabilities."""
     given, wanted = scores.shape, target.shape
     name = named(target, "the target")
     if target.dtype in WHOLE and len(wanted) == len(given) and len(given) >= 2:
@@ -97,6 +99,12 @@ def _classes(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> 
     ):
         fix = f"Class indices are int64: {name}.long()."
         return Diagnosis("LD105", "label-dtype", f"{call_of(error)} gets class indices as {target.dtype}.", fix)
+    return None
+
+
+def _scores_against_labels(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> Diagnosis | None:
+    """The range, the number and the layout of labels."""
+    given, wanted = scores.shape, target.shape
     found = _class_range(error, scores, target)
     if found is not None:
         return found

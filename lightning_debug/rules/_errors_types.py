@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised
-from lightning_debug.rules._errors_words import Diagnosis, call_of, described, inputs_of, named, setting, weights_of
+from lightning_debug.rules._errors_words import Diagnosis, call_of, described, inputs_of, named, weights_of
 
 WHOLE = ("int64", "int32", "int16", "int8", "uint8", "bool")
 REAL = ("float32", "float64", "float16", "bfloat16")
@@ -17,7 +17,6 @@ _DEVICE = re.compile(
 CREATED = frozenset(
     "zeros ones arange randn rand randint tensor full eye empty linspace normal from_numpy as_tensor".split()
 )
-_POSITION = re.compile(r"pos", re.I)
 
 
 def device_faults(error: ErrorRaised) -> Diagnosis | None:
@@ -72,113 +71,6 @@ def device_faults(error: ErrorRaised) -> Diagnosis | None:
 
 def _same(device: str, home: str) -> bool:
     return device == home or device.partition(":")[0] == home.partition(":")[0]
-
-
-def index_faults(error: ErrorRaised) -> Diagnosis | None:
-    """An index into a table, or a label, that is out of range."""
-    if error.operation == "embedding" or error.module_type in ("Embedding", "EmbeddingBag"):
-        return _embedding(error)
-    if error.operation in ("cross_entropy", "nll_loss", "one_hot", "nll_loss_nd"):
-        return None if error.operation != "one_hot" else _one_hot(error)
-    text = error.message
-    if re.search(r"Target -?\d+ is out of bounds", text):
-        return _labels_by_text(error)
-    if "index out of range in self" in text:
-        return _vocabulary_by_text(error)
-    if "device-side assert" in text:
-        return _asserted(error)
-    if error.operation == "getitem" and "out of bounds" in text:
-        index = next((item for item in error.operands[1:] if item.dtype in WHOLE and item.maximum is not None), None)
-        size = error.operands[0].shape[0] if error.operands and error.operands[0].shape else None
-        if index is not None and size is not None and error.operands[0].kind in ("parameter", "buffer", "attribute"):
-            return _out_of_vocabulary(error, index, size, error.operands[0].name)
-    metric = re.search(r"unique values in `(target|preds)` than expected. Expected only (\d+) but found (\d+)", text)
-    if metric:
-        fix = f"Give the metric num_classes={metric[3]}, or map the labels to 0..{int(metric[2]) - 1}."
-        return Diagnosis(
-            "LD106", "metric-classes", f"a metric of {metric[2]} classes gets {metric[3]} in {metric[1]}.", fix
-        )
-    return None
-
-
-def _embedding(error: ErrorRaised) -> Diagnosis | None:
-    index = next(iter(inputs_of(error)), None)
-    table = next(iter(weights_of(error)), None)
-    if index is None or index.dtype not in WHOLE:
-        if index is None and "index out of range" in error.message:
-            return _vocabulary_by_text(error)
-        return None
-    size = table.shape[0] if table is not None and table.shape else setting(error, "num_embeddings")
-    if size is None or index.maximum is None or index.minimum is None:
-        return None
-    if index.minimum >= 0 and index.maximum < size:
-        return None
-    return _out_of_vocabulary(error, index, size, error.module or (table.name if table is not None else ""))
-
-
-def _out_of_vocabulary(error: ErrorRaised, index: ErrorOperand, size: int, where: str) -> Diagnosis:
-    most, least = index.maximum or 0, index.minimum or 0
-    measured = {"largest": most, "smallest": least, "size": size}
-    if index.made_by == "arange" or (_POSITION.search(where) and least >= 0):
-        message = f"{where or 'the table'} has {size} positions, and the sequence has {most + 1}."
-        fix = (
-            f"Cut sequences to {size} before they get here (x[:, :{size}]), or make {where or 'the table'} for"
-            f" {most + 1} positions."
-        )
-        return Diagnosis("LD107", "positional-length", message, fix, where, measured)
-    if least < 0:
-        message = f"{described(index)} holds {least}, which is no index into {where or 'the table'} of {size} rows."
-        fix = (
-            f"Map {least} (padding?) to an index of its own before the embedding: x.clamp(min=0), or padding_idx={size}"
-            f" of nn.Embedding({size + 1}, ...)."
-        )
-        return Diagnosis("LD107", "negative-index", message, fix, where, measured)
-    message = f"{described(index)} holds {most}, and {where or 'the table'} has {size} rows (0..{size - 1})."
-    fix = (
-        f"Make it nn.Embedding({most + 1}, ...) (num_embeddings = largest index + 1), or map rarer tokens to one index."
-    )
-    return Diagnosis("LD107", "index-too-large", message, fix, where, measured)
-
-
-def _one_hot(error: ErrorRaised) -> Diagnosis | None:
-    index = next(iter(inputs_of(error)), None)
-    if index is None or index.maximum is None or "lass values" not in error.message:
-        return None
-    classes = next((int(value) for value in error.arguments.values() if re.fullmatch(r"\d+", value)), None)
-    fix = f"Use num_classes={index.maximum + 1}, or map the labels to 0..{(classes or 1) - 1}."
-    if index.minimum is not None and index.minimum < 0:
-        fix = "Leave out or map the negative labels before one_hot."
-    return Diagnosis(
-        "LD106", "label-too-large", f"one_hot for {classes} classes gets labels {index.minimum}..{index.maximum}.", fix
-    )
-
-
-def _labels_by_text(error: ErrorRaised) -> Diagnosis:
-    label = re.search(r"Target (-?\d+)", error.message)
-    fix = (
-        "Map the labels to 0..C-1 (y - 1 where they are 1..C), or give the last layer as many outputs as there are"
-        " classes."
-    )
-    return Diagnosis(
-        "LD106", "label-too-large", f"the loss gets the label {label[1] if label else ''}, which is no class.", fix
-    )
-
-
-def _vocabulary_by_text(error: ErrorRaised) -> Diagnosis:
-    fix = (
-        "Make num_embeddings at least the largest index + 1, or map rarer tokens to one index; check negative padding."
-    )
-    return Diagnosis("LD107", "index-too-large", "an embedding gets an index that it has no row for.", fix)
-
-
-def _asserted(error: ErrorRaised) -> Diagnosis:
-    fix = (
-        "Run one step on the CPU (accelerator='cpu'), which names the index; CUDA_LAUNCH_BLOCKING=1 gives the right"
-        " line."
-    )
-    if error.module_type in ("Embedding", "EmbeddingBag"):
-        return Diagnosis("LD107", "device-assert", f"an index of {error.module} is out of its table on the GPU.", fix)
-    return Diagnosis("LD106", "device-assert", "an index (most often a class label) is out of range on the GPU.", fix)
 
 
 _DTYPES = re.compile(
@@ -317,7 +209,7 @@ def _alone(error: ErrorRaised) -> Diagnosis | None:
         fix = "Use logical_not (~mask) or mask.float() instead of arithmetic on a bool mask."
         return Diagnosis("LD105", "bool-arithmetic", f"{call_of(error)} computes with a bool tensor.", fix)
     whole = [item for item in error.operands if item.dtype in WHOLE]
-    if whole and len(whole) == len([item for item in error.operands]):
+    if whole and len(whole) == len(error.operands):
         return _odd(error, whole[0], "float32", "it needs floating-point numbers")
     return None
 
