@@ -96,7 +96,6 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import PRODUCTS, first_layers, number, root_mean_square
 
-
 _BOUNDED = ("lstm", "gru", "rnn_tanh")  # what they return lies between -1 and 1
 
 

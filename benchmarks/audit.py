@@ -1,0 +1,140 @@
+"""False alarms of the rules on values over seeds of healthy random data, and what the auditor costs a batch.
+
+Run ``python -m benchmarks.audit [seeds]``. Each row is a kind of data: how many of the seeds had an alarm, by rule.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from lightning_debug.evidence import Evidence
+from lightning_debug.finding import Claim
+from lightning_debug.probes.batch_roles import batch_roles, with_tensors
+from lightning_debug.probes.data_counts import ClassCounts
+from lightning_debug.probes.data_reach import ReachTrace
+from lightning_debug.probes.data_values import ValueMoments
+from lightning_debug.record import Record
+from lightning_debug.registry import get
+
+CODES = ("LD501", "LD502", "LD508", "LD509", "LD514", "LD515", "LD516")
+Sample = tuple[Tensor, Tensor, nn.Module]
+
+
+def table(generator: torch.Generator) -> Sample:
+    """Correlated features of moderately different scale, three uneven classes."""
+    width = int(torch.randint(1, 20, (1,), generator=generator))
+    labels = torch.multinomial(torch.tensor([0.5, 0.3, 0.2]), 400, replacement=True, generator=generator)
+    centres = torch.randn(3, width, generator=generator) * 2
+    noise = torch.randn(400, width, generator=generator) @ torch.randn(width, width, generator=generator) / width**0.5
+    inputs = centres[labels] + noise
+    scales = torch.exp(torch.randn(width, generator=generator))
+    return inputs * scales, labels, nn.Sequential(nn.Linear(width, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+def heavy_tails(generator: torch.Generator) -> Sample:
+    """Log-normal features."""
+    inputs, labels, model = table(generator)
+    return (inputs / inputs.std(0)).exp().clamp(max=200).log1p(), labels, model
+
+
+def images(generator: torch.Generator) -> Sample:
+    """Smooth images between 0 and 1 with black borders."""
+    coarse = torch.rand(200, 3, 4, 4, generator=generator)
+    inputs = nn.functional.interpolate(coarse, size=16, mode="bilinear")
+    inputs[:, :, :2] = 0
+    labels = torch.randint(0, 5, (200,), generator=generator)
+    return inputs, labels, nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(1568, 5))
+
+
+def tokens(generator: torch.Generator) -> Sample:
+    """Sentences of common and rare words with padding."""
+    ids = (torch.rand(300, 20, generator=generator) ** 3 * 1000).long()
+    ids[:, 12:] *= (torch.rand(300, 8, generator=generator) < 0.5).long()
+    labels = torch.randint(0, 2, (300,), generator=generator)
+    return ids, labels, nn.Sequential(nn.Embedding(1000, 8), nn.Flatten(), nn.Linear(160, 2))
+
+
+def series(generator: torch.Generator) -> Sample:
+    """Random walks of several channels, standardised over the training set."""
+    inputs = torch.randn(300, 40, 3, generator=generator).cumsum(1)
+    inputs = (inputs - inputs.mean((0, 1))) / inputs.std((0, 1))
+    labels = torch.randint(0, 2, (300,), generator=generator)
+    return inputs, labels, nn.Sequential(nn.Flatten(), nn.Linear(120, 2))
+
+
+def sparse(generator: torch.Generator) -> Sample:
+    """Bags of words."""
+    rates = torch.rand(1, 300, generator=generator) ** 8 * 10
+    inputs = torch.poisson(rates.expand(400, 300), generator=generator)
+    labels = torch.randint(0, 3, (400,), generator=generator)
+    return inputs, labels, nn.Sequential(nn.Linear(300, 16), nn.ReLU(), nn.Linear(16, 3))
+
+
+KINDS: tuple[Callable[[torch.Generator], Sample], ...] = (table, heavy_tails, images, tokens, series, sparse)
+
+
+def evidence(inputs: Tensor, labels: Tensor, model: nn.Module) -> Iterator[Evidence]:
+    """What the auditor would record: a random quarter is the validation set."""
+    cut = len(inputs) * 3 // 4
+    for stage, part in (("train", slice(0, cut)), ("validate", slice(cut, None))):
+        x, y, kept, counts = inputs[part], labels[part], {}, ClassCounts()
+        for step, start in enumerate(range(0, len(x), 32)):
+            batch = x[start : start + 32], y[start : start + 32]
+            fields = batch_roles(batch)
+            counts.add(batch[1])
+            for field in fields:
+                if field.role in ("input", "tokens"):
+                    kept.setdefault(field.path, ValueMoments(field, stage, 0)).add(field)
+            if step < 3:
+                with (watch := ReachTrace(model, batch, fields, stage)):
+                    nn.functional.cross_entropy(model(batch[0]), batch[1])
+                yield from watch.layers
+                yield from watch.classes
+        yield from (item.evidence() for item in kept.values())
+        yield counts.evidence(stage, 0, "batch[1]", complete=True)
+
+
+def false_alarms(seeds: int) -> None:
+    """Prints the share of seeds with an alarm, by kind of data and rule."""
+    print(f"{'data':<12} {'seeds':>5}  alarms")
+    for kind in KINDS:
+        found: Counter[str] = Counter()
+        for seed in range(seeds):
+            torch.manual_seed(seed)
+            record = Record(evidence(*kind(torch.Generator().manual_seed(seed))))
+            found.update(code for code in CODES if any(isinstance(item, Claim) for item in get(code).function(record)))
+        print(f"{kind.__name__:<12} {seeds:>5}  {dict(found) or 'none'}")
+
+
+def cost() -> None:
+    """Prints the time that reading along adds to a batch."""
+    cases = {
+        "64x3x224x224 floats": (torch.rand(64, 3, 224, 224), torch.randint(0, 10, (64,))),
+        "32x512 tokens": (torch.randint(0, 30000, (32, 512)), torch.randint(0, 2, (32,))),
+        "64x8 floats": (torch.rand(64, 8), torch.rand(64)),
+    }
+    print(f"{'batch':<22} {'audited':>10} {'other':>10}")
+    for name, batch in cases.items():
+        known = batch_roles(batch)
+        moments = [ValueMoments(field, "train", 0) for field in known if field.role != "label"]
+        times = []
+        for audited in (True, False):
+            begin = time.perf_counter()
+            for _ in range(20):
+                fields = with_tensors(known, batch) or []
+                for one in moments if audited else ():
+                    one.add(fields[0])
+            times.append((time.perf_counter() - begin) / 20 * 1000)
+        print(f"{name:<22} {times[0]:>7.2f} ms {times[1]:>7.2f} ms")
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    false_alarms(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
+    cost()
