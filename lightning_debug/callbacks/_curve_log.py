@@ -1,0 +1,108 @@
+"""The curves of the run in progress: values gathered without waiting for a device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightning_debug.curves.names import Names, recognised
+from lightning_debug.curves.series import Series
+from lightning_debug.curves.validation import Validations
+from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.deferred import Deferred
+
+AT_ONCE = 32
+"""So many losses are read together."""
+
+MOST_NAMES = 64
+KEPT_BATCHES, KEPT_BYTES = 8, 2**26
+
+Tag = tuple[str, int, int, tuple[str, ...]]
+"""What was asked for: ``"train"`` or ``"val"``, step, epoch, names."""
+
+
+class CurveLog:
+    """Losses of training steps and values logged by validations, as they arrive.
+
+    Args:
+        delay: Hold values back for so many reads, for tests (see :class:`Deferred`).
+    """
+
+    def __init__(self, delay: int = 0) -> None:
+        self.train = Series()
+        self.validations = Validations()
+        self.values: list[dict[str, float]] = []
+        self.batches: list[Any] = []
+        self.rates: list[float] = []
+        self._reads: Deferred[Tag] = Deferred(delay)
+        self._losses: list[Tensor] = []
+        self._first = 0
+        self._full = False
+        self._bytes = 0
+
+    def loss(self, value: Tensor, step: int) -> None:
+        """Takes the loss of one training step."""
+        if not self._losses:
+            self._first = step
+        self._losses.append(value.reshape(()))
+        if len(self._losses) >= AT_ONCE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Asks for the losses held back."""
+        if self._losses:
+            self._reads.put(("train", self._first, 0, ()), self._losses)
+            self._losses = []
+
+    def validated(self, metrics: Mapping[str, Any], step: int, epoch: int) -> None:
+        """Takes what stands logged at the end of a validation."""
+        named = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.numel() == 1}
+        chosen = {name: value.detach() for name, value in list(named.items())[:MOST_NAMES]}
+        if chosen:
+            self._reads.put(("val", step, epoch, tuple(chosen)), list(chosen.values()))
+
+    def arrive(self, factor: float, *, wait: bool = False) -> None:
+        """Files what has arrived.
+
+        Args:
+            factor: What a step's loss has to be multiplied by to be the user's.
+            wait: Whether to wait for all that was asked for.
+        """
+        for (kind, step, epoch, names), values in self._reads.wait() if wait else self._reads.arrived():
+            if kind == "train":
+                self.train.extend(range(step, step + len(values)), [factor * value for value in values])
+            else:
+                self.values.append(dict(zip(names, values, strict=True)))
+                self._file(step, epoch)
+
+    def _file(self, step: int, epoch: int) -> None:
+        names = self.names
+        seen, latest = self.validations, self.values[-1]
+        if names.val != seen.loss_name or names.metric != seen.metric_name:  # a name came that fits better
+            seen.loss_name, seen.metric_name, seen.mode = names.val, names.metric, names.mode
+            seen.losses = [item.get(names.val, math.nan) for item in self.values[:-1]]
+            seen.metrics = [item.get(names.metric, math.nan) for item in self.values[:-1]]
+        seen.steps.append(step)
+        seen.epochs.append(epoch)
+        seen.losses.append(latest.get(names.val, math.nan))
+        seen.metrics.append(latest.get(names.metric, math.nan))
+
+    @property
+    def names(self) -> Names:
+        """The names recognised among those of the last validation."""
+        return recognised(self.values[-1]) if self.values else Names()
+
+    def keep(self, batch: Any) -> None:
+        """Keeps a batch by reference, if there is room."""
+        if self._full:
+            return
+        size = sum(field.numel() * field.element_size() for _, field in batch_fields(batch))
+        self._bytes += size
+        if self._bytes > KEPT_BYTES:
+            self._full = True
+            return
+        self.batches.append(batch)
+        self._full = len(self.batches) >= KEPT_BATCHES

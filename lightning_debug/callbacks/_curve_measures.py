@@ -1,0 +1,199 @@
+"""What CurveDiagnoser measures in isolation: a few batches again, neighbours, confidence, what the loss is."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
+from lightning_debug.curves import neighbours
+from lightning_debug.curves.kind import loss_kind
+from lightning_debug.curves.names import plain
+from lightning_debug.curves.noise import standard_error
+from lightning_debug.evidence.curves import AnswerConfidence, LossKind, ReferenceLoss, TrainingLossInEval
+from lightning_debug.experiments.isolation import Unrepeatable, isolated
+from lightning_debug.probes.answers import Answers, answer_confidence
+from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.label_order import features
+from lightning_debug.probes.loss_graph import loss_graph
+from lightning_debug.probes.loss_trace import LossTrace
+from lightning_debug.probes.trace import compiled_functions
+
+LARGE = 2**30
+MOST_SAMPLES = 768
+MOST_OUTPUTS = 16
+FEWEST_SAMPLES = 48
+
+CLASSES = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
+AMOUNTS = ("mse_loss", "l1_loss")
+
+
+def in_sandbox(trainer: Trainer, pl_module: LightningModule) -> Any:
+    """The isolation, with copies of large models kept off the device.
+
+    Raises:
+        Unrepeatable: If the model is compiled, or holds what cannot be put back.
+    """
+    if is_compiled(pl_module) or compiled_functions(pl_module):
+        raise Unrepeatable(["the model is compiled"])
+    size = sum(item.numel() * item.element_size() for item in pl_module.parameters())
+    return isolated(trainer, pl_module, offload="cpu" if size > LARGE else None)
+
+
+def kind_of_loss(trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> LossKind:
+    """Runs one training step in isolation and looks at what its loss is."""
+    try:
+        with in_sandbox(trainer, pl_module) as sandbox:
+            trace = LossTrace(pl_module, batch)
+            try:
+                with trace:
+                    output = sandbox.training_step(batch, batch_idx)
+                graph = loss_graph(trace, sandbox.loss(output), at=moment(trainer), live=False)
+            finally:
+                trace.release()
+    except Unrepeatable as refused:
+        return LossKind(reason=str(refused))
+    except Exception:  # the run's own step raises it where the user can see it
+        return LossKind(reason="the training step raises")
+    return loss_kind([graph])
+
+
+def remeasured(
+    trainer: Trainer, pl_module: LightningModule, batches: list[Any], val_name: str, *, data: bool
+) -> TrainingLossInEval | None:
+    """Measures batches of the training set again, with the weights as they are.
+
+    Args:
+        trainer: The Trainer, in fit.
+        pl_module: Its module, in the modes of training.
+        batches: Batches as training saw them.
+        val_name: Name under which the validation loss is logged.
+        data: Whether to read a few items of the data set twice.
+    """
+    found: dict[str, list[float]] = {"train": [], "eval": [], "val": []}
+    with in_sandbox(trainer, pl_module) as sandbox:
+        for index, batch in enumerate(batches):
+            with sandbox.mode(False):
+                _note(found["eval"], sandbox.loss(sandbox.training_step(batch, index)))
+                if val_name:
+                    _note(found["val"], _validated(sandbox, batch, index, val_name))
+        for index, batch in enumerate(batches):  # after the others: it moves running statistics
+            _note(found["train"], sandbox.loss(sandbox.training_step(batch, index)))
+    if not found["train"] or len(found["train"]) != len(found["eval"]):
+        return None
+    complete = len(found["val"]) == len(batches)
+    return TrainingLossInEval(
+        at=moment(trainer),
+        epoch=trainer.current_epoch,
+        batches=len(batches),
+        train_mode=float(np.mean(found["train"])),
+        eval_mode=float(np.mean(found["eval"])),
+        by_validation=float(np.mean(found["val"])) if complete else None,
+        error=standard_error(found["eval"]),
+        val_batches=_validation_batches(trainer),
+        augmented=_reads_differ(trainer, pl_module) if data else None,
+    )
+
+
+def _validated(sandbox: Any, batch: Any, index: int, val_name: str) -> Any:
+    sandbox.logged.clear()
+    try:
+        sandbox.validation_step(batch, index)
+    except Exception:  # a validation step that takes other batches
+        return None
+    return next((value for name, value in sandbox.logged.items() if plain(name) == plain(val_name)), None)
+
+
+def _validation_batches(trainer: Trainer) -> int:
+    counts = [count for count in trainer.num_val_batches if math.isfinite(count)]
+    return int(sum(counts))
+
+
+def _note(values: list[float], value: Any) -> None:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        value = float(value.detach())
+    if isinstance(value, (int, float)) and math.isfinite(value):
+        values.append(float(value))
+
+
+def _reads_differ(trainer: Trainer, pl_module: LightningModule) -> bool | None:
+    """Whether an item of the training set is another when it is read again; ``None`` where that cannot be asked."""
+    dataset = getattr(trainer.train_dataloader, "dataset", None)
+    if dataset is None or not hasattr(type(dataset), "__getitem__"):
+        return None
+    try:
+        with isolated(trainer, pl_module, also=[dataset]):
+            pairs = [(batch_fields(dataset[index]), batch_fields(dataset[index])) for index in (0, 1, 2)]
+    except Exception:  # a data set may refuse any question
+        return None
+    return any(
+        not torch.equal(one, two) for left, right in pairs for (_, one), (_, two) in zip(left, right, strict=True)
+    )
+
+
+def confidence(trainer: Trainer, pl_module: LightningModule, batch: Any) -> AnswerConfidence | None:
+    """Runs one validation step in isolation and measures how sure its answers are."""
+    with in_sandbox(trainer, pl_module) as sandbox, sandbox.mode(False):
+        answers = Answers()
+        with answers:
+            sandbox.validation_step(batch, 0)
+    if answers.scores is None or answers.labels is None:
+        return None
+    return answer_confidence(answers.scores, answers.labels, trainer.current_epoch)
+
+
+def reference(batches: list[Any], kind: LossKind) -> tuple[ReferenceLoss | None, str]:
+    """What the nearest neighbours make of the batches kept; ``None`` and the reason where that cannot be had."""
+    if not (kind.supervised and kind.plain and kind.target and kind.function in CLASSES + AMOUNTS):
+        return None, "no baseline can be computed for this loss"
+    rows = [_sample(batch, kind.target) for batch in batches]
+    kept = [row for row in rows if row is not None]
+    if not kept:
+        return None, "the batch holds no table of numbers with one target each"
+    names = kept[0][0]
+    kept = [row for row in kept if row[0] == names and row[1].shape[1:] == kept[0][1].shape[1:]]
+    inputs = torch.cat([row[1] for row in kept])[:MOST_SAMPLES].double().numpy()
+    targets = torch.cat([row[2] for row in kept])[:MOST_SAMPLES]
+    if len(inputs) < FEWEST_SAMPLES or not np.isfinite(inputs).all():
+        return None, f"fewer than {FEWEST_SAMPLES} training samples were kept"
+    classes = kind.function in CLASSES
+    values = targets.double().numpy().reshape(len(targets), -1)
+    if values.shape[1] > (1 if classes else MOST_OUTPUTS) or not np.isfinite(values).all():
+        return None, "a sample has many targets"
+    if classes and (np.abs(values - values.round()).max() > 0 or len(np.unique(values)) < 2):
+        return None, "the targets are no classes"
+    if classes:
+        baseline, near, error = neighbours.classification(inputs, values[:, 0].astype(np.int64))
+    else:
+        baseline, near, error = neighbours.regression(inputs, values, absolute=kind.function == "l1_loss")
+    found = ReferenceLoss(
+        function=kind.function,
+        samples=len(inputs),
+        baseline=baseline,
+        neighbours=near,
+        error=error,
+        inputs=names[0],
+        target=names[1],
+    )
+    return found, ""
+
+
+def _sample(batch: Any, target: str) -> tuple[tuple[str, str], Tensor, Tensor] | None:
+    """Names, inputs and targets of a batch; ``None`` where there is no such pair."""
+    fields = dict(batch_fields(batch))
+    wanted = fields.pop(target, None)
+    if wanted is None or not wanted.dim():
+        return None
+    tables = {
+        name: field
+        for name, field in fields.items()
+        if field.is_floating_point() and field.dim() > 1 and len(field) == len(wanted) and field.numel()
+    }
+    if not tables:
+        return None
+    name = max(tables, key=lambda item: tables[item].numel())
+    return (name, target), features(tables[name]), wanted.detach().cpu()

@@ -1,0 +1,212 @@
+"""CurveDiagnoser: reads the learning curves while they grow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._curve_log import CurveLog
+from lightning_debug.callbacks._curve_measures import confidence, kind_of_loss, reference, remeasured
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, is_fast_dev_run, moment
+from lightning_debug.curves.kind import loss_kind
+from lightning_debug.curves.reading import read_curves
+from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.curves import (
+    AnswerConfidence,
+    CurveReading,
+    EpochValues,
+    LossKind,
+    ReferenceLoss,
+    TrainingLossInEval,
+)
+from lightning_debug.evidence.loss import LossGraph
+from lightning_debug.experiments.isolation import Unrepeatable
+from lightning_debug.schedule import at
+
+MEASURED = at(1, 4, 16, 64, 256)
+"""Epochs at whose end a few batches are measured again; once more at the end of the run."""
+
+EACH_EPOCH = 32
+"""From this epoch on readings become rarer: a run of ten thousand short epochs is not read ten thousand times."""
+
+
+class CurveDiagnoser(DebugCallback):
+    """Reads the learning curves live: each scenario has its own finding, said when it is sure, revised at the end.
+
+    It averages the training loss itself from what the steps return, takes validation loss and metric from what the
+    module logs (under the usual names), and measures what curves alone leave open: the training loss of a few fixed
+    batches in eval mode and by ``validation_step``; what the nearest neighbours make of the same samples; how sure
+    right and wrong answers are.
+
+    - LD701 to LD705: the training loss rises, stalls, plateaus, falls slowly, settles too high
+    - LD706, LD707: overfitting, from the beginning or from an epoch on
+    - LD708 to LD711: good fit, validation below training, loss and metric rising together
+    - LD712, LD713: no better than the baseline, spikes
+    - LD714, LD715: the epoch to keep, still improving
+    """
+
+    produces = (CurveReading, EpochValues, LossKind, ReferenceLoss, TrainingLossInEval, AnswerConfidence)
+
+    _log: CurveLog | None = None
+    _kind: LossKind | None = None
+    _val_batch: Any = None
+    _emitted: int = -1
+    _automatic: bool = True
+    _refused: bool = False
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Begins anew."""
+        self._log = None
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begins the curves."""
+        if trainer.barebones or is_fast_dev_run(trainer):
+            return
+        self._log, self._kind, self._val_batch, self._emitted = CurveLog(), None, None, -1
+        self._automatic, self._refused = pl_module.automatic_optimization, False
+        if not self._automatic:
+            self._tell_kind(LossKind(reason="the optimization is manual"), trainer)
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Looks at what the loss is, where nobody else does."""
+        if self._log is None or self._kind is not None or LossGraph in self.session.kinds:
+            return
+        self._tell_kind(kind_of_loss(trainer, pl_module, batch, batch_idx), trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Takes the step's loss."""
+        log = self._log
+        if log is None:
+            return
+        value = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
+            detached = value.detach()
+            log.loss(detached if self._automatic else detached.clone(), batches_seen(trainer))
+        if self._automatic:
+            log.keep(batch)
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Keeps the first batch."""
+        if self._log is not None and self._val_batch is None and batch_idx == dataloader_idx == 0:
+            self._val_batch = batch
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes what the validation logged."""
+        if self._log is not None and not trainer.sanity_checking:
+            self._log.validated(trainer.callback_metrics, batches_seen(trainer), trainer.current_epoch)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Reads the curves so far."""
+        log, epoch = self._log, trainer.current_epoch
+        if log is None:
+            return
+        groups = [group for optimizer in trainer.optimizers for group in getattr(optimizer, "param_groups", [])]
+        rate = groups[0].get("lr") if groups else None
+        if isinstance(rate, (int, float)):
+            log.rates.append(float(rate))
+        log.flush()
+        log.arrive(self._factor(trainer))
+        if MEASURED(epoch) and epoch + 1 != trainer.max_epochs:
+            self._measure(trainer, pl_module)
+        if epoch < EACH_EPOCH or epoch % (epoch // (EACH_EPOCH // 2)) == 0:
+            self._read(trainer, final=False)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Measures for the last time, and reads the whole curves."""
+        log = self._log
+        if log is None:
+            return
+        log.flush()
+        log.arrive(self._factor(trainer), wait=True)
+        self._measure(trainer, pl_module, last=True)
+        self._look(trainer)
+        with self.attempt("neighbours", trainer):
+            found, reason = reference(log.batches, self._kind or LossKind())
+            if found is None:
+                self.unavailable(ReferenceLoss, reason, trainer)
+            else:
+                self._observe(found, trainer)
+        self._read(trainer, final=True)
+        self._log = self._val_batch = None
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Reads what there is."""
+        log = self._log
+        if log is not None:
+            log.flush()
+            log.arrive(self._factor(trainer))
+            self._read(trainer, final=True)
+        self._log = self._val_batch = None
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Lets go of batches."""
+        self._log = self._val_batch = None
+
+    def _factor(self, trainer: Trainer) -> float:
+        return float(trainer.accumulate_grad_batches) if self._automatic else 1.0
+
+    def _tell_kind(self, kind: LossKind, trainer: Trainer) -> None:
+        self._kind = kind
+        self._observe(kind, trainer)
+
+    def _look(self, trainer: Trainer) -> None:
+        if self._kind is not None:
+            return
+        graphs = [graph for graph in self.session.record.of(LossGraph) if graph.step == "training_step"]
+        if graphs:
+            self._tell_kind(loss_kind(graphs), trainer)
+
+    def _observe(self, evidence: Evidence | None, trainer: Trainer) -> None:
+        if evidence is not None:
+            self.session.observe(dataclasses.replace(evidence, at=moment(trainer)))
+
+    def _measure(self, trainer: Trainer, pl_module: LightningModule, *, last: bool = False) -> None:
+        log = self._log
+        if log is None or self._refused or not self._automatic or not log.batches:
+            return
+        with self.attempt("measuring batches again", trainer):
+            try:
+                self._observe(remeasured(trainer, pl_module, log.batches, log.names.val, data=last), trainer)
+                if self._val_batch is not None and log.names.val:
+                    self._observe(confidence(trainer, pl_module, self._val_batch), trainer)
+            except Unrepeatable as refused:
+                self._refused = True
+                self.unavailable(TrainingLossInEval, str(refused), trainer)
+
+    def _read(self, trainer: Trainer, *, final: bool) -> None:
+        log = self._log
+        if log is None or not (log.train.length or len(log.validations)):
+            return
+        self._look(trainer)
+        step = batches_seen(trainer)
+        mean, error, count = log.train.between(self._emitted, step + 1)
+        seen = log.validations
+        fresh = bool(seen.steps) and seen.steps[-1] > self._emitted
+        if not final or (count and step > self._emitted):
+            self._observe(
+                EpochValues(
+                    train_loss=mean if count else None,
+                    train_error=error if count > 1 else None,
+                    batches=count,
+                    val_loss=seen.losses[-1] if fresh and seen.loss_name else None,
+                    metrics=log.values[-1] if fresh else {},
+                ),
+                trainer,
+            )
+        self._emitted = step
+        epochs = trainer.current_epoch + (0 if final else 1)
+        self._observe(read_curves(log.train, seen, epochs=epochs, final=final, learning_rates=log.rates), trainer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        state = super().__getstate__()
+        state.pop("_log", None)
+        state.pop("_val_batch", None)
+        return state

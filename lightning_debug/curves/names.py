@@ -1,0 +1,105 @@
+"""Which logged value is what: training loss, validation loss, validation metric, by the names people give them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+Mode = Literal["min", "max"]
+
+_VALIDATION = re.compile(
+    r"(^|[/_.\- ])(val|valid|validation|eval|dev)([/_.\- ]|$)|^(val|valid|eval|dev)(?=[A-Z])", re.I
+)
+_TRAINING = re.compile(r"(^|[/_.\- ])(train|training|tr|fit)([/_.\- ]|$)|^train(?=[A-Z])", re.I)
+_TEST = re.compile(r"(^|[/_.\- ])(test|predict)([/_.\- ]|$)", re.I)
+_LOSS = re.compile(r"(^|[/_.\- ]|val|train)(loss|nll|elbo|objective)([/_.\- ]|$)", re.I)
+_HIGHER = re.compile(
+    r"(^|[/_.\- ])(acc|acc@?1|top1|accuracy|f1|f1[_-]?score|auc|auroc|roc_?auc|ap|map|iou|miou|jaccard|dice|bleu|r2|"
+    r"recall|precision|mcc|kappa|psnr|ssim|balanced_acc(uracy)?)([/_.\- ]|$)",
+    re.I,
+)
+_LOWER = re.compile(r"(^|[/_.\- ])(error|err|mae|mse|rmse|mape|wer|cer|ppl|perplexity|fid|eer|rmsle)([/_.\- ]|$)", re.I)
+_OURS = "lightning_debug/"
+_ENDS = re.compile(r"([/_.\- ](epoch|dataloader_idx_\d+))+$", re.I)
+_STEP = re.compile(r"[/_.\- ]step$", re.I)
+
+
+def plain(name: str) -> str:
+    """A name without what Lightning puts at its end.
+
+    >>> plain("val_loss_epoch/dataloader_idx_0")
+    'val_loss'
+    """
+    return _ENDS.sub("", name)
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that were recognised; ``""`` for none.
+
+    Args:
+        train: Training loss.
+        val: Validation loss.
+        metric: Validation metric.
+        mode: Whether a larger or a smaller metric is better.
+    """
+
+    train: str = ""
+    val: str = ""
+    metric: str = ""
+    mode: Mode = "max"
+
+
+def recognised(names: Iterable[str], train: str = "", val: str = "", metric: str = "") -> Names:
+    """Picks names; what is given is taken as it is.
+
+    Args:
+        names: All names that have values.
+        train: Name of the training loss, if known.
+        val: Name of the validation loss, if known.
+        metric: Name of the validation metric, if known.
+
+    >>> recognised(["epoch", "train_loss_step", "train_loss_epoch", "val/loss", "val/acc", "lr-Adam"])
+    Names(train='train_loss_epoch', val='val/loss', metric='val/acc', mode='max')
+    >>> recognised(["loss", "loss/val", "valid_mae"]).metric
+    'valid_mae'
+    """
+    own = sorted({name for name in names if not name.startswith(_OURS) and not _TEST.search(name)})
+    validation = [name for name in own if _VALIDATION.search(name)]
+    rest = [name for name in own if not _VALIDATION.search(name) and _LOSS.search(name)]
+    training = [name for name in rest if _TRAINING.search(name)] or [
+        name for name in rest if plain(_STEP.sub("", name)).lower() == "loss"
+    ]
+    train = train or _first(training, key=lambda name: (bool(_STEP.search(name)), "epoch" not in name, len(name), name))
+    losses = [name for name in validation if _LOSS.search(name) and not _STEP.search(name)]
+    val = val or _first(losses, key=_plainest)
+    higher = [name for name in validation if _HIGHER.search(name) and not _LOSS.search(name)]
+    lower = [name for name in validation if _LOWER.search(name) and not _LOSS.search(name) and name != val]
+    metric = metric or _first(higher, key=_metric_order) or _first(lower, key=_plainest)
+    return Names(train, val, metric, mode_of(metric))
+
+
+def mode_of(metric: str) -> Mode:
+    """Whether a metric of that name is better when larger.
+
+    >>> mode_of("val_rmse"), mode_of("valid/f1")
+    ('min', 'max')
+    """
+    lower = _LOWER.search(metric) or _LOSS.search(metric)
+    return "min" if lower and not _HIGHER.search(metric) else "max"
+
+
+def _plainest(name: str) -> tuple[int, int, str]:
+    words = len(re.split(r"[/_.\- ]", plain(name)))
+    suffix = re.search(r"dataloader_idx_(\d+)", name)
+    return int(suffix[1]) if suffix else 0, words, name
+
+
+def _metric_order(name: str) -> tuple[bool, int, int, str]:
+    return (not re.search(r"acc", name, re.I), *_plainest(name))
+
+
+def _first(names: list[str], key: object) -> str:
+    return min(names, key=key) if names else ""  # type: ignore[call-overload]

@@ -1,0 +1,151 @@
+"""The course of the validation loss and metric: lowest part, rise since, change of everything else since then."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from lightning_debug.curves.names import Mode
+from lightning_debug.curves.noise import (
+    SIGMAS,
+    Array,
+    Change,
+    change,
+    finite,
+    noise_of,
+    residual_noise,
+    smooth,
+    width_for,
+)
+from lightning_debug.curves.selection import choose_epoch
+from lightning_debug.curves.series import Series
+from lightning_debug.evidence.curves import BestEpoch, Shift, ValidationCourse
+
+
+@dataclass
+class Validations:
+    """The validations so far, aligned lists.
+
+    Args:
+        steps: Batches trained on before each.
+        epochs: Epoch of each.
+        losses: Validation loss; NaN where missing.
+        metrics: Metric; NaN where missing.
+        loss_name: Name of the loss.
+        metric_name: Name of the metric; ``""`` for none.
+        mode: Whether a larger metric is better.
+    """
+
+    steps: list[int] = field(default_factory=list)
+    epochs: list[int] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    metrics: list[float] = field(default_factory=list)
+    loss_name: str = ""
+    metric_name: str = ""
+    mode: Mode = "max"
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+
+def validation_course(seen: Validations, train: Series) -> ValidationCourse | None:
+    """Reads validation losses; ``None`` where there is none.
+
+    >>> seen = Validations(steps=[1, 2, 3, 4, 5, 6], epochs=[0, 1, 2, 3, 4, 5], losses=[3, 2, 1, 2, 3, 4.0],
+    ...                    metrics=[float("nan")] * 6, loss_name="val_loss")
+    >>> validation_course(seen, Series()).lowest_epoch
+    2
+    """
+    losses = np.asarray(seen.losses, dtype=np.float64)
+    known = np.flatnonzero(np.isfinite(losses))
+    if not len(known) or not seen.loss_name:
+        return None
+    losses = losses[known]
+    epochs = [seen.epochs[index] for index in known]
+    steps = [seen.steps[index] for index in known]
+    metrics = np.asarray(seen.metrics, dtype=np.float64)[known]
+    noise = residual_noise(losses)
+    width = width_for(len(losses))
+    course = smooth(losses, width)
+    low = int(np.argmin(course))
+    end = max(low, len(losses) - 1 - min(width // 2, 1))
+    up = change(losses, low, end, width=width, noise=noise) if end > low else Change(0.0, math.inf, low, low)
+    training, errors = _train_means(steps, train)
+    since = change(training, low, end, width=width, noise=noise_of(training, errors)) if end > low else None
+    has_metric = bool(seen.metric_name) and bool(np.isfinite(metrics).any())
+    metric_noise = residual_noise(metrics)
+    moved = change(metrics, low, end, width=width, noise=metric_noise) if has_metric and end > low else None
+    later = slice(len(losses) // 2, None)
+    below = training[later] > losses[later]
+    best = smooth(metrics, width) if has_metric else None
+    return ValidationCourse(
+        name=seen.loss_name,
+        count=len(losses),
+        epochs=(epochs[0], epochs[-1]),
+        first=float(losses[0]),
+        end=float(losses[-3:].mean()),
+        lowest=float(course[low]),
+        lowest_epoch=epochs[low],
+        lowest_between=_between(course, low, epochs, noise / math.sqrt(width)),
+        lowest_share=low / max(1, len(losses) - 1),
+        noise=noise,
+        rise=Shift(amount=up.amount, error=up.error),
+        all_above=low < len(losses) - 3 and bool((losses[-3:] > course[low]).all()),
+        late=_late(losses, noise),
+        train_since=_shift(since),
+        train_end=float(finite(training)[-3:].mean()) if len(finite(training)) else None,
+        train_at_lowest=float(training[low]) if np.isfinite(training[low]) else None,
+        below_training=float(below[np.isfinite(training[later])].mean()) if np.isfinite(training[later]).any() else 0.0,
+        metric=seen.metric_name if has_metric else "",
+        mode=seen.mode,
+        metric_end=float(finite(metrics)[-3:].mean()) if has_metric else 0.0,
+        metric_best=float(np.nanmax(best) if seen.mode == "max" else np.nanmin(best)) if best is not None else 0.0,
+        metric_since=_shift(moved),
+        metric_late=_late(metrics, metric_noise) if has_metric else Shift(),
+    )
+
+
+def best_epoch(seen: Validations, fewest: int = 3) -> BestEpoch | None:
+    """The epoch to keep (see :mod:`lightning_debug.curves.selection`); ``None`` with too few validations."""
+    losses, metrics = (np.asarray(values, dtype=np.float64) for values in (seen.losses, seen.metrics))
+    has_loss, has_metric = (int(np.isfinite(values).sum()) >= fewest for values in (losses, metrics))
+    if not (has_loss or has_metric):
+        return None
+    choice = choose_epoch(losses if has_loss else None, metrics if has_metric else None, mode=seen.mode)
+    values = (losses[choice.index] if has_loss else math.nan, metrics[choice.index] if has_metric else math.nan)
+    loss, metric = (float(value) if math.isfinite(value) else None for value in values)
+    return BestEpoch(epoch=seen.epochs[choice.index], reason=choice.reason, rule=choice.rule, loss=loss, metric=metric)
+
+
+def _train_means(steps: Sequence[int], train: Series) -> tuple[Array, Array]:
+    """Training loss over the steps since the validation before, for each validation."""
+    found = [train.between(before, step)[:2] for before, step in zip([-1, *steps[:-1]], steps, strict=True)]
+    return np.array([mean for mean, _ in found]), np.array([error for _, error in found])
+
+
+def _between(course: Array, low: int, epochs: Sequence[int], error: float) -> tuple[int, int]:
+    if not math.isfinite(error):
+        return epochs[low], epochs[low]
+    near = course <= course[low] + SIGMAS * error
+    first = last = low
+    while first > 0 and near[first - 1]:
+        first -= 1
+    while last < len(near) - 1 and near[last + 1]:
+        last += 1
+    return epochs[first], epochs[last]
+
+
+def _late(values: Array, noise: float) -> Shift:
+    kept = finite(values)
+    quarter = max(1, len(kept) // 4)
+    if len(kept) < 4 or not math.isfinite(noise):
+        return Shift()
+    amount = float(kept[-quarter:].mean() - kept[-2 * quarter : -quarter].mean())
+    return Shift(amount=amount, error=noise * math.sqrt(2 / quarter))
+
+
+def _shift(found: Change | None) -> Shift:
+    return Shift() if found is None else Shift(amount=found.amount, error=found.error)

@@ -1,0 +1,318 @@
+"""Evidence about learning curves: the values of an epoch, and what arithmetic says of the curves so far."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from lightning_debug.evidence._base import Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpochValues(Evidence):
+    """What one epoch, or one stretch between validations, was worth.
+
+    Args:
+        train_loss: Mean training loss over its batches; ``None`` where none was returned.
+        train_error: Standard error of that mean, from the batches' spread.
+        batches: How many batches.
+        val_loss: Validation loss logged after it; ``None`` without.
+        metrics: Validation metrics logged after it, by name.
+    """
+
+    train_loss: float | None = None
+    train_error: float | None = None
+    batches: int = 0
+    val_loss: float | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+    def scalars(self) -> Mapping[str, float]:
+        """Training and validation loss for one chart.
+
+        >>> EpochValues(train_loss=2.0, val_loss=3.0).scalars()
+        {'epoch_loss/train': 2.0, 'epoch_loss/val': 3.0}
+        """
+        found = {"epoch_loss/train": self.train_loss, "epoch_loss/val": self.val_loss}
+        return {tag: value for tag, value in found.items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """A difference between two parts of a curve.
+
+    Args:
+        amount: Later part less earlier part.
+        error: Its standard error; infinite where the noise is not known.
+    """
+
+    amount: float = 0.0
+    error: float = math.inf
+
+    @property
+    def sigmas(self) -> float:
+        """The amount in standard errors, with its sign; 0 where the noise is not known.
+
+        >>> Shift(amount=-1.0, error=0.5).sigmas
+        -2.0
+        """
+        if not math.isfinite(self.error) or not self.amount:
+            return 0.0
+        return self.amount / self.error if self.error > 0 else math.copysign(math.inf, self.amount)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spike:
+    """A jump of the training loss far out of its noise.
+
+    Args:
+        step: First step of it.
+        value: Highest loss in it.
+        before: Median loss just before.
+        noise: Robust standard deviation of the loss just before.
+        length: Steps until the loss was back half-way; ``1`` for a single batch.
+        recovered: Whether it came back before the run ended.
+    """
+
+    step: int
+    value: float
+    before: float
+    noise: float
+    length: int = 1
+    recovered: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingCourse:
+    """The course of the training loss. Shares are of the run's steps, losses in the loss's own units.
+
+    Args:
+        steps: Batches trained on.
+        start: Mean of the first few steps.
+        start_error: Standard error of it.
+        end: Mean of the last tenth.
+        end_error: Standard error of it.
+        lowest: Lowest mean of a twentieth of the run.
+        lowest_at: Share of the run at which that is.
+        above_since: From the last moment at which the loss was nearer to ``lowest`` than to ``start``: the share of
+            the run that remains. Large after a divergence.
+        late: Last quarter less the quarter before.
+        slope: Change per whole run, of a line through all of it.
+        first_slope: Likewise, of a line through the first half.
+        second_slope: Of a line through the second half.
+        settled_at: Share of the run after which all twentieths lie within a tenth of the whole fall from ``end``.
+        batch_noise: Standard deviation of one batch's loss around the course.
+        nonfinite: Share of steps whose loss was NaN or infinite.
+        spikes: The largest spikes, at most 8.
+    """
+
+    steps: int = 0
+    start: float = 0.0
+    start_error: float = math.inf
+    end: float = 0.0
+    end_error: float = math.inf
+    lowest: float = 0.0
+    lowest_at: float = 0.0
+    above_since: float = 0.0
+    late: Shift = Shift()
+    slope: Shift = Shift()
+    first_slope: Shift = Shift()
+    second_slope: Shift = Shift()
+    settled_at: float = 1.0
+    batch_noise: float = math.inf
+    nonfinite: float = 0.0
+    spikes: tuple[Spike, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationCourse:
+    """The course of the validation loss and metric, over validations.
+
+    Args:
+        name: Name of the loss; ``""`` where none is known, and the losses below are meaningless.
+        count: How many validations had a finite loss.
+        epochs: Epoch of each validation that ``lowest_at`` and the like refer to (first, last).
+        first: Its first value.
+        end: Mean of the last (up to 3) values.
+        lowest: Smoothed lowest value.
+        lowest_epoch: Epoch of that.
+        lowest_between: First and last epoch that noise does not tell apart from it.
+        lowest_share: Share of the run at which it is.
+        noise: Standard deviation of one value around the smooth course; infinite where it cannot be known.
+        rise: From the lowest part to the end.
+        all_above: Whether each of the last three values is above the lowest part.
+        late: Last quarter less the quarter before.
+        train_since: Change of the training loss since the lowest part.
+        train_at_lowest: Training loss over the epoch of the lowest part; ``None`` where unknown.
+        train_end: Training loss over the last epochs (up to 3); ``None`` where unknown.
+        below_training: Share of the last half's validations whose loss is below the training loss of their epoch.
+        metric: Name of the metric; ``""`` where none is known.
+        mode: ``"max"`` or ``"min"``: which values are better.
+        metric_end: Mean of the last (up to 3) values.
+        metric_best: Best smoothed value.
+        metric_since: Change of the metric from the loss's lowest part to the end.
+        metric_late: Last quarter less the quarter before.
+    """
+
+    name: str = ""
+    count: int = 0
+    epochs: tuple[int, int] = (0, 0)
+    first: float = 0.0
+    end: float = 0.0
+    lowest: float = 0.0
+    lowest_epoch: int = 0
+    lowest_between: tuple[int, int] = (0, 0)
+    lowest_share: float = 1.0
+    noise: float = math.inf
+    rise: Shift = Shift()
+    all_above: bool = False
+    late: Shift = Shift()
+    train_since: Shift = Shift()
+    train_at_lowest: float | None = None
+    train_end: float | None = None
+    below_training: float = 0.0
+    metric: str = ""
+    mode: str = "max"
+    metric_end: float = 0.0
+    metric_best: float = 0.0
+    metric_since: Shift = Shift()
+    metric_late: Shift = Shift()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BestEpoch:
+    """The epoch chosen by metric and loss together.
+
+    Args:
+        epoch: The epoch, from 0.
+        reason: Why.
+        rule: ``"metric"``, ``"loss"``, ``"metric and loss"`` or ``"metric over loss"``.
+        loss: Validation loss there.
+        metric: Validation metric there.
+    """
+
+    epoch: int
+    reason: str
+    rule: str
+    loss: float | None = None
+    metric: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurveReading(Evidence):
+    """What the curves say so far; the newest reading holds for the whole run.
+
+    Args:
+        final: Whether the run is over.
+        epochs: Epochs trained.
+        assumed: Whether the losses are taken for those of supervised learning because the user says so, or asked
+            for a judgement of logs alone.
+        training: Course of the training loss; ``None`` where it is not known.
+        validation: Course of the validation; ``None`` without.
+        best: The epoch to keep; ``None`` with fewer than 3 validations.
+        learning_rates: First, highest and last learning rate of the first parameter group; empty where unknown.
+        baseline: Loss of predicting without looking, where the user or the logs tell; ``None`` otherwise.
+    """
+
+    final: bool = False
+    epochs: int = 0
+    assumed: bool = False
+    training: TrainingCourse | None = None
+    validation: ValidationCourse | None = None
+    best: BestEpoch | None = None
+    learning_rates: tuple[float, ...] = ()
+    baseline: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossKind(Evidence):
+    """What the training loss is, as far as its rise and fall have a meaning.
+
+    Args:
+        supervised: Whether it is the mean of one loss function of predictions against targets from the batch, so
+            that lower is better all through the run.
+        function: That function's name; ``""`` where it is none.
+        reason: Why it is not, as half a sentence that can follow "not judged, because".
+        plain: Whether neither weights, smoothing nor ignored targets are in it, so that a baseline can be computed.
+        target: Name of the targets' batch field; ``""`` where they are computed.
+    """
+
+    supervised: bool = False
+    function: str = ""
+    reason: str = ""
+    plain: bool = False
+    target: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferenceLoss(Evidence):
+    """What a simple method makes of the same training data: the k nearest neighbours, each sample left out in turn.
+
+    Args:
+        function: The loss's function: ``"cross_entropy"``, ``"mse_loss"`` …
+        samples: Training samples used.
+        baseline: Loss of predicting the label distribution (or the mean) of these samples for each.
+        neighbours: Loss of predicting from the neighbours.
+        error: Standard error of the difference between the two.
+        inputs: Name of the batch field that was taken for the input.
+        target: Name of the target's.
+    """
+
+    function: str
+    samples: int
+    baseline: float
+    neighbours: float
+    error: float = math.inf
+    inputs: str = ""
+    target: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingLossInEval(Evidence):
+    """A few training batches measured again: by training_step in train and eval mode, and by validation_step.
+
+    Args:
+        epoch: Epoch at whose end.
+        batches: How many batches.
+        train_mode: Mean loss in train mode.
+        eval_mode: Mean loss of training_step in eval mode.
+        by_validation: Mean of what validation_step logs as the validation loss for these batches; ``None`` where it
+            logs none, or does not take them.
+        error: Standard error of these means, from the batches' spread.
+        val_batches: How many batches a validation has; 0 where not known.
+        augmented: Whether the data set gives another sample when one is read twice; ``None`` where not known.
+    """
+
+    epoch: int
+    batches: int
+    train_mode: float
+    eval_mode: float
+    by_validation: float | None = None
+    error: float = math.inf
+    val_batches: int = 0
+    augmented: bool | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnswerConfidence(Evidence):
+    """How sure a classifier is of right and wrong answers, on the first validation batch.
+
+    Args:
+        epoch: Epoch at whose end.
+        samples: Answers looked at.
+        right: Share of right answers.
+        confidence_right: Mean probability given to the answer, where it is right.
+        confidence_wrong: Likewise where it is wrong.
+        loss_right: Part of the mean loss that comes from right answers.
+        loss_wrong: Part that comes from wrong answers.
+        temperature: By what the logits would have to be divided for the lowest loss; above 1: too sure.
+    """
+
+    epoch: int
+    samples: int
+    right: float
+    confidence_right: float
+    confidence_wrong: float
+    loss_right: float
+    loss_wrong: float
+    temperature: float

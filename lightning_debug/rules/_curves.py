@@ -1,0 +1,160 @@
+"""What the rules about learning curves share: the newest reading, what may be said of it, and what was measured."""
+
+from __future__ import annotations
+
+import math
+
+from lightning_debug.evidence import RunContext
+from lightning_debug.evidence.curves import (
+    CurveReading,
+    LossKind,
+    ReferenceLoss,
+    TrainingCourse,
+    TrainingLossInEval,
+    ValidationCourse,
+)
+from lightning_debug.finding import Skip
+from lightning_debug.record import Record
+
+LOSS = "training loss"
+
+
+def newest(record: Record) -> CurveReading:
+    """The reading that holds for the run as far as it is known; rules need one."""
+    found = record.last(CurveReading)
+    assert found is not None
+    return found
+
+
+def training(record: Record, *, steps: int, final: bool) -> TrainingCourse | Skip:
+    """The course of a training loss for which lower is better, or why there is none to judge.
+
+    Args:
+        record: The evidence.
+        steps: Fewest steps.
+        final: Whether to wait for the end of the run.
+    """
+    reading = newest(record)
+    course = reading.training
+    if course is None:
+        return Skip("the training steps return too few losses, or none")
+    if not reading.assumed:
+        kind = record.last(LossKind)
+        if kind is None or not kind.supervised:
+            return Skip(kind.reason if kind is not None and kind.reason else "it is not known what the loss means")
+    if course.steps < steps:
+        return Skip(f"the run has {course.steps} steps; from {steps} on its course is judged")
+    if final and not reading.final:
+        return Skip("the run is not over")
+    if course.nonfinite > 0:
+        return Skip("the loss is not finite all through")
+    return course
+
+
+def validation(record: Record, *, count: int, final: bool = False) -> ValidationCourse | Skip:
+    """The course of the validation loss, or why there is none to judge."""
+    reading = newest(record)
+    course = reading.validation
+    if course is None:
+        return Skip("no validation loss was recognised among the logged names")
+    if course.count < count:
+        return Skip(f"{course.count} validations are too few; from {count} on their course is judged")
+    if final and not reading.final:
+        return Skip("the run is not over")
+    return course
+
+
+def baseline(record: Record) -> float | None:
+    """Loss of predicting without looking at the input, if it is known."""
+    reference = record.last(ReferenceLoss)
+    return reference.baseline if reference is not None else newest(record).baseline
+
+
+def measured_again(record: Record) -> TrainingLossInEval | None:
+    """The last measurement of the fixed training batches."""
+    return record.last(TrainingLossInEval)
+
+
+def level(record: Record, course: TrainingCourse) -> float:
+    """The training loss at the end, without what dropout adds to it."""
+    again = measured_again(record)
+    return course.end if again is None else min(course.end, again.eval_mode)
+
+
+def learnable(record: Record, below: float, *, share: float, sigmas: float = 4.0) -> ReferenceLoss | Skip:
+    """The neighbours' loss, where it proves that the inputs tell more of the targets than the model has learned.
+
+    Args:
+        record: The evidence.
+        below: What the neighbours have to be clearly better than.
+        share: The neighbours' loss is at most this share of it.
+        sigmas: And better than the baseline by so many standard errors.
+    """
+    reference = record.last(ReferenceLoss)
+    if reference is None:
+        return Skip("it is not known how well a simple method does on these data")
+    gain = reference.baseline - reference.neighbours
+    if gain < sigmas * reference.error or reference.neighbours > share * below:
+        return Skip("no simple method does clearly better, so the data may hold no more")
+    return reference
+
+
+def warming_up(record: Record) -> bool:
+    """Whether the learning rate had only just reached its highest value when the run ended."""
+    rates = newest(record).learning_rates
+    return len(rates) == 3 and rates[2] >= 0.99 * rates[1] and rates[0] < 0.5 * rates[1]
+
+
+def resumed(record: Record) -> bool:
+    """Whether training continued from a checkpoint."""
+    context = record.last(RunContext)
+    return context is not None and context.resumed
+
+
+def error_of(*errors: float) -> float:
+    """Standard error of a sum or difference.
+
+    >>> error_of(3.0, 4.0)
+    5.0
+    """
+    return math.sqrt(sum(error**2 for error in errors))
+
+
+def unrest(record: Record) -> float | None:
+    """How far the validation loss jumps between validations, as a share of it: the data are the same each time."""
+    course = newest(record).validation
+    if course is None or not math.isfinite(course.noise) or course.end <= 0:
+        return None
+    return course.noise / course.end
+
+
+def diverges(course: ValidationCourse, *, sigmas: float, worse: float, price: float) -> bool:
+    """Whether the validation loss rises from its lowest part by much of what it had fallen, and stays up."""
+    fell = max(price - course.lowest, 0.0)
+    enough = max(worse * fell, 0.1 * abs(course.lowest))
+    return course.rise.sigmas >= sigmas and course.rise.amount >= enough and course.all_above
+
+
+def tracked(course: ValidationCourse, *, price: float) -> bool:
+    """Whether the validation loss fell with training before its lowest part."""
+    return price - course.lowest > 0.12 * abs(price)
+
+
+def improves(course: ValidationCourse, *, sigmas: float) -> bool:
+    """Whether the metric has become significantly better since the loss was lowest."""
+    sign = 1.0 if course.mode == "max" else -1.0
+    return bool(course.metric) and sign * course.metric_since.sigmas >= sigmas
+
+
+def too_long_steps(record: Record, course: TrainingCourse, *, jitter: float) -> bool:
+    """Whether the learning rate is the likely cause: validation jumps, or the first steps drove the loss far up."""
+    price = baseline(record)
+    return (unrest(record) or 0.0) >= jitter or (price is not None and course.start > 2 * price)
+
+
+def still_falls(record: Record, course: TrainingCourse) -> bool:
+    """Whether the loss was still falling at the end: in training, or in validation, whose data do not change."""
+    training_falls = course.slope.sigmas < -4 and course.second_slope.amount < 0.3 * course.slope.amount
+    seen = newest(record).validation
+    validation_falls = seen is not None and seen.late.sigmas < -3 and seen.rise.amount <= 0
+    return training_falls or (validation_falls and course.slope.amount < 0)

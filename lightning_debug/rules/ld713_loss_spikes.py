@@ -1,0 +1,130 @@
+"""The training loss jumps far out of its noise.
+
+What it sees: in a run of at least `steps` steps, after the share `early` of them: a jump to `times` the loss
+    before it that undoes `part` of what training had gained and lasts `length` steps, or a jump of fewer steps
+    to `single` times the loss before and half above the first loss, of which there are `most` at most (where
+    there are more, that is what the loss is like).
+Why it hurts: one step like that can undo many: it is a batch with a wrong sample, or a gradient that should
+    have been clipped.
+How to fix: look at the batches named; clip the gradients; lower the learning rate.
+When to ignore: when the loss of a batch is heavy-tailed by nature. Silent on losses of several terms,
+    adversarial, contrastive and reinforcement learning.
+Broken:
+    class Regressor(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+
+        def training_step(self, batch, batch_idx):
+            inputs, targets = batch
+            loss = F.mse_loss(self.net(inputs), targets)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, targets = batch
+            self.log("val_loss", F.mse_loss(self.net(inputs), targets))
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+    inputs = torch.randn(1200, 8)
+    targets = inputs[:, :1] - inputs[:, 1:2].abs() + 0.3 * torch.randn(1200, 1)
+    targets = targets - targets.mean()
+    inputs[100:104], targets[100:104] = 30 * inputs[100:104], 40.0
+    train = DataLoader(TensorDataset(inputs[:960], targets[:960]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[960:], targets[960:]), batch_size=32)
+    trainer = Trainer(max_epochs=6)
+    trainer.fit(Regressor(), train, val)
+Repaired:
+    class Regressor(LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 1))
+
+        def training_step(self, batch, batch_idx):
+            inputs, targets = batch
+            loss = F.mse_loss(self.net(inputs), targets)
+            self.log("train_loss", loss)
+            return loss
+
+        def validation_step(self, batch, batch_idx):
+            inputs, targets = batch
+            self.log("val_loss", F.mse_loss(self.net(inputs), targets))
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+    inputs = torch.randn(1200, 8)
+    targets = inputs[:, :1] - inputs[:, 1:2].abs() + 0.3 * torch.randn(1200, 1)
+    targets = targets - targets.mean()
+    train = DataLoader(TensorDataset(inputs[:960], targets[:960]), batch_size=32, shuffle=True)
+    val = DataLoader(TensorDataset(inputs[960:], targets[960:]), batch_size=32)
+    trainer = Trainer(max_epochs=6)
+    trainer.fit(Regressor(), train, val)
+
+Example:
+    >>> from lightning_debug.evidence.curves import CurveReading, Spike, TrainingCourse
+    >>> from lightning_debug.evidence.curves import LossKind
+    >>> from lightning_debug.record import Record
+    >>> spike = Spike(step=90, value=5.0, before=0.4, noise=0.05, length=6)
+    >>> reading = CurveReading(epochs=5, training=TrainingCourse(steps=200, start=2.3, end=0.4, spikes=(spike,)))
+    >>> [claim.measured["step"] for claim in loss_spikes(Record([LossKind(supervised=True), reading]))]
+    [90]
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rule import rule
+from lightning_debug.rules._curves import LOSS, training
+
+
+@rule("LD713", severity=WARNING, needs=CurveReading)
+def loss_spikes(
+    record: Record,
+    *,
+    steps: int = 60,
+    early: float = 0.1,
+    times: float = 3.0,
+    part: float = 0.5,
+    length: int = 3,
+    single: float = 10.0,
+    most: int = 3,
+) -> Iterator[Claim | Skip]:
+    """Claims one finding where the loss jumps far out of its noise, for several steps or once very high."""
+    course = training(record, steps=steps, final=False)
+    if isinstance(course, Skip):
+        yield course
+        return
+    late = [spike for spike in course.spikes if spike.step > early * course.steps and spike.before > 0]
+    lasting = [
+        spike
+        for spike in late
+        if spike.length >= length
+        and spike.value > times * spike.before
+        and spike.value - spike.before > part * max(course.start - spike.before, 0.0)
+    ]
+    lonely = [
+        spike
+        for spike in late
+        if spike.length < length and spike.value > single * spike.before and spike.value > 1.5 * course.start
+    ]
+    found = lasting + (lonely if len(lonely) <= most else [])
+    if not found:
+        return
+    worst = max(found, key=lambda spike: spike.value)
+    steps_told = ", ".join(str(spike.step) for spike in sorted(found, key=lambda spike: spike.step)[:5])
+    yield Claim(
+        message=f"The training loss jumps from {worst.before:.3g} to {worst.value:.3g} at step {worst.step}, "
+        f"{(worst.value - worst.before) / worst.noise:.0f} times its noise, for {worst.length} steps "
+        f"({len(found)} such: {steps_told}).",
+        subject=LOSS,
+        measured={"step": worst.step, "value": worst.value, "before": worst.before, "spikes": len(found)},
+        fix=f"Look at the batches at step {steps_told}; clip the gradients (Trainer(gradient_clip_val=1.0)), or lower "
+        "the learning rate.",
+    )
