@@ -9,6 +9,7 @@ import torch
 
 from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
 from lightning_debug.evidence.overfit import OverfitCheck
+from tests import overfit_faulty, overfit_healthy_losses, overfit_healthy_nets  # noqa: F401 - they fill the tables
 from tests.helpers import trainer
 from tests.overfit_programs import FAULTY, HEALTHY
 

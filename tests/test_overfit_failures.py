@@ -9,6 +9,7 @@ from lightning_debug import Debugger
 from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.experiments.isolation import in_sandbox
+from tests import overfit_faulty, overfit_healthy_losses, overfit_healthy_nets  # noqa: F401 - they fill the tables
 from tests.healthy import assert_same, fit, make_loaders, make_model
 from tests.helpers import trainer
 from tests.overfit_programs import FAULTY, HEALTHY
@@ -88,7 +89,7 @@ def test_a_step_that_never_comes_is_told():
     model, loader = HEALTHY["plain"]()
     ours = OverfitBatchCheck(at_step=100)
     trainer(ours, limit_train_batches=1, max_epochs=1).fit(model, loader)
-    assert ["training ended before step 100"] == [item.reason for item in ours.report.skips if item.code == "LD605"]
+    assert [item.reason for item in ours.report.skips if item.code == "LD605"] == ["training ended before step 100"]
 
 
 @pytest.mark.parametrize(("name", "word"), [("second_order", "LBFGS"), ("manual", "manual"), ("frozen", "trainable")])
