@@ -75,7 +75,8 @@ class DataRelations(DataPart):
         batch: Any,
     ) -> Iterable[Evidence] | None:
         """Takes keys and labels."""
-        self._kept[stage].add(batch, fields, size)
+        if self._first is None if stage == "train" else not self._validated:  # later epochs bring the same again
+            self._kept[stage].add(batch, fields, size)
         if stage == "train":
             if not batch_index and self._epoch.count:  # an epoch that was cut short
                 self._epoch = SampleStream(rows=0 if self._first else len(self._epoch.samples().rows))

@@ -1,0 +1,155 @@
+"""What is found by running steps in isolation: shifted targets, and labels that a trained net knows nothing of."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from lightning_debug.callbacks.data_auditor import DataAuditor
+from tests.data_programs import loader, make
+from tests.helpers import trainer
+
+TOKENS = 11
+
+
+class Language(pl.LightningModule):
+    """A small language model; ``compare`` makes logits and targets of a batch."""
+
+    def __init__(self, compare, body="gru"):
+        super().__init__()
+        self.compare, self.body = compare, body
+        self.embedding = nn.Embedding(TOKENS + 1, 16)
+        self.rnn = nn.GRU(16, 16, batch_first=True)
+        layer = nn.TransformerEncoderLayer(16, 2, 32, batch_first=True, dropout=0.1)
+        self.encoder = nn.TransformerEncoder(layer, 1, enable_nested_tensor=False)
+        self.head = nn.Linear(16, TOKENS + 1)
+
+    def forward(self, tokens):
+        hidden = self.embedding(tokens)
+        if self.body == "gru":
+            return self.head(self.rnn(hidden)[0])
+        mask = nn.Transformer.generate_square_subsequent_mask(tokens.shape[1]) if self.body == "causal" else None
+        return self.head(self.encoder(hidden, mask=mask))
+
+    def training_step(self, batch, batch_idx):
+        logits, targets = self.compare(self, batch)
+        return F.cross_entropy(logits.reshape(-1, TOKENS + 1), targets.reshape(-1))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+def texts():
+    torch.manual_seed(0)
+    steps = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), 64 * 22, replacement=True).view(64, 22)
+    return (torch.randint(0, TOKENS, (64, 1)) + steps.cumsum(1)) % TOKENS
+
+
+def codes_of(model, train, validation=None, **options):
+    auditor = DataAuditor()
+    torch.manual_seed(0)
+    given = [train] if validation is None else [train, validation]
+    trainer(auditor, **{"max_epochs": 1, **options}).fit(model, *given)
+    mine = ("LD505", "LD506", "LD00")
+    return [item.code for item in auditor.report.findings if item.code.startswith(mine)]
+
+
+def masked(model, batch):
+    hidden = torch.rand(batch[0].shape, generator=torch.Generator().manual_seed(0)) < 0.15
+    logits = model(batch[0].masked_fill(hidden, TOKENS))
+    return logits, batch[0].masked_fill(~hidden, -100)
+
+
+def with_start(model, batch):
+    start = torch.full_like(batch[0][:, :1], TOKENS)
+    return model(torch.cat([start, batch[0][:, :-1]], 1)), batch[0]
+
+
+HEALTHY = {
+    "shifted in the dataset": (lambda m, b: (m(b[0][:, :-1]), b[0][:, 1:]), "gru"),
+    "shifted in the step": (lambda m, b: (m(b[0])[:, :-1], b[0][:, 1:]), "causal"),
+    "start token": (with_start, "gru"),
+    "masked language model": (masked, "encoder"),
+    "autoencoder": (lambda m, b: (m(b[0]), b[0]), "encoder"),
+    "tagger": (lambda m, b: (m(b[0]), (3 * b[0] + 1) % TOKENS), "gru"),
+}
+FAULTY = {
+    "not shifted": (lambda m, b: (m(b[0]), b[0]), "gru"),
+    "not shifted, with a mask": (lambda m, b: (m(b[0]), b[0]), "causal"),
+    "shifted twice": (lambda m, b: (m(b[0][:, :-1])[:, :-1], b[0][:, 1:][:, 1:]), "gru"),
+    "the wrong way": (lambda m, b: (m(b[0])[:, 1:], b[0][:, :-1]), "causal"),
+}
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_healthy_language_models(name):
+    assert not codes_of(Language(*HEALTHY[name]), loader(texts()))
+
+
+@pytest.mark.parametrize("name", FAULTY)
+def test_targets_at_a_wrong_offset(name):
+    assert codes_of(Language(*FAULTY[name]), loader(texts())) == ["LD506"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shifted", [False, True])
+def test_a_hugging_face_model_shifts_inside(shifted):
+    transformers = pytest.importorskip("transformers")
+    config = transformers.GPT2Config(vocab_size=TOKENS, n_positions=32, n_embd=16, n_layer=1, n_head=2)
+
+    class Wrapped(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = transformers.GPT2LMHeadModel(config)
+
+        def training_step(self, batch, batch_idx):
+            return self.net(input_ids=batch["input_ids"], labels=batch["labels"]).loss
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=1e-3)
+
+    tokens = texts()
+    columns = (tokens[:, :-1], tokens[:, 1:]) if shifted else (tokens, tokens)
+    data = [{"input_ids": one, "labels": two} for one, two in zip(*columns, strict=True)]
+    assert codes_of(Wrapped(), loader(data)) == ["LD506"] * shifted
+
+
+class Classifier(pl.LightningModule):
+    """Sees one kind of data, and validates."""
+
+    def __init__(self, sample):
+        super().__init__()
+        whole = not sample.is_floating_point()
+        first = nn.EmbeddingBag(64, 32) if whole else nn.Sequential(nn.Flatten(), nn.Linear(sample.numel(), 32))
+        self.net = nn.Sequential(first, nn.ReLU(), nn.Linear(32, 4))
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", F.cross_entropy(self.net(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=5e-3)
+
+
+@pytest.mark.parametrize("kind", ["image", "tabular", "token"])
+@pytest.mark.parametrize("order", ["as they are", "shuffled"])
+def test_labels_in_an_order_of_their_own(kind, order):
+    inputs, labels = make(kind)
+    torch.manual_seed(4)
+    if order == "shuffled":
+        labels = labels[torch.randperm(len(labels))]
+    train, validation = loader(inputs[:480], labels[:480]), loader(inputs[480:], labels[480:], shuffle=False)
+    expected = [] if order == "as they are" else ["LD505"]
+    assert codes_of(Classifier(inputs[0]), train, validation, max_epochs=3) == expected
+
+
+def test_a_task_that_is_hard_but_learned_is_quiet():
+    """Parity of three signs among twelve features: no neighbour and no column tells of it, but a wide net learns it."""
+    torch.manual_seed(0)
+    inputs = torch.randn(1500, 3).sign() + 0.1 * torch.randn(1500, 3)
+    labels = (inputs.prod(1) > 0).long()
+    data = loader(inputs[:1200], labels[:1200]), loader(inputs[1200:], labels[1200:], shuffle=False)
+    assert not codes_of(Classifier(inputs[0]), *data, max_epochs=3)
