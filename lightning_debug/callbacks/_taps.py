@@ -41,6 +41,8 @@ class Shadow:
                 return original(*args, **kwargs)
             return wrap(original, *args, **kwargs)
 
+        if hasattr(original, "of"):  # Lightning looks one wrapper deep for a step's parameters
+            shadowed.__wrapped__ = original.__wrapped__
         shadowed.of = self  # type: ignore[attr-defined]
         self._shadowed = shadowed
         vars(owner)[name] = shadowed
