@@ -109,3 +109,16 @@ def test_what_cannot_be_judged_is_told(name, word):
 def test_bad_arguments(arguments):
     with pytest.raises(ValueError, match=next(iter(arguments))):
         OverfitBatchCheck(**arguments)
+
+
+def test_a_step_that_takes_only_the_batch_is_given_no_more():
+    class Bare(type(HEALTHY["plain"]()[0])):
+        def training_step(self, batch):
+            return self.step(self, batch)
+
+    model, loader = HEALTHY["plain"]()
+    model.__class__ = Bare
+    debugger = Debugger(console=False, strict=True)
+    trainer(debugger, limit_train_batches=2, max_epochs=1).fit(model, loader)
+    assert debugger.report.status == "finished"
+    assert debugger.session.record.first(OverfitCheck).fits
