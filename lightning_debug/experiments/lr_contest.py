@@ -16,6 +16,7 @@ PATIENT = 1000
 """Runs are taken to be at least so many steps long: a sane rate needs some time, however short a test run is."""
 
 DOWN = (10.0, 100.0, 1000.0)
+FURTHER_DOWN = (10_000.0, 100_000.0)
 UP = (100.0, 1000.0, 10_000.0, 100_000.0, 10.0)
 
 
@@ -118,7 +119,8 @@ def _far_rates(plan: Plan, lr: float, start: float, used: Trial, planned: int | 
     bounded = start > 0 and min(used.losses) >= 0  # then no loss can fall by more than where it begins
     down = not bounded or fall <= 0.25 * start  # a lower rate could do four times as well
     up = math.isfinite(used.score) and (not bounded or fall * pace <= 0.5 * start)  # else the run arrives at this pace
-    rates = [lr / factor for factor in DOWN if down] + [lr * factor for factor in UP if up]
+    lower = (*DOWN, *FURTHER_DOWN) if math.isinf(used.score) else DOWN
+    rates = [lr / factor for factor in lower if down] + [lr * factor for factor in UP if up]
     return [rate for rate in rates if plan.lr_min * 0.99 <= rate <= max(plan.lr_max, lr)]
 
 
