@@ -283,7 +283,7 @@ class _Roles:
 
 
 def _all_differ(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() and len(tensor) > 7 and len(tensor.unique()) == tensor.numel()
+    return not tensor.is_floating_point() and len(tensor) > 7 and len(torch.unique(tensor)) == tensor.numel()
 
 
 def _is_label_image(fields: list[Field], index: int) -> bool:
