@@ -99,7 +99,7 @@ from lightning_debug.rules._data_layers import PRODUCTS, first_layers, number, r
 _BOUNDED = ("lstm", "gru", "rnn_tanh")  # what they return lies between -1 and 1
 
 
-@rule("LD501", severity=WARNING, needs=FirstLayerInput, explains=("LD210", "LD305", "LD702", "LD705", "LD713"))
+@rule("LD501", severity=WARNING, needs=FirstLayerInput, explains=("LD210", "LD305", "LD309", "LD702", "LD705", "LD713"))
 def input_not_normalised(
     record: Record,
     *,

@@ -86,7 +86,7 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import number
 
-_SYMPTOMS = ("LD210", "LD305", "LD310", "LD602", "LD605", "LD702", "LD704", "LD705")
+_SYMPTOMS = ("LD210", "LD305", "LD309", "LD310", "LD602", "LD605", "LD702", "LD704", "LD705")
 
 
 @rule("LD519", severity=WARNING, needs=RegressionFit, explains=_SYMPTOMS)
