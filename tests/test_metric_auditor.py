@@ -6,7 +6,8 @@ import torch
 from lightning_debug import MetricAuditor
 from lightning_debug.probes.metric_values import Answers, mistaken_answers, right_answers
 from tests.helpers import trainer
-from tests.metric_programs import FAULTY, HEALTHY, MeanOfDicts, NeverEmptied, loaders
+from tests.metric_programs import HEALTHY, loaders
+from tests.metric_programs_faulty import FAULTY, MeanOfDicts, NeverEmptied
 
 
 def audited(model, *, epochs=3, validation=192, **options):

@@ -1,0 +1,151 @@
+"""Programs whose metrics are wrong, each by one fault."""
+
+import torch
+from torch.nn import functional as F
+from torchmetrics.classification import MulticlassF1Score
+
+from tests.metric_programs import Base, Binary, accuracy, hits
+
+
+class NeverEmptied(Base):
+    def build(self):
+        self.val_outputs = []
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.val_outputs.append({"logits": logits, "labels": labels})
+
+    def on_validation_epoch_end(self):
+        logits = torch.cat([item["logits"] for item in self.val_outputs])
+        labels = torch.cat([item["labels"] for item in self.val_outputs])
+        self.log("val_acc", hits(logits, labels))
+
+
+class NeverZeroed(Base):
+    def build(self):
+        self.correct = self.count = 0
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.correct += int((logits.argmax(1) == labels).sum())
+            self.count += len(labels)
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.correct / self.count)
+
+
+class NotReset(Base):
+    def build(self):
+        self.scores = {"f1": MulticlassF1Score(num_classes=4)}  # no submodule
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.scores["f1"].update(logits, labels)
+
+    def on_validation_epoch_end(self):
+        self.log("val_f1", self.scores["f1"].compute())
+
+
+class TrainNotReset(Base):
+    def build(self):
+        self.train_acc = accuracy()
+
+    def measure(self, stage, logits, labels):
+        if stage == "train":
+            self.train_acc.update(logits, labels)
+
+    def on_train_epoch_end(self):
+        self.log("train_acc", self.train_acc.compute())
+
+
+class SharedByHand(Base):
+    def build(self):
+        self.acc = accuracy()
+
+    def measure(self, stage, logits, labels):
+        self.acc.update(logits, labels)
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.acc.compute())
+        self.acc.reset()
+
+
+class SharedIntoTraining(Base):
+    """Validation's batches end up in the training epoch's value."""
+
+    def build(self):
+        self.acc = accuracy()
+
+    def measure(self, stage, logits, labels):
+        value = self.acc(logits, labels)
+        if stage == "val":
+            self.log("val_acc", value)
+        else:
+            self.log("train_acc", self.acc, on_step=False, on_epoch=True)
+
+
+class MeanOfDicts(Base):
+    def build(self):
+        self.outputs = []
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.outputs.append({"loss": F.cross_entropy(logits, labels), "acc": hits(logits, labels)})
+
+    def on_validation_epoch_end(self):
+        self.log("avg_acc", torch.stack([item["acc"] for item in self.outputs]).mean())
+        self.outputs.clear()
+
+
+class WrongSize(Base):
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.log("val_acc", hits(logits, labels), batch_size=1)
+
+
+class Threshold(Binary):
+    def share(self, logits, labels):
+        return ((logits > 0.5).float() == labels).float().mean()
+
+
+class Rounded(Binary):
+    def share(self, logits, labels):
+        return (logits.round() == labels).float().mean()
+
+
+class Pairs(Binary):
+    def share(self, logits, labels):
+        return ((logits > 0).float().unsqueeze(1) == labels).float().mean()
+
+
+class OneOutput(Binary):
+    def share(self, logits, labels):
+        return (logits.unsqueeze(1).argmax(dim=1) == labels).float().mean()
+
+
+class AlwaysPositive(Binary):
+    def share(self, logits, labels):
+        return ((logits.sigmoid() > 0).float() == labels).float().mean()
+
+
+class Counted(Base):
+    def measure(self, stage, logits, labels):
+        self.log(f"{stage}_acc", (logits.argmax(1) == labels).float().sum())
+
+
+FAULTY = [
+    (NeverEmptied, "LD801", {}),
+    (NeverZeroed, "LD801", {}),
+    (NotReset, "LD801", {}),
+    (TrainNotReset, "LD801", {}),
+    (SharedByHand, "LD802", {}),
+    (SharedIntoTraining, "LD802", {}),
+    (MeanOfDicts, "LD803", {"validation": 130}),
+    (WrongSize, "LD803", {"validation": 130}),
+    (Threshold, "LD804", {}),
+    (Rounded, "LD804", {}),
+    (Pairs, "LD804", {}),
+    (OneOutput, "LD804", {}),
+    (AlwaysPositive, "LD804", {}),
+    (Counted, "LD804", {}),
+]
