@@ -13,7 +13,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
-from lightning_debug import audit, registry
+from lightning_debug import _curves_command, audit, registry
 from lightning_debug.registry import UnknownRule
 from lightning_debug.settings import PREFIX, TALLY, Settings, SettingsError, unknown_variables
 
@@ -60,8 +60,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _run(options, script)
         if choice.command == "audit":
             return audit.run(options, script)
-        if choice.command == "demo":
-            return _demo(options)
+        if choice.command in ("demo", "curves"):
+            return _demo(options) if choice.command == "demo" else _curves_command.run(options, _show, FAULT_EXIT)
         if choice.command == "explain-error":
             return _explain_error(options.file)
         return _explain(options.rule) if choice.command == "explain" else _show(_rules(options))
@@ -139,6 +139,7 @@ def _parser() -> Any:
     rules.add_argument("--markdown", **flag, help="As a Markdown table.")
     commands.add_subcommand("rules", rules, help="List the rules.")
 
+    _curves_command.add(commands, FAULT_EXIT, **options)
     explain = ArgumentParser(description="Prints a rule's page.", **options)
     explain.add_argument("rule", metavar="RULE", help="Code or name.")
     commands.add_subcommand("explain", explain, help="Print a rule's page.")

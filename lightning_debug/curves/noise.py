@@ -158,7 +158,8 @@ def change(values: Values, start: int, end: int, *, width: int = 3, noise: float
 def rise(values: Values, *, noise: float | None = None, width: int | None = None) -> Change:
     """How far a curve has risen from its lowest part to its end (smoothed): 0 where it ends at its lowest.
 
-    Whether that is significant: ``rise(values).sigmas >= SIGMAS``.
+    Whether that is significant: ``rise(values).sigmas >= SIGMAS``. The noise of few values is itself uncertain: of
+    settled curves of ten values some 4 % pass that, of twenty and more 1 % at most.
 
     >>> change = rise([3, 2, 1, 1, 1, 2, 3, 4, 5, 6.0])
     >>> change.start, change.sigmas > SIGMAS

@@ -1,0 +1,44 @@
+"""The words of ``lightning-debug curves``; what does the work is imported when it is asked for."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from lightning_debug.settings import SettingsError
+
+
+def add(commands: Any, fault_exit: int, **options: Any) -> None:
+    """Adds the command to a parser's commands."""
+    parser = ArgumentParser(
+        description="Judges finished runs by their logs: TensorBoard event files or CSVLogger's metrics.csv.", **options
+    )
+    parser.add_argument("folders", nargs="+", metavar="RUN_DIR", help="Folders; runs inside are found at any depth.")
+    for name, what in (("train", "training loss"), ("val", "validation loss"), ("metric", "validation metric")):
+        parser.add_argument(f"--{name}", default="", metavar="NAME", help=f"Name of the {what}, if not the usual one.")
+    parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="As JSON.")
+    levels = ["error", "warning", "never"]
+    parser.add_argument("--fail-on", choices=levels, default="never", help=f"Exit with {fault_exit} at such a finding.")
+    commands.add_subcommand("curves", parser, help="Judge finished runs by their logs.")
+
+
+def run(options: Any, show: Callable[[str], int], fault_exit: int) -> int:
+    """Shows what is said of the runs; returns ``fault_exit`` if a finding is as grave as ``--fail-on``.
+
+    Raises:
+        SettingsError: If a folder is not there, or holds no logs.
+    """
+    from lightning_debug import curves_cli
+    from lightning_debug.finding import Report
+
+    names = {name: options.get(name, "") for name in ("train", "val", "metric")}
+    try:
+        folders = curves_cli.runs(options.folders)
+    except curves_cli.NoLogs as error:
+        raise SettingsError(str(error)) from error
+    found = [curves_cli.diagnose(folder, **names) for folder in folders]
+    show(curves_cli.as_json(found) if options.get("json") else curves_cli.table(found))
+    return fault_exit if any(Report(run.findings).reaches(options.fail_on) for run in found) else 0

@@ -1,0 +1,83 @@
+"""Curve arithmetic, names, and finished runs judged by their logs."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from lightning_debug import cli, curves_cli
+from lightning_debug.curves.names import recognised
+from lightning_debug.curves.noise import SIGMAS, residual_noise, rise
+from lightning_debug.curves.selection import choose_epoch
+from lightning_debug.curves.series import Series
+
+
+def test_noise_of_a_falling_curve_is_its_residuals():
+    draw = np.random.default_rng(0)
+    curve = 2 * np.exp(-np.arange(200) / 30) + draw.normal(0, 0.05, 200)
+    assert residual_noise(curve) == pytest.approx(0.05, rel=0.3)
+
+
+@pytest.mark.parametrize("length", [1, 4, 10, 40])
+def test_a_curve_that_settles_does_not_rise(length):
+    draw = np.random.default_rng(1)
+    rises = [rise(2 * np.exp(-np.arange(length) / 5) + draw.normal(0, 0.1, length)).sigmas for _ in range(100)]
+    assert np.mean(np.array(rises) > SIGMAS) < 0.06  # the noise of ten values is itself uncertain
+    assert np.mean(np.array(rises) > 4) < 0.03, "what the rules ask for"
+
+
+def test_series_is_bounded_and_keeps_the_mean():
+    series = Series(most=64)
+    values = np.random.default_rng(0).normal(size=10_000)
+    series.extend(range(10_000), values)
+    assert len(series.means) <= 64
+    assert series.between(0, 10_000)[0] == pytest.approx(values.mean())
+
+
+def test_the_loss_decides_among_equal_metrics():
+    loss = [1.0, 0.5, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
+    accuracy = [0.5, 0.7, 0.80, 0.81, 0.80, 0.81, 0.80, 0.82, 0.80, 0.81]
+    assert choose_epoch(loss, accuracy, loss_noise=0.02, metric_noise=0.02).index in (2, 3)
+
+
+def test_names_without_a_validation_are_not_guessed():
+    assert recognised(["loss", "acc", "test_loss"]).val == ""
+
+
+def _write(folder, rows):
+    folder.mkdir(parents=True)
+    lines = ["epoch,step,train_loss,val_loss", *(",".join(map(str, row)) for row in rows)]
+    (folder / "metrics.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _overfitting():
+    for epoch in range(40):
+        validation = 0.5 + 1.5 * math.exp(-epoch / 4) + 0.05 * max(0, epoch - 12)
+        yield epoch, 10 * epoch + 9, 2 * math.exp(-epoch / 8), validation
+
+
+def test_overfitting_is_read_from_a_csv_log(tmp_path, capsys):
+    _write(tmp_path / "a" / "version_0", _overfitting())
+    _write(tmp_path / "b", ((epoch, epoch, 2 * 0.8**epoch + 0.1, 2 * 0.8**epoch + 0.12) for epoch in range(30)))
+    assert cli.main(["curves", "--json", "--fail-on", "warning", str(tmp_path)]) == cli.FAULT_EXIT
+    first, second = json.loads(capsys.readouterr().out)
+    assert "LD707" in [item["code"] for item in first["findings"]]
+    assert not [item for item in second["findings"] if item["severity"] != "info"]
+
+
+def test_a_damaged_log_is_read_as_far_as_it_goes(tmp_path):
+    _write(tmp_path / "run", _overfitting())
+    (tmp_path / "run" / "events.out.tfevents.1").write_bytes(b"\x18\0\0\0\0\0\0\0broken")
+    found = curves_cli.diagnose(tmp_path / "run")
+    assert "LD707" in [item.code for item in found.findings]
+
+
+def test_a_name_that_is_not_there_is_told(tmp_path):
+    _write(tmp_path / "run", _overfitting())
+    assert "no values named nonsense" in curves_cli.diagnose(tmp_path / "run", val="nonsense").notes[0]
+
+
+def test_a_folder_without_logs_is_refused(tmp_path, capsys):
+    assert cli.main(["curves", str(tmp_path)]) == cli.USAGE_EXIT
+    assert "holds neither" in capsys.readouterr().err
