@@ -91,7 +91,7 @@ def _loader(given: Any, batch_size: int, workers: int, *, shuffle: bool) -> Any:
 def _reader(lightning: Any) -> Any:
     """A module that reads batches and does nothing with them."""
 
-    class Reader(lightning.LightningModule):  # type: ignore[misc, name-defined]
+    class Reader(lightning.LightningModule):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.automatic_optimization = False
@@ -117,7 +117,7 @@ def _culprit(error: Exception, trainer: Any, loaders: Sequence[Any]) -> str:
     told = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}"
     given = [(name, getattr(trainer, attribute, None)) for name, attribute in _LOADERS]
     for name, one in given if any(item for _, item in given) else [("data", item) for item in loaders]:
-        dataset = getattr(one, "dataset", None)
+        dataset: Any = getattr(one, "dataset", None)
         length = len(dataset) if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") else 0
         for index in range(length):
             try:
