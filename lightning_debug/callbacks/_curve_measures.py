@@ -14,7 +14,8 @@ from lightning_debug.curves import neighbours
 from lightning_debug.curves.kind import loss_kind
 from lightning_debug.curves.names import plain
 from lightning_debug.curves.noise import standard_error
-from lightning_debug.evidence.curves import AnswerConfidence, LossKind, ReferenceLoss, TrainingLossInEval
+from lightning_debug.evidence.answers import AnswerConfidence
+from lightning_debug.evidence.curves import LossKind, ReferenceLoss, TrainingLossInEval
 from lightning_debug.experiments.isolation import Unrepeatable, isolated
 from lightning_debug.probes.answers import Answers, answer_confidence
 from lightning_debug.probes.batch_fields import batch_fields

@@ -15,8 +15,8 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer, batch
 from lightning_debug.curves.kind import loss_kind
 from lightning_debug.curves.reading import read_curves
 from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.answers import AnswerConfidence
 from lightning_debug.evidence.curves import (
-    AnswerConfidence,
     CurveReading,
     EpochValues,
     LossKind,

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from lightning_debug.evidence.curves import AnswerConfidence
+from lightning_debug.evidence.answers import AnswerConfidence
 
 MOST_ANSWERS = 4096
 TEMPERATURES = [2.0 ** (power / 4) for power in range(-8, 21)]

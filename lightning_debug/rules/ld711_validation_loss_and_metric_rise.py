@@ -80,7 +80,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.curves import AnswerConfidence, CurveReading
+from lightning_debug.evidence.answers import AnswerConfidence
+from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import INFO, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
