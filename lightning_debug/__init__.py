@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
     from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
     from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
+    from lightning_debug.callbacks.rank_monitor import RankMonitor
     from lightning_debug.callbacks.shape_trace import ShapeTrace
     from lightning_debug.debugger import Debugger
     from lightning_debug.finding import FaultFound, Finding, Report, Severity, Skip
@@ -46,6 +47,7 @@ _HOME = {
     "NonFiniteGuard": "callbacks.non_finite_guard",
     "OptimizerInspector": "callbacks.optimizer_inspector",
     "OverfitBatchCheck": "callbacks.overfit_batch_check",
+    "RankMonitor": "callbacks.rank_monitor",
     "Report": "finding",
     "Severity": "finding",
     "ShapeTrace": "callbacks.shape_trace",
@@ -71,6 +73,7 @@ __all__ = [
     "NonFiniteGuard",
     "OptimizerInspector",
     "OverfitBatchCheck",
+    "RankMonitor",
     "Report",
     "Severity",
     "ShapeTrace",

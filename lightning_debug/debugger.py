@@ -21,6 +21,7 @@ from lightning_debug.callbacks.model_inspector import ModelInspector
 from lightning_debug.callbacks.non_finite_guard import NonFiniteGuard
 from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
 from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
+from lightning_debug.callbacks.rank_monitor import RankMonitor
 from lightning_debug.callbacks.shape_trace import ShapeTrace
 from lightning_debug.registry import Selection
 from lightning_debug.session import Session
@@ -40,6 +41,7 @@ PARTS: tuple[type[DebugCallback], ...] = (
     OptimizerInspector,
     OverfitBatchCheck,
     CurveDiagnoser,
+    RankMonitor,
 )
 """The parts, in the order in which their hooks run."""
 

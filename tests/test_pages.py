@@ -10,7 +10,11 @@ from tests.helpers import alarms, codes, run_program
 EXPERIMENTS = ("LD601", "LD602", "LD605")
 """Rules whose evidence is an experiment, which takes a second."""
 
-RULES = [one for one in all_rules() if one.code != "LD002"]  # only a bug of a rule makes LD002: tests/test_judge.py
+ON_RANKS = ("LD901", "LD902", "LD903", "LD904")
+"""Rules whose programs train on two ranks: tests/test_rank_monitor.py runs them, in two processes."""
+
+ELSEWHERE = ("LD002", *ON_RANKS)  # only a bug of a rule makes LD002: tests/test_judge.py
+RULES = [one for one in all_rules() if one.code not in ELSEWHERE]
 
 
 @pytest.mark.parametrize("one", RULES, ids=lambda one: one.code)

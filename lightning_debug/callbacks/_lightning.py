@@ -101,6 +101,20 @@ def will_step(trainer: Trainer) -> bool:
     return not trainer.fit_loop._should_accumulate()
 
 
+def evaluated_names(trainer: Trainer) -> frozenset[str] | None:
+    """What the evaluation that ends just now has logged for its epoch; ``None`` where Lightning does not tell."""
+    results = getattr(trainer, "_results", None)
+    try:
+        return None if results is None else frozenset(item.meta.name for item in results.values() if item.meta.on_epoch)
+    except AttributeError:
+        return None
+
+
+def averages_models(trainer: Trainer) -> bool:
+    """Whether ranks train apart and their weights are averaged now and then (local SGD)."""
+    return getattr(trainer.strategy, "_model_averaging_period", None) is not None
+
+
 def run_context(trainer: Trainer, pl_module: LightningModule) -> RunContext:
     """How the run is set up; call in ``on_train_start``, when it is settled."""
     batches, epochs = trainer.num_training_batches, trainer.max_epochs

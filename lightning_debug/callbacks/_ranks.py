@@ -1,8 +1,12 @@
-"""The only file that talks to other ranks. Every rank must call what is in here equally often."""
+"""The only file that talks to other ranks. Every rank must call the collectives in here equally often."""
 
 from __future__ import annotations
 
+import base64
+import contextlib
+import itertools
 import time
+from array import array
 from collections.abc import Sequence
 from typing import Any
 
@@ -99,3 +103,53 @@ def clip_wrapped(trainer: Trainer, max_norm: float, norm_type: float) -> Tensor 
         return None
     norm: Tensor = clip(max_norm, norm_type)
     return norm
+
+
+_MEETINGS = itertools.count()
+
+
+class Board:
+    """Where ranks leave numbers for rank 0, in the store that they have met in. Nobody waits: it is no collective.
+
+    So a rank that dies, one that trains on fewer batches, and one that lacks our callback keep nobody waiting; and
+    nothing is queued on a device or among the run's own collectives. What is left is bounded: a key for each thing
+    told, deleted when it is read.
+
+    Args:
+        trainer: Of several ranks, which must make their boards in the same order.
+
+    Raises:
+        RuntimeError: Where the ranks have no store.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self._trainer, self._store = trainer, _store()
+        self._place = f"lightning_debug/board/{next(_MEETINGS)}"
+
+    def post(self, what: str, numbers: Sequence[float]) -> None:
+        """Leaves numbers, eight bytes each."""
+        packed = base64.b64encode(array("d", numbers).tobytes()).decode()
+        self._store.set(f"{self._place}/{what}/{self._trainer.global_rank}", packed)
+
+    def has(self, what: str, seconds: float = 0.0) -> bool:
+        """Whether every rank has left something under this name, now or within some seconds."""
+        deadline = time.monotonic() + seconds
+        while not self._store.check(self._keys(what)):
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(0.01)
+        return True
+
+    def take(self, what: str) -> list[list[float]]:
+        """What all ranks have left, in the order of ranks; to be called once :meth:`has` has said yes."""
+        found = []
+        for key in self._keys(what):
+            numbers = array("d")
+            numbers.frombytes(base64.b64decode(self._store.get(key)))
+            found.append(numbers.tolist())
+            with contextlib.suppress(RuntimeError):  # not every store can delete
+                self._store.delete_key(key)
+        return found
+
+    def _keys(self, what: str) -> list[str]:
+        return [f"{self._place}/{what}/{rank}" for rank in range(self._trainer.world_size)]
