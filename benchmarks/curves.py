@@ -2,8 +2,10 @@
 
 Each run trains a small network on generated data under a real Trainer with CurveDiagnoser alone. A scenario is an
 intervention: learning rate up or down, capacity, label noise, dropout, an easy split, features that do not arrive, a
-corrupted batch. What is named is the first warning or error of the LD7 family; where there is none, the information
-that the scenario is about. Seeds below 1000 were used for tuning; report with others:
+corrupted batch. A rate or a network counts as changed for the worse only where the same run without the change ends
+at less than half the training loss; other draws are drawn again. What is named is the first warning or error of the
+LD7 family; where there is none, the information that the scenario is about. Seeds below 1000 were used for tuning;
+report with others:
 
     python benchmarks/curves.py --runs 20 --seed 1000
 """
@@ -149,6 +151,28 @@ def run(plan: Plan, *callbacks: pl.Callback) -> Report:
     return diagnoser.report
 
 
+def cost(plan: Plan) -> float:
+    """Training loss, in eval mode, of the network a plan ends with."""
+    pl.seed_everything(plan.seed, verbose=False)
+    train, _ = make_data(plan)
+    net = Net(plan)
+    trainer = pl.Trainer(max_epochs=plan.epochs, accelerator="cpu", **QUIET)
+    trainer.fit(net, DataLoader(train, plan.batch, shuffle=True))
+    inputs, targets = train.tensors
+    with torch.no_grad():
+        return float(cross_entropy(net.eval()(inputs), targets))
+
+
+def drawn(name: str, seed: int) -> Plan:
+    """The plan of a scenario for a seed, drawn again until what was changed does harm."""
+    draw = random.Random(f"{name} {seed}")
+    for _ in range(8):
+        plan = replace({**SCENARIOS, **HEALTHY}[name](draw), seed=seed)
+        if name not in CURED or cost(plan) > 2 * cost(replace(plan, **CURED[name])) + 0.05:
+            break
+    return plan
+
+
 def healthy(draw: random.Random) -> Plan:
     """A run with nothing wrong in it."""
     task = draw.choice(["blobs", "blobs", "rings", "regression"])
@@ -170,7 +194,7 @@ SCENARIOS = {
         healthy(draw), task="blobs", optimizer="Adam", rate=3e-3, ramp=draw.choice([3.0, 4.0]), depth=2, epochs=8
     ),
     "LD702 stalls early": lambda draw: replace(
-        healthy(draw), task="rings", features=2, rate=draw.choice([0.2, 0.3, 0.5]), epochs=15, depth=2
+        healthy(draw), task="rings", features=2, rate=draw.choice([0.3, 0.5, 1.0]), epochs=15, depth=2
     ),
     "LD704 slow": lambda draw: replace(
         healthy(draw), task="blobs", optimizer="SGD", rate=draw.choice([3e-6, 1e-5, 3e-5]), epochs=10
@@ -186,7 +210,9 @@ SCENARIOS = {
         healthy(draw), task="blobs", samples=300, label_noise=0.25, spread=1.2, classes=4, features=10, width=256,
         depth=2, rate=1e-3, epochs=50,
     ),
-    "LD708 good fit": lambda draw: replace(healthy(draw), task="blobs", spread=0.8, epochs=12, rate=3e-3, samples=2000),
+    "LD708 good fit": lambda draw: replace(
+        healthy(draw), task="blobs", spread=0.8, epochs=12, rate=3e-3, samples=2000, features=12
+    ),
     "LD709 below": lambda draw: replace(
         healthy(draw), task="blobs", spread=1.0, dropout=0.7, width=64, features=10, samples=2000, epochs=10, rate=3e-3
     ),
@@ -196,10 +222,18 @@ SCENARIOS = {
     ),
     "LD712 baseline": lambda draw: replace(healthy(draw), task="blobs", constant=True, rate=3e-3),
     "LD713 spikes": lambda draw: replace(
-        healthy(draw), task="regression", features=4, corrupted=draw.choice([1, 2, 3]), rate=1e-2, epochs=10
+        healthy(draw), task="regression", features=4, corrupted=draw.choice([1, 2]), rate=1e-2, epochs=10, samples=1600,
+        batch=draw.choice([16, 32]),
     ),
 }  # fmt: skip
 """What is done to a run, by what should be said of it."""
+
+CURED: dict[str, dict[str, object]] = {
+    "LD701 rises": {"ramp": 0.0},
+    "LD702 stalls early": {"rate": 3e-3},
+    "LD705 underfits": {"depth": 2, "width": 64, "rate": 3e-3},
+}
+"""What undoes the change, where it may have had no effect."""
 
 HEALTHY = {
     "healthy": healthy,
@@ -238,13 +272,12 @@ def main() -> None:
     torch.set_num_threads(1)
     os.environ.update(LIGHTNING_DEBUG_CONSOLE="0", LIGHTNING_DEBUG_REPORT_DIR=tempfile.mkdtemp())
     right = total = quiet = runs = 0
-    for name, make in {**SCENARIOS, **HEALTHY}.items():
+    for name in (*SCENARIOS, *HEALTHY):
         if options.only not in name:
             continue
         counts: collections.Counter[str] = collections.Counter()
         for seed in range(options.seed, options.seed + options.runs):
-            plan = replace(make(random.Random(f"{name} {seed}")), seed=seed)
-            counts[named(run(plan), name[:5])] += 1
+            counts[named(run(drawn(name, seed)), name[:5])] += 1
         if name in SCENARIOS:
             right, total = right + counts[name[:5]], total + options.runs
         else:

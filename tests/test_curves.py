@@ -9,8 +9,9 @@ import pytest
 from lightning_debug import cli, curves_cli
 from lightning_debug.curves.names import recognised
 from lightning_debug.curves.noise import SIGMAS, residual_noise, rise
-from lightning_debug.curves.selection import choose_epoch
 from lightning_debug.curves.series import Series
+from lightning_debug.curves.training import spikes
+from lightning_debug.curves.validation import Validations, best_epoch
 
 
 def test_noise_of_a_falling_curve_is_its_residuals():
@@ -38,7 +39,19 @@ def test_series_is_bounded_and_keeps_the_mean():
 def test_the_loss_decides_among_equal_metrics():
     loss = [1.0, 0.5, 0.4, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0]
     accuracy = [0.5, 0.7, 0.80, 0.81, 0.80, 0.81, 0.80, 0.82, 0.80, 0.81]
-    assert choose_epoch(loss, accuracy, loss_noise=0.02, metric_noise=0.02).index in (2, 3)
+    seen = Validations(list(range(10)), list(range(10)), loss, accuracy, "val_loss", "val_acc")
+    found = best_epoch(seen)
+    assert found.epoch in (2, 3), "the choice of EarlyStoppingSelector"
+    assert "has not degraded" in found.reason
+
+
+def test_the_last_small_batch_of_an_epoch_is_no_spike():
+    series = Series()
+    values = [1.0 + 0.01 * (step % 3) for step in range(100)]
+    values[60] = 9.0
+    series.extend(range(100), values)
+    assert [spike.step for spike in spikes(series)] == [60]
+    assert spikes(series, range(0, 100, 10)) == ()
 
 
 def test_names_without_a_validation_are_not_guessed():

@@ -18,7 +18,11 @@ AT_ONCE = 32
 """So many losses are read together."""
 
 MOST_NAMES = 64
-KEPT_BATCHES, KEPT_BYTES = 8, 2**26
+MOST_EPOCHS = 4096
+KEPT_BATCHES, KEPT_SAMPLES, KEPT_BYTES = 64, 768, 2**26
+"""Batches are kept until there are so many of them, at least eight of them with so many samples, or so many bytes."""
+
+FEWEST_BATCHES = 8
 
 Tag = tuple[str, int, int, tuple[str, ...]]
 """What was asked for: ``"train"`` or ``"val"``, step, epoch, names."""
@@ -37,14 +41,19 @@ class CurveLog:
         self.values: list[dict[str, float]] = []
         self.batches: list[Any] = []
         self.rates: list[float] = []
+        self.largest = 0
+        self.partial: set[int] = set()
+        self._samples = 0
         self._reads: Deferred[Tag] = Deferred(delay)
         self._losses: list[Tensor] = []
         self._first = 0
         self._full = False
         self._bytes = 0
 
-    def loss(self, value: Tensor, step: int) -> None:
-        """Takes the loss of one training step."""
+    def loss(self, value: Tensor, step: int, *, last: bool = False) -> None:
+        """Takes the loss of one training step; the last batch of an epoch may hold fewer samples."""
+        if last and len(self.partial) < MOST_EPOCHS:
+            self.partial.add(step)
         if not self._losses:
             self._first = step
         self._losses.append(value.reshape(()))
@@ -99,10 +108,14 @@ class CurveLog:
         """Keeps a batch by reference, if there is room."""
         if self._full:
             return
-        size = sum(field.numel() * field.element_size() for _, field in batch_fields(batch))
-        self._bytes += size
+        fields = [field for _, field in batch_fields(batch)]
+        samples = max((len(field) for field in fields if field.dim()), default=0)
+        self.largest = max(self.largest, samples)
+        self._samples += samples
+        self._bytes += sum(field.numel() * field.element_size() for field in fields)
         if self._bytes > KEPT_BYTES:
             self._full = True
             return
         self.batches.append(batch)
-        self._full = len(self.batches) >= KEPT_BATCHES
+        enough = self._samples >= KEPT_SAMPLES and len(self.batches) >= FEWEST_BATCHES
+        self._full = enough or len(self.batches) >= KEPT_BATCHES

@@ -64,7 +64,13 @@ def kind_of_loss(trainer: Trainer, pl_module: LightningModule, batch: Any, batch
 
 
 def remeasured(
-    trainer: Trainer, pl_module: LightningModule, batches: list[Any], val_name: str, *, data: bool
+    trainer: Trainer,
+    pl_module: LightningModule,
+    batches: list[Any],
+    val_name: str,
+    val_batch: Any = None,
+    *,
+    data: bool,
 ) -> TrainingLossInEval | None:
     """Measures batches of the training set again, with the weights as they are.
 
@@ -73,6 +79,7 @@ def remeasured(
         pl_module: Its module, in the modes of training.
         batches: Batches as training saw them.
         val_name: Name under which the validation loss is logged.
+        val_batch: A batch of the validation set, if there is one.
         data: Whether to read a few items of the data set twice.
     """
     found: dict[str, list[float]] = {"train": [], "eval": [], "val": []}
@@ -95,7 +102,7 @@ def remeasured(
         eval_mode=float(np.mean(found["eval"])),
         by_validation=float(np.mean(found["val"])) if complete else None,
         error=standard_error(found["eval"]),
-        val_batches=_validation_batches(trainer),
+        val_batches=_validation_batches(trainer, _size(batches[0]), _size(val_batch)),
         augmented=_reads_differ(trainer, pl_module) if data else None,
     )
 
@@ -109,9 +116,14 @@ def _validated(sandbox: Any, batch: Any, index: int, val_name: str) -> Any:
     return next((value for name, value in sandbox.logged.items() if plain(name) == plain(val_name)), None)
 
 
-def _validation_batches(trainer: Trainer) -> int:
+def _validation_batches(trainer: Trainer, train: int, val: int) -> int:
+    """How many batches of the training set's size a validation is worth."""
     counts = [count for count in trainer.num_val_batches if math.isfinite(count)]
-    return int(sum(counts))
+    return max(1, round(sum(counts) * val / train)) if train and val else int(sum(counts))
+
+
+def _size(batch: Any) -> int:
+    return max((len(field) for _, field in batch_fields(batch) if field.dim()), default=0)
 
 
 def _note(values: list[float], value: Any) -> None:

@@ -30,6 +30,9 @@ from lightning_debug.schedule import at
 MEASURED = at(1, 4, 16, 64, 256)
 """Epochs at whose end a few batches are measured again; once more at the end of the run."""
 
+MEASURED_BATCHES, MEASURED_LAST = 8, 16
+"""How many batches are measured again, and how many at the end of the run."""
+
 EACH_EPOCH = 32
 """From this epoch on readings become rarer: a run of ten thousand short epochs is not read ten thousand times."""
 
@@ -87,7 +90,8 @@ class CurveDiagnoser(DebugCallback):
         value = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
         if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
             detached = value.detach()
-            log.loss(detached if self._automatic else detached.clone(), batches_seen(trainer))
+            held = detached if self._automatic else detached.clone()
+            log.loss(held, batches_seen(trainer), last=trainer.is_last_batch)
         if self._automatic:
             log.keep(batch)
 
@@ -174,7 +178,9 @@ class CurveDiagnoser(DebugCallback):
             return
         with self.attempt("measuring batches again", trainer):
             try:
-                self._observe(remeasured(trainer, pl_module, log.batches, log.names.val, data=last), trainer)
+                chosen = log.batches[: MEASURED_LAST if last else MEASURED_BATCHES]
+                found = remeasured(trainer, pl_module, chosen, log.names.val, self._val_batch, data=last)
+                self._observe(found, trainer)
                 if self._val_batch is not None and log.names.val:
                     self._observe(confidence(trainer, pl_module, self._val_batch), trainer)
             except Unrepeatable as refused:
@@ -203,7 +209,16 @@ class CurveDiagnoser(DebugCallback):
             )
         self._emitted = step
         epochs = trainer.current_epoch + (0 if final else 1)
-        self._observe(read_curves(log.train, seen, epochs=epochs, final=final, learning_rates=log.rates), trainer)
+        reading = read_curves(
+            log.train,
+            seen,
+            epochs=epochs,
+            final=final,
+            learning_rates=log.rates,
+            batch_size=log.largest,
+            partial=log.partial,
+        )
+        self._observe(reading, trainer)
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.training import training_course
@@ -21,6 +21,8 @@ def read_curves(
     assumed: bool = False,
     baseline: float | None = None,
     learning_rates: Sequence[float] = (),
+    batch_size: int = 0,
+    partial: Collection[int] = (),
 ) -> CurveReading:
     """Reads training and validation curves.
 
@@ -33,6 +35,8 @@ def read_curves(
         assumed: Whether to take the losses for those of supervised learning without having seen them computed.
         baseline: Loss of predicting without looking, if known.
         learning_rates: Learning rate over the run, in order; first, highest and last are kept.
+        batch_size: Samples of a full batch; 0 where unknown.
+        partial: Steps whose batch may hold fewer.
     """
     rates = (learning_rates[0], max(learning_rates), learning_rates[-1]) if learning_rates else ()
     return CurveReading(
@@ -41,8 +45,9 @@ def read_curves(
         epochs=epochs,
         assumed=assumed,
         baseline=baseline,
-        training=training_course(train),
+        training=training_course(train, partial),
         validation=validation_course(validations, train),
         best=best_epoch(validations),
         learning_rates=rates,
+        batch_size=batch_size,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Collection
 
 import numpy as np
 
@@ -17,11 +18,15 @@ FEWEST = 8
 
 SPIKE_WINDOW = 32
 SPIKE_SIGMAS = 8.0
-MOST_SPIKES = 8
+MOST_SPIKES = 32
 
 
-def training_course(series: Series) -> TrainingCourse | None:
+def training_course(series: Series, partial: Collection[int] = ()) -> TrainingCourse | None:
     """Reads a training loss; ``None`` where there are too few finite values.
+
+    Args:
+        series: The losses.
+        partial: Steps whose batch may hold fewer samples than others.
 
     >>> series = Series()
     >>> series.extend(range(100), [2.0 - 0.01 * step for step in range(100)])
@@ -62,7 +67,7 @@ def training_course(series: Series) -> TrainingCourse | None:
         settled_at=_settled(levels, end[0]),
         batch_noise=noise,
         nonfinite=series.nonfinite / max(1, series.length),
-        spikes=spikes(series),
+        spikes=spikes(series, partial),
     )
 
 
@@ -75,8 +80,12 @@ def batch_noise(means: Array, counts: Array, squares: Array) -> float:
     return float(max(1.4826 * np.median(jumps), np.quantile(jumps, 0.9) / 1.65))
 
 
-def spikes(series: Series) -> tuple[Spike, ...]:
+def spikes(series: Series, partial: Collection[int] = ()) -> tuple[Spike, ...]:
     """Jumps far out of the noise of the :data:`SPIKE_WINDOW` windows before, beyond the first of them.
+
+    Args:
+        series: The losses.
+        partial: Steps whose batch may hold fewer samples: their loss alone makes no jump, being noisier.
 
     >>> series = Series()
     >>> values = [1.0 + 0.01 * (step % 3) for step in range(100)]
@@ -85,7 +94,7 @@ def spikes(series: Series) -> tuple[Spike, ...]:
     >>> [(spike.step, spike.value, spike.length) for spike in spikes(series)]
     [(60, 9.0, 1)]
     """
-    steps, means, highest = series.steps, series.means, series.highest
+    steps, counts, means, highest = series.steps, series.counts, series.means, series.highest
     found: list[Spike] = []
     at = SPIKE_WINDOW
     while at < len(means):
@@ -103,13 +112,17 @@ def spikes(series: Series) -> tuple[Spike, ...]:
         peak = float(highest[at:end].max())
         while end < len(means) and means[end] > level + (peak - level) / 2:
             end += 1
+        alone = counts[at] == 1 and end == at + 1 and int(steps[at]) in partial
+        if alone and len(partial) < len(means) / 2:
+            at = end
+            continue
         found.append(
             Spike(
                 step=int(steps[at]),
                 value=peak,
                 before=level,
                 noise=noise,
-                length=int(series.counts[at:end].sum()),
+                length=int(counts[at:end].sum()),
                 recovered=end < len(means),
             )
         )

@@ -20,9 +20,17 @@ from lightning_debug.curves.noise import (
     smooth,
     width_for,
 )
-from lightning_debug.curves.selection import choose_epoch
 from lightning_debug.curves.series import Series
+from lightning_debug.curves.stopping import keep_epoch
 from lightning_debug.evidence.curves import BestEpoch, Shift, ValidationCourse
+
+REASONS = {
+    "metric and loss": "the smoothed validation metric is best there among the epochs whose loss has not degraded beyond "
+    "its noise",
+    "metric": "the smoothed validation metric is best there",
+    "loss": "the smoothed validation loss is lowest there",
+}
+"""Why an epoch is kept, by the rule that decided."""
 
 
 @dataclass
@@ -109,15 +117,17 @@ def validation_course(seen: Validations, train: Series) -> ValidationCourse | No
 
 
 def best_epoch(seen: Validations, fewest: int = 3) -> BestEpoch | None:
-    """The epoch to keep (see :mod:`lightning_debug.curves.selection`); ``None`` with too few validations."""
+    """The epoch to keep (see :mod:`lightning_debug.curves.stopping`); ``None`` with too few validations."""
     losses, metrics = (np.asarray(values, dtype=np.float64) for values in (seen.losses, seen.metrics))
     has_loss, has_metric = (int(np.isfinite(values).sum()) >= fewest for values in (losses, metrics))
     if not (has_loss or has_metric):
         return None
-    choice = choose_epoch(losses if has_loss else None, metrics if has_metric else None, mode=seen.mode)
+    choice = keep_epoch(losses if has_loss else None, metrics if has_metric else None, mode=seen.mode)
     values = (losses[choice.index] if has_loss else math.nan, metrics[choice.index] if has_metric else math.nan)
     loss, metric = (float(value) if math.isfinite(value) else None for value in values)
-    return BestEpoch(epoch=seen.epochs[choice.index], reason=choice.reason, rule=choice.rule, loss=loss, metric=metric)
+    return BestEpoch(
+        epoch=seen.epochs[choice.index], reason=REASONS[choice.rule], rule=choice.rule, loss=loss, metric=metric
+    )
 
 
 def _train_means(steps: Sequence[int], train: Series) -> tuple[Array, Array]:

@@ -103,7 +103,7 @@ class TrainingCourse:
         settled_at: Share of the run after which all twentieths lie within a tenth of the whole fall from ``end``.
         batch_noise: Standard deviation of one batch's loss around the course.
         nonfinite: Share of steps whose loss was NaN or infinite.
-        spikes: The largest spikes, at most 8.
+        spikes: The largest spikes, at most 32.
     """
 
     steps: int = 0
@@ -186,7 +186,7 @@ class BestEpoch:
     Args:
         epoch: The epoch, from 0.
         reason: Why.
-        rule: ``"metric"``, ``"loss"``, ``"metric and loss"`` or ``"metric over loss"``.
+        rule: ``"metric"``, ``"loss"`` or ``"metric and loss"``: which of them decided.
         loss: Validation loss there.
         metric: Validation metric there.
     """
@@ -212,6 +212,7 @@ class CurveReading(Evidence):
         best: The epoch to keep; ``None`` with fewer than 3 validations.
         learning_rates: First, highest and last learning rate of the first parameter group; empty where unknown.
         baseline: Loss of predicting without looking, where the user or the logs tell; ``None`` otherwise.
+        batch_size: Samples of a full batch; 0 where unknown.
     """
 
     final: bool = False
@@ -222,6 +223,7 @@ class CurveReading(Evidence):
     best: BestEpoch | None = None
     learning_rates: tuple[float, ...] = ()
     baseline: float | None = None
+    batch_size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -279,7 +281,7 @@ class TrainingLossInEval(Evidence):
         by_validation: Mean of what validation_step logs as the validation loss for these batches; ``None`` where it
             logs none, or does not take them.
         error: Standard error of these means, from the batches' spread.
-        val_batches: How many batches a validation has; 0 where not known.
+        val_batches: How many batches of the size of a training batch a validation is worth; 0 where not known.
         augmented: Whether the data set gives another sample when one is read twice; ``None`` where not known.
     """
 

@@ -90,7 +90,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._model import named
 
 
-@rule("LD412", severity=WARNING, needs=LinearChain, explains=("LD702", "LD712"))
+@rule("LD412", severity=WARNING, needs=LinearChain, explains=("LD702", "LD705", "LD712"))
 def no_nonlinearity(record: Record) -> Iterator[Claim]:
     """Claims one finding: the first pair of layers, with the number of others."""
     for seen in record.of(LinearChain):

@@ -75,7 +75,7 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
-@rule("LD505", severity=ERROR, needs=LabelAlignment, explains=("LD512",))
+@rule("LD505", severity=ERROR, needs=LabelAlignment, explains=("LD512", "LD712"))
 def labels_misaligned(
     record: Record,
     *,

@@ -88,9 +88,9 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._curves import LOSS, baseline, error_of, newest, resumed, training
 
 
-@rule("LD701", severity=ERROR, needs=CurveReading, explains=("LD712", "LD713"))
+@rule("LD701", severity=ERROR, needs=CurveReading, explains=("LD702", "LD705", "LD710", "LD712", "LD713"))
 def training_loss_increases(
-    record: Record, *, steps: int = 30, live: int = 100, sigmas: float = 5.0, share: float = 0.25, back: float = 0.75
+    record: Record, *, steps: int = 20, live: int = 100, sigmas: float = 5.0, share: float = 0.25, back: float = 0.75
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the training loss rises from the start, or after it had fallen."""
     course = training(record, steps=steps, final=False)

@@ -91,7 +91,7 @@ from lightning_debug.rules._curves import LOSS, baseline, learnable, level, too_
 def training_loss_stalls_early(
     record: Record,
     *,
-    steps: int = 100,
+    steps: int = 60,
     falls: float = 2.0,
     high: float = 0.3,
     better: float = 0.6,

@@ -1,10 +1,11 @@
 """The model settles at a loss that is far higher than the data allow.
 
 What it sees: at the end of a run of at least `steps` steps: the loss has settled (after a share `first` of the
-    run; not falling by `still` of itself over the last quarter), in eval mode too, above `high` of what knowing
-    nothing costs; validation agrees within a factor `agree`; the nearest neighbours reach `better` of it on the
-    same training samples. Where validation jumps by `jitter` (or the first steps drove the loss far up), that
-    is LD702.
+    run, or it no longer falls by `falls` standard errors; a line through the second half is flatter than `even`
+    of one through the first), in eval mode too, above `high` of what knowing nothing costs; validation agrees
+    within a factor `agree`; the nearest neighbours reach `better` of it on the same training samples, and as long
+    a run again, at the pace of the last quarter, would not close `closed` of what lies between. Where validation
+    jumps by `jitter` (or the first steps drove the loss far up), that is LD702.
 Why it hurts: the model is too small, too regularised or too frozen for the task: neither more data nor more
     epochs help.
 How to fix: more layers or units, a structure that fits the data, less weight decay or dropout, more layers
@@ -85,16 +86,27 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, baseline, learnable, level, newest, too_long_steps, training
+from lightning_debug.rules._curves import (
+    LOSS,
+    baseline,
+    learnable,
+    level,
+    newest,
+    too_long_steps,
+    training,
+    warming_up,
+)
 
 
 @rule("LD705", severity=WARNING, needs=CurveReading)
 def underfitting(
     record: Record,
     *,
-    steps: int = 100,
+    steps: int = 60,
     first: float = 0.75,
-    still: float = 0.03,
+    falls: float = 2.0,
+    even: float = 0.4,
+    closed: float = 0.6,
     high: float = 0.3,
     better: float = 0.6,
     jitter: float = 0.05,
@@ -108,7 +120,12 @@ def underfitting(
     now, price = level(record, course), baseline(record)
     if price is None or not high * price < now < 0.95 * price:
         return
-    if course.settled_at > first or (course.late.amount < -still * abs(course.end) and course.late.sigmas < -2):
+    moving = course.late.sigmas < -falls
+    slopes = (course.first_slope, course.second_slope)
+    if moving and (course.settled_at > first or slopes[1].amount < even * slopes[0].amount):
+        return
+    if warming_up(record):
+        yield Skip("the learning rate was still warming up when the run ended")
         return
     seen = newest(record).validation
     if too_long_steps(record, course, jitter=jitter):
@@ -119,6 +136,8 @@ def underfitting(
     if isinstance(reference, Skip):
         yield reference
         return
+    if moving and -4 * course.late.amount > closed * (now - reference.neighbours):
+        return  # it needs more epochs (LD715), as far as one can tell
     both = f", validation at {seen.end:.3g}" if seen is not None else ""
     yield Claim(
         message=f"The training loss settles at {now:.3g}{both}; knowing nothing costs {price:.3g}, and the nearest "

@@ -129,5 +129,6 @@ def no_better_than_baseline(
         subject=LOSS,
         measured={"level": now, "baseline": price, "neighbours": reference.neighbours, "samples": reference.samples},
         fix="Follow the inputs through the forward pass (constant features, dead units, a wrong dimension), check that "
-        "the labels still match them, and that the optimizer holds the model's parameters.",
+        "the labels still match them, and that the optimizer holds the model's parameters; a model without hidden "
+        "layers may lack the capacity to use them.",
     )

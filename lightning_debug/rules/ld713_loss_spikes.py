@@ -2,13 +2,15 @@
 
 What it sees: in a run of at least `steps` steps, after the share `early` of them: a jump to `times` the loss
     before it that undoes `part` of what training had gained and lasts `length` steps, or a jump of fewer steps
-    to `single` times the loss before and half above the first loss, of which there are `most` at most (where
-    there are more, that is what the loss is like).
+    to `single` times the loss before and `far` times the first loss, too high for one hard sample of the batch
+    (a sample that costs `sample` times the first loss). Where such jumps are more than a share `often` of the
+    steps, or fewer than half of all that leave the noise, that is what the loss is like.
 Why it hurts: one step like that can undo many: it is a batch with a wrong sample, or a gradient that should
     have been clipped.
 How to fix: look at the batches named; clip the gradients; lower the learning rate.
-When to ignore: when the loss of a batch is heavy-tailed by nature. Silent on losses of several terms,
-    adversarial, contrastive and reinforcement learning.
+When to ignore: when the loss of a batch is heavy-tailed by nature. Silent on the last batch of an epoch, which
+    may hold a few samples only, and on losses of several terms, adversarial, contrastive and reinforcement
+    learning.
 Broken:
     class Regressor(LightningModule):
         def __init__(self):
@@ -81,7 +83,7 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, training
+from lightning_debug.rules._curves import LOSS, newest, training
 
 
 @rule("LD713", severity=WARNING, needs=CurveReading)
@@ -94,7 +96,9 @@ def loss_spikes(
     part: float = 0.5,
     length: int = 3,
     single: float = 10.0,
-    most: int = 3,
+    far: float = 3.0,
+    sample: float = 20.0,
+    often: float = 0.08,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss jumps far out of its noise, for several steps or once very high."""
     course = training(record, steps=steps, final=False)
@@ -112,9 +116,12 @@ def loss_spikes(
     lonely = [
         spike
         for spike in late
-        if spike.length < length and spike.value > single * spike.before and spike.value > 1.5 * course.start
+        if spike.length < length
+        and spike.value > single * spike.before
+        and spike.value > max(far, sample / max(1, newest(record).batch_size)) * course.start
     ]
-    found = lasting + (lonely if len(lonely) <= most else [])
+    rare = len(lonely) <= max(1.0, often * course.steps) and 2 * len(lonely) >= len(late)
+    found = lasting + (lonely if rare else [])
     if not found:
         return
     worst = max(found, key=lambda spike: spike.value)

@@ -1,8 +1,8 @@
 """The epoch whose weights to keep.
 
-What it sees: validation metric and loss of the whole run. Epochs whose smoothed metric is as good as the best,
-    as far as its noise lets one tell, are candidates; where the loss has risen significantly, those are left at
-    which it is lowest or not yet significantly higher.
+What it sees: validation metric and loss of the whole run, smoothed in the logarithm of the epoch. Of the epochs
+    at which the loss has not degraded by more than its noise, it is the one with the best metric: the choice that
+    EarlyStoppingSelector makes, too (LD716).
 Why it hurts: the last weights are rarely the best, and the single best value of a noisy metric is luck.
 How to fix: keep the checkpoint of that epoch.
 When to ignore: always, where another choice is wanted. This is information, no alarm.
