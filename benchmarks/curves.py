@@ -3,9 +3,9 @@
 Each run trains a small network on generated data under a real Trainer with CurveDiagnoser alone. A scenario is an
 intervention: learning rate up or down, capacity, label noise, dropout, an easy split, features that do not arrive, a
 corrupted batch. A rate or a network counts as changed for the worse only where the same run without the change ends
-at less than half the training loss; other draws are drawn again. What is named is the first warning or error of the
-LD7 family; where there is none, the information that the scenario is about. Seeds below 1000 were used for tuning;
-report with others:
+at less than half the training loss, and 0.3 lower; other draws are drawn again. What is named is the first warning or
+error of the LD7 family; where there is none, the information that the scenario is about. Seeds below 1000 were used
+for tuning; report with others:
 
     python benchmarks/curves.py --runs 20 --seed 1000
 """
@@ -168,7 +168,7 @@ def drawn(name: str, seed: int) -> Plan:
     draw = random.Random(f"{name} {seed}")
     for _ in range(8):
         plan = replace({**SCENARIOS, **HEALTHY}[name](draw), seed=seed)
-        if name not in CURED or cost(plan) > 2 * cost(replace(plan, **CURED[name])) + 0.05:
+        if name not in CURED or cost(plan) > 2 * cost(replace(plan, **CURED[name])) + 0.3:
             break
     return plan
 
@@ -265,7 +265,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=int, default=20, help="Runs a scenario.")
     parser.add_argument("--seed", type=int, default=1000, help="First seed; below 1000 were used for tuning.")
-    parser.add_argument("--only", default="", help="Scenarios whose name holds this.")
+    parser.add_argument("--only", default="", help="Scenarios whose name holds this; ``healthy`` for all such runs.")
     options = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
@@ -273,7 +273,7 @@ def main() -> None:
     os.environ.update(LIGHTNING_DEBUG_CONSOLE="0", LIGHTNING_DEBUG_REPORT_DIR=tempfile.mkdtemp())
     right = total = quiet = runs = 0
     for name in (*SCENARIOS, *HEALTHY):
-        if options.only not in name:
+        if options.only not in name and not (options.only == "healthy" and name in HEALTHY):
             continue
         counts: collections.Counter[str] = collections.Counter()
         for seed in range(options.seed, options.seed + options.runs):

@@ -12,6 +12,19 @@ from lightning_debug.curves.noise import SIGMAS, residual_noise, rise
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.training import spikes
 from lightning_debug.curves.validation import Validations, best_epoch
+from lightning_debug.evidence.curves import (
+    CurveReading,
+    LossKind,
+    ReferenceLoss,
+    Shift,
+    Spike,
+    TrainingCourse,
+    ValidationCourse,
+)
+from lightning_debug.record import Record
+from lightning_debug.rules._curves import improves
+from lightning_debug.rules.ld705_underfitting import underfitting
+from lightning_debug.rules.ld713_loss_spikes import loss_spikes
 
 
 def test_noise_of_a_falling_curve_is_its_residuals():
@@ -94,3 +107,34 @@ def test_a_name_that_is_not_there_is_told(tmp_path):
 def test_a_folder_without_logs_is_refused(tmp_path, capsys):
     assert cli.main(["curves", str(tmp_path)]) == cli.USAGE_EXIT
     assert "holds neither" in capsys.readouterr().err
+
+
+def _metric(end, since):
+    return ValidationCourse(metric="val_acc", metric_end=end, metric_since=Shift(amount=since, error=0.003))
+
+
+def test_a_metric_improves_only_by_a_share_of_what_is_missing():
+    assert not improves(_metric(0.64, 0.03), sigmas=2.0), "smooth, but three of a hundred samples"
+    assert improves(_metric(0.96, 0.02), sigmas=2.0), "a third of the errors"
+
+
+def _settled(late, batch_size=32, spikes=()):
+    course = TrainingCourse(
+        steps=400, start=1.5, end=0.6, settled_at=0.4, late=late, first_slope=Shift(amount=-0.9, error=0.1),
+        second_slope=Shift(amount=-0.1, error=0.02), spikes=spikes,
+    )  # fmt: skip
+    reference = ReferenceLoss(function="cross_entropy", samples=700, baseline=1.4, neighbours=0.25, error=0.02)
+    reading = CurveReading(final=True, epochs=10, training=course, batch_size=batch_size)
+    return Record([LossKind(supervised=True), reference, reading])
+
+
+def test_underfitting_waits_where_more_epochs_would_do():
+    creeps, falls = Shift(amount=-0.02, error=0.005), Shift(amount=-0.08, error=0.005)
+    assert [claim.subject for claim in underfitting(_settled(creeps))] == ["training loss"]
+    assert not list(underfitting(_settled(falls)))
+
+
+@pytest.mark.parametrize(("value", "batch_size", "said"), [(9.0, 32, 1), (3.0, 32, 0), (9.0, 2, 0), (9.0, 0, 0)])
+def test_one_hard_sample_of_a_small_batch_is_no_spike(value, batch_size, said):
+    spike = Spike(step=200, value=value, before=0.1, noise=0.02)
+    assert len(list(loss_spikes(_settled(Shift(), batch_size, (spike,))))) == said

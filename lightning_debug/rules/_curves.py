@@ -140,10 +140,17 @@ def tracked(course: ValidationCourse, *, price: float) -> bool:
     return price - course.lowest > 0.12 * abs(price)
 
 
-def improves(course: ValidationCourse, *, sigmas: float) -> bool:
-    """Whether the metric has become significantly better since the loss was lowest."""
+def improves(course: ValidationCourse, *, sigmas: float, share: float = 0.1) -> bool:
+    """Whether the metric has become clearly better since the loss was lowest.
+
+    A smooth curve has little noise of its own, though its validation set is small: the metric must also have made up
+    a share of what was missing to 1, or of itself where it is no share.
+    """
     sign = 1.0 if course.mode == "max" else -1.0
-    return bool(course.metric) and sign * course.metric_since.sigmas >= sigmas
+    before = course.metric_end - course.metric_since.amount
+    room = 1.0 - before if course.mode == "max" and 0.0 <= before < 1.0 else abs(before)
+    gain = sign * course.metric_since.amount
+    return bool(course.metric) and sign * course.metric_since.sigmas >= sigmas and gain >= share * room
 
 
 def too_long_steps(record: Record, course: TrainingCourse, *, jitter: float) -> bool:

@@ -1,8 +1,8 @@
 """Validation loss and metric rise together.
 
 What it sees: with at least `count` validations: the validation loss has risen by `sigmas` standard errors from
-    its lowest part, while the metric has improved by `metric` standard errors since. How sure the model is of
-    right and of wrong answers is measured on a validation batch, early and now.
+    its lowest part, while the metric has improved since by `metric` standard errors and by a tenth of what it
+    could. How sure the model is of right and of wrong answers is measured on a validation batch, early and now.
 Why it hurts: it hurts where probabilities are used: the model makes fewer errors, and is too sure of those it
     makes.
 How to fix: choose the epoch by the metric. Where probabilities matter, divide the logits by the temperature
