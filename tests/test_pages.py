@@ -7,6 +7,12 @@ from lightning_debug.registry import all_rules
 from lightning_debug.rule import SECTIONS
 from tests.helpers import alarms, codes, run_program
 
+@pytest.fixture(autouse=True)
+def _without_html(monkeypatch):
+    """Pictures of pages take longer than their programs; ``tests/test_reports_html.py`` looks at pages."""
+    monkeypatch.setenv("LIGHTNING_DEBUG_HTML", "0")
+
+
 EXPERIMENTS = ("LD601", "LD602", "LD605")
 """Rules whose evidence is an experiment, which takes a second."""
 

@@ -38,8 +38,8 @@ class EarlyStoppingSelector(DebugCallback):
         min_epochs: Epochs at least before training stops.
         stop: Whether to stop training at all, or only to choose.
         restore: Whether to put the chosen epoch's weights back when training ends.
-        keep: Where copies of the weights wait: in the host's ``memory`` (four copies, or as many as fit into 64 MiB) or on ``disk``, in
-            ``lightning_debug/weights`` below the Trainer's ``default_root_dir``.
+        keep: Where copies of the weights wait (four, or as many as fit into 64 MiB): in the host's ``memory`` or on
+            ``disk``, in ``lightning_debug/weights`` below the Trainer's ``default_root_dir``.
         nan_patience: Validations in a row without a finite value before training stops.
 
     Raises:

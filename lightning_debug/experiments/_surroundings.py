@@ -171,12 +171,13 @@ def silence() -> Iterator[None]:
 
 
 def _registries() -> dict[str, dict[Any, Any]]:
-    found = {}
-    for name, module in list(sys.modules.items()):
-        held = vars(module).get("__warningregistry__") if isinstance(module, types.ModuleType) else None
-        if isinstance(held, dict):
-            found[name] = held
-    return found
+    key, kind = "__warningregistry__", types.ModuleType
+    held = [
+        (name, module.__dict__[key])
+        for name, module in list(sys.modules.items())
+        if isinstance(module, kind) and key in module.__dict__
+    ]
+    return {name: registry for name, registry in held if isinstance(registry, dict)}
 
 
 def _once() -> dict[Any, Any]:

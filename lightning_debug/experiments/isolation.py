@@ -208,6 +208,7 @@ def isolated(
     trainer_state = [Mapping(held) for held in lightning.shallow_roots(trainer)]
     sandbox = Sandbox(trainer, pl_module, state, offload)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(silence())  # once for all of its steps: it looks through every module
         stack.enter_context(flags_kept())
         stack.enter_context(uncompiled())
         stack.callback(_put_back, sandbox, trainer_state)

@@ -143,8 +143,8 @@ def _cause_rows(group: Sequence[Finding]) -> Iterator[Row]:
     yield "where", one_line(first.subject)
     yield "when", str(first.at)
     table = first.measured.get("shapes")
-    rest = {name: value for name, value in first.measured.items() if name != "shapes"}
-    numbers = [f"{label(name)} = {shown(value)}" for name, value in rest.items() if _is_short(value)]
+    plain = {name: value for name, value in first.measured.items() if name != "shapes"}
+    numbers = [f"{label(name)} = {shown(value)}" for name, value in plain.items() if _is_short(value)]
     if numbers:
         yield "measured", "; ".join(numbers)
     for position, line in enumerate(table[-TABLE:] if isinstance(table, (tuple, list)) else ()):

@@ -67,7 +67,8 @@ Repaired:
     trainer.fit(Classifier(), train, val)
 
 Example:
-    >>> from lightning_debug.evidence.lr_range import LRContest, LRRange
+    >>> from lightning_debug.evidence.curves import LossKind
+from lightning_debug.evidence.lr_range import LRContest, LRRange
     >>> from lightning_debug.record import Record
     >>> contest = LRContest(other=0.01, steps=60, start=1.4, in_use=(1.39999, 1.39999), others=(0.21, 0.24))
     >>> seen = LRRange(in_use=1e-7, name="Adam", suggestion=0.01, contest=contest, planned_steps=64)
@@ -110,6 +111,13 @@ def learning_rate_too_low(
             continue
         contest = seen.contest
         if contest is None or contest.other < factor * seen.in_use or not noticeable(contest, fall):
+            continue
+        if min(contest.start, *contest.in_use, *contest.others) < 0:
+            yield Skip("the loss has no floor at 0, and a lower one need not be a better one")
+            continue
+        kind = record.last(LossKind)
+        if kind is not None and not kind.supervised and kind.reason:
+            yield Skip(kind.reason)
             continue
         used, others = falls(contest)
         pace = max(seen.planned_steps or patience, patience) / contest.steps
