@@ -56,6 +56,7 @@ class Plan:
     ramp: float = 0.0
     warmup: bool = False
     restarts: bool = False
+    pretrained: bool = False
     epochs: int = 12
     batch: int = 32
     seed: int = 0
@@ -147,7 +148,11 @@ def run(plan: Plan, *callbacks: pl.Callback) -> Report:
     diagnoser = CurveDiagnoser()
     trainer = pl.Trainer(max_epochs=plan.epochs, accelerator="cpu", callbacks=[diagnoser, *callbacks], **QUIET)
     loaders = DataLoader(train, plan.batch, shuffle=True), DataLoader(val, 100)
-    trainer.fit(Net(plan), *loaders)
+    net = Net(replace(plan, rate=3e-3))
+    if plan.pretrained:
+        pl.Trainer(max_epochs=4, accelerator="cpu", **QUIET).fit(net, loaders[0])
+    net.plan = plan
+    trainer.fit(net, *loaders)
     return diagnoser.report
 
 
@@ -243,7 +248,7 @@ HEALTHY = {
     "few epochs": lambda draw: replace(healthy(draw), epochs=3),
     "warm-up": lambda draw: replace(healthy(draw), warmup=True, rate=3e-3),
     "restarts": lambda draw: replace(healthy(draw), restarts=True, rate=3e-3),
-    "fine-tuning": lambda draw: replace(healthy(draw), rate=3e-4, epochs=4),
+    "fine-tuning": lambda draw: replace(healthy(draw), rate=3e-4, epochs=4, pretrained=True),
     "random labels, short": lambda draw: replace(healthy(draw), task="blobs", label_noise=1.0, epochs=3, width=16),
     "dropout": lambda draw: replace(healthy(draw), dropout=0.5, width=64),
     "weight decay": lambda draw: replace(healthy(draw), optimizer="AdamW", decay=0.05),
