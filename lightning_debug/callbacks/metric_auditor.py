@@ -9,6 +9,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_co
 from lightning_debug.callbacks._metric_accuracy import AccuracyReplay
 from lightning_debug.callbacks._metric_averages import AverageWatch
 from lightning_debug.callbacks._metric_state import StateWatch
+from lightning_debug.callbacks._ranks import is_sharded
 from lightning_debug.evidence.metrics import AccuracyComparison, BatchAverages, MetricStates
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.trace import changed_by_tracing
@@ -60,6 +61,9 @@ class MetricAuditor(DebugCallback):
             reason = "training_step is compiled, and replacing self.log would have it compiled again"
             for kind in (MetricStates, BatchAverages):
                 self.unavailable(kind, reason, trainer)
+        if is_sharded(trainer) and self._accuracy is not None:
+            self._accuracy = None  # what a rank finds ends its replays, and the others would wait for its shard
+            self.unavailable(AccuracyComparison, "the model is sharded over ranks", trainer)
         if trainer.world_size > 1:
             self._averages = None
             self.unavailable(BatchAverages, "other ranks' batches are not known", trainer)
