@@ -10,7 +10,7 @@ from lightning_debug import cli, curves_cli
 from lightning_debug.curves.names import recognised
 from lightning_debug.curves.noise import SIGMAS, residual_noise, rise
 from lightning_debug.curves.series import Series
-from lightning_debug.curves.training import spikes
+from lightning_debug.curves.training import spikes, training_course
 from lightning_debug.curves.validation import Validations, best_epoch
 from lightning_debug.evidence.curves import (
     CurveReading,
@@ -134,7 +134,14 @@ def test_underfitting_waits_where_more_epochs_would_do():
     assert not list(underfitting(_settled(falls)))
 
 
-@pytest.mark.parametrize(("value", "batch_size", "said"), [(9.0, 32, 1), (3.0, 32, 0), (9.0, 2, 0), (9.0, 0, 0)])
+@pytest.mark.parametrize(("value", "batch_size", "said"), [(9.0, 32, 1), (2.0, 32, 0), (9.0, 2, 0), (9.0, 0, 0)])
 def test_one_hard_sample_of_a_small_batch_is_no_spike(value, batch_size, said):
     spike = Spike(step=200, value=value, before=0.1, noise=0.02)
     assert len(list(loss_spikes(_settled(Shift(), batch_size, (spike,))))) == said
+
+
+def test_the_noise_after_a_divergence_is_not_that_of_the_start():
+    draw = np.random.default_rng(0)
+    series = Series()
+    series.extend(range(200), np.concatenate([1 + 0.1 * draw.normal(size=100), np.exp(draw.normal(3, 2, 100))]))
+    assert training_course(series).start_error < 0.1

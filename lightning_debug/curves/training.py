@@ -54,9 +54,9 @@ def training_course(series: Series, partial: Collection[int] = ()) -> TrainingCo
     return TrainingCourse(
         steps=series.length,
         start=start[0],
-        start_error=noise / math.sqrt(max(1, start[2])),
+        start_error=min(noise, _quarter(series, noise, 0)) / math.sqrt(max(1, start[2])),
         end=end[0],
-        end_error=noise / math.sqrt(max(1, end[2])),
+        end_error=_quarter(series, noise, -1) / math.sqrt(max(1, end[2])),
         lowest=float(levels[lowest]),
         lowest_at=float(where[lowest]),
         above_since=1.0 if not len(nearer) else float(1 - (nearer[-1] + 1) / len(levels)),
@@ -78,6 +78,15 @@ def batch_noise(means: Array, counts: Array, squares: Array) -> float:
         return float(math.sqrt(np.median(squares[inside] / (counts[inside] - 1))))
     jumps = np.abs(np.diff(means)) / math.sqrt(2)
     return float(max(1.4826 * np.median(jumps), np.quantile(jumps, 0.9) / 1.65))
+
+
+def _quarter(series: Series, noise: float, which: int) -> float:
+    """Noise of the first or last quarter: where a run diverges, the noise of its start is far below that of its end."""
+    many = len(series.means) // 4
+    if many < FEWEST:
+        return noise
+    part = slice(0, many) if which == 0 else slice(-many, None)
+    return batch_noise(series.means[part], series.counts[part], series.squares[part])
 
 
 def spikes(series: Series, partial: Collection[int] = ()) -> tuple[Spike, ...]:

@@ -92,7 +92,7 @@ def training_loss_stalls_early(
     record: Record,
     *,
     steps: int = 60,
-    falls: float = 2.0,
+    falls: float = 3.0,
     high: float = 0.3,
     better: float = 0.6,
     jitter: float = 0.05,

@@ -4,7 +4,7 @@ What it sees: in a run of at least `steps` steps, after the share `early` of the
     before it that undoes `part` of what training had gained and lasts `length` steps, or a jump of fewer steps
     to `single` times the loss before and `far` times the first loss, too high for one hard sample of the batch
     (a sample that costs `sample` times the first loss). Where such jumps are more than a share `often` of the
-    steps, or fewer than half of all that leave the noise, that is what the loss is like.
+    steps, or fewer than a quarter of all that leave the noise, that is what the loss is like.
 Why it hurts: one step like that can undo many: it is a batch with a wrong sample, or a gradient that should
     have been clipped.
 How to fix: look at the batches named; clip the gradients; lower the learning rate.
@@ -96,7 +96,7 @@ def loss_spikes(
     part: float = 0.5,
     length: int = 3,
     single: float = 10.0,
-    far: float = 3.0,
+    far: float = 1.5,
     sample: float = 20.0,
     often: float = 0.08,
 ) -> Iterator[Claim | Skip]:
@@ -120,7 +120,7 @@ def loss_spikes(
         and spike.value > single * spike.before
         and spike.value > max(far, sample / max(1, newest(record).batch_size)) * course.start
     ]
-    rare = len(lonely) <= max(1.0, often * course.steps) and 2 * len(lonely) >= len(late)
+    rare = len(lonely) <= max(1.0, often * course.steps) and 4 * len(lonely) >= len(late)
     found = lasting + (lonely if rare else [])
     if not found:
         return
