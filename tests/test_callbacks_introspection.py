@@ -28,7 +28,14 @@ CALLBACKS = [
     and issubclass(kind, DebugCallback)
     and kind is not DebugCallback
 ]
-every_callback = pytest.mark.parametrize("kind", CALLBACKS, ids=lambda kind: kind.__name__)
+ALWAYS = (Debugger, lightning_debug.NonFiniteGuard, lightning_debug.EarlyStoppingSelector)
+"""Callbacks that run by default: all parts as one, and those that may act. The others by themselves are slow."""
+
+every_callback = pytest.mark.parametrize(
+    "kind",
+    [pytest.param(kind, marks=() if kind in ALWAYS else pytest.mark.slow) for kind in CALLBACKS],
+    ids=lambda kind: kind.__name__,
+)
 
 
 @pytest.fixture(autouse=True)

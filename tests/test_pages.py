@@ -7,6 +7,7 @@ from lightning_debug.registry import all_rules
 from lightning_debug.rule import SECTIONS
 from tests.helpers import alarms, codes, run_program
 
+
 @pytest.fixture(autouse=True)
 def _without_html(monkeypatch):
     """Pictures of pages take longer than their programs; ``tests/test_reports_html.py`` looks at pages."""

@@ -14,6 +14,8 @@ from lightning_debug.curves.names import mode_of, recognised
 from lightning_debug.curves.stopping import Kept, keep_epoch, should_stop
 from lightning_debug.evidence.selection import EpochSelection
 
+STATE = "lightning_debug.EarlyStoppingSelector"
+"""Where a checkpoint holds what it knows: a state of its own would not let a Trainer have two of them."""
 FEWEST = 4
 """Copies of the weights at least: the two best choices so far, the lowest loss, and the latest."""
 BUDGET = 2**26
@@ -155,9 +157,9 @@ class EarlyStoppingSelector(DebugCallback):
         if stage == "fit":
             self._weights.clear()
 
-    def state_dict(self) -> dict[str, Any]:
-        """The curves, and the copies that wait."""
-        return {
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Saves the curves, and the copies that wait."""
+        checkpoint[STATE] = {
             "metrics": list(self._metrics),
             "losses": list(self._losses),
             "epochs": list(self._epochs),
@@ -167,8 +169,11 @@ class EarlyStoppingSelector(DebugCallback):
             "weights": self._weights.state(),
         }
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Goes on where a checkpoint was written."""
+        state_dict = checkpoint.get(STATE)
+        if state_dict is None:
+            return
         self._metrics, self._losses = list(state_dict["metrics"]), list(state_dict["losses"])
         self._epochs, self._unusable = list(state_dict["epochs"]), int(state_dict["unusable"])
         self._names = (str(state_dict["names"][0]), str(state_dict["names"][1]))
