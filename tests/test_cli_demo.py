@@ -14,6 +14,7 @@ import torch
 from lightning_debug import cli, demo, registry
 from lightning_debug.demo.bugs import BUGS, DEFAULT, HEALTHY, PROGRAMS, Bug, CannotPlant, difference, plant, source
 
+
 @pytest.fixture(autouse=True)
 def _put_back():
     kept = list(sys.argv), list(sys.path), sys.modules["__main__"], sys.excepthook, torch.get_num_threads()

@@ -67,8 +67,7 @@ Repaired:
     trainer.fit(Classifier(), train, val)
 
 Example:
-    >>> from lightning_debug.evidence.curves import LossKind
-from lightning_debug.evidence.lr_range import LRContest, LRRange
+    >>> from lightning_debug.evidence.lr_range import LRContest, LRRange
     >>> from lightning_debug.record import Record
     >>> contest = LRContest(other=0.01, steps=60, start=1.4, in_use=(1.39999, 1.39999), others=(0.21, 0.24))
     >>> seen = LRRange(in_use=1e-7, name="Adam", suggestion=0.01, contest=contest, planned_steps=64)
@@ -83,6 +82,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.curves import LossKind
 from lightning_debug.evidence.lr_range import LRRange
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
