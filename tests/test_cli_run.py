@@ -141,7 +141,7 @@ def test_the_scripts_exception_comes_through(tmp_path):
         (["--fail-on", "error"], 3),
         (["--fail-on", "warning"], 3),
         (["--fail-on", "never"], 0),
-        (["--fail-on", "error", "--ignore", "LD201"], 0),
+        (["--fail-on", "error", "--ignore", "LD201,LD605"], 0),
         (["--fail-on=error", "--select=LD4"], 0),
     ],
 )
@@ -168,7 +168,7 @@ def test_stop_ends_the_fit(tmp_path, capsys):
     assert "stopped by LD201 softmax-before-cross-entropy" in told.err
     assert not told.out
     assert watched("--stop", "--fail-on", "warning", path) == 3
-    assert watched("--stop", "--ignore", "LD201", path) == 0
+    assert watched("--stop", "--ignore", "LD201,LD605", path) == 0
 
 
 def test_the_projects_settings_hold_where_no_option_is_given(tmp_path, capsys):

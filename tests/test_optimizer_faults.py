@@ -3,9 +3,8 @@
 import pytest
 import torch
 from torch import nn
-from torch.nn import functional as F
 
-from tests.optimizer_programs import ByHand, Classifier, found, inspected, loader
+from tests.optimizer_programs import ByHand, Classifier, found, inspected
 
 
 class HeadForgotten(Classifier):
@@ -216,99 +215,3 @@ def test_accumulation_void():
     assert found(ZeroedEachTime(), max_epochs=1) == ["LD607"]
     assert found(ZeroedInStep(), max_epochs=2, accumulate_grad_batches=3) == ["LD607"]
     assert found(Classifier(), max_epochs=3, accumulate_grad_batches=32) == ["LD607"]
-
-
-class Negated(Classifier):
-    def training_step(self, batch, batch_idx):
-        return -super().training_step(batch, batch_idx)
-
-
-class Maximised(Classifier):
-    def configure_optimizers(self):
-        return torch.optim.SGD(self.parameters(), lr=0.1, maximize=True)
-
-
-class Climber(torch.optim.Optimizer):
-    """An update with the wrong sign."""
-
-    def __init__(self, params):
-        super().__init__(params, {"lr": 0.1})
-
-    @torch.no_grad()
-    def step(self, closure=None):
-        with torch.enable_grad():
-            loss = closure()
-        for group in self.param_groups:
-            for item in group["params"]:
-                item.add_(item.grad, alpha=group["lr"])
-        return loss
-
-
-class Climbing(Classifier):
-    def configure_optimizers(self):
-        return Climber(self.parameters())
-
-
-@pytest.mark.parametrize("program", [Negated, Maximised, Climbing])
-def test_steps_go_uphill(program):
-    report = inspected(program(), max_epochs=1).report
-    assert [item.code for item in report.headlines] == ["LD608"]
-    assert report.headlines[0].at.step <= 3
-
-
-class Shrunk(Classifier):
-    def __init__(self, kind, decay):
-        super().__init__()
-        self.kind, self.decay = kind, decay
-
-    def configure_optimizers(self):
-        return self.kind(self.parameters(), lr=3e-2, weight_decay=self.decay)
-
-
-@pytest.mark.parametrize(
-    ("kind", "decay"), [(torch.optim.Adam, 2.0), (torch.optim.AdamW, 20.0), (torch.optim.SGD, 3.0)]
-)
-def test_weight_decay_too_strong(kind, decay):
-    assert "LD606" in found(Shrunk(kind, decay), max_epochs=4)
-
-
-class KeepsList(Classifier):
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        self.kept.append({"loss": loss})
-        return loss
-
-    def on_fit_start(self):
-        self.kept = []
-
-
-class KeepsSum(Classifier):
-    total = 0
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        self.total = self.total + loss
-        return loss
-
-
-class KeepsScores(ByHand):
-    def on_fit_start(self):
-        self.body.history = []
-
-    def scores(self, inputs):
-        self.body.history.append(super().scores(inputs))
-        return self.body.history[-1]
-
-
-@pytest.mark.parametrize("program", [KeepsList, KeepsSum, KeepsScores])
-def test_memory_grows(program):
-    assert found(program(), max_epochs=2) == ["LD609"]
-
-
-def test_a_loss_of_two_functions_with_one_sign_is_no_negation():
-    class Mixed(Classifier):
-        def training_step(self, batch, batch_idx):
-            scores = self.scores(batch[0])
-            return F.cross_entropy(scores, batch[1]) - 0.1 * F.mse_loss(scores, torch.ones_like(scores))
-
-    assert not found(Mixed(), loader(), max_epochs=1)

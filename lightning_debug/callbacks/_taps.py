@@ -6,6 +6,8 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from lightning_debug.experiments.isolation import in_sandbox
+
 _MISSING = object()
 
 
@@ -34,10 +36,12 @@ class Shadow:
         self._previous = vars(owner).get(name, _MISSING)
         original = getattr(owner, name)
         self.active = True
+        outside = not in_sandbox()
 
         @functools.wraps(original)
         def shadowed(*args: Any, **kwargs: Any) -> Any:
-            if not self.active:  # buried under a later shadow when it was removed
+            # Buried under a later shadow when it was removed, or met by an experiment, which is not the run's own step.
+            if not self.active or (outside and in_sandbox()):
                 return original(*args, **kwargs)
             return wrap(original, *args, **kwargs)
 

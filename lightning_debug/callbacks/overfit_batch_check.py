@@ -40,6 +40,7 @@ class OverfitBatchCheck(DebugCallback):
     produces = (OverfitCheck,)
 
     _batches: int = 0
+    _found: OverfitCheck | None = None
 
     def __init__(self, at_step: int = 0, seconds: float | None = None) -> None:
         if at_step < 0:
@@ -50,7 +51,7 @@ class OverfitBatchCheck(DebugCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Starts counting."""
-        self._batches = 0
+        self._batches, self._found = 0, None
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Makes the experiment when its batch has come."""
@@ -76,7 +77,22 @@ class OverfitBatchCheck(DebugCallback):
         except NotJudged as error:
             self.unavailable(OverfitCheck, error.reason, trainer)
             return
-        self.session.observe(dataclasses.replace(found, at=moment(trainer)))
+        self._found = dataclasses.replace(found, at=moment(trainer))
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Tells what was found, together with what others have seen of that step: it may be the cause."""
+        self._tell()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Tells what was found, if the step raised."""
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._found is not None:
+            found, self._found = self._found, None
+            self.session.observe(found)
 
     def _seconds(self, step: float, gone: float) -> float:
         """How long the experiment may take, where one step takes ``step`` seconds (0: not known yet).

@@ -114,7 +114,7 @@ def untrained(parameter: Tensor) -> bool | None:
 
     >>> _ = torch.manual_seed(0)
     >>> layer = nn.Linear(32, 16)
-    >>> untrained(layer.weight), untrained(layer.weight * torch.linspace(0.3, 2.0, 32)), untrained(torch.zeros(3))
+    >>> untrained(layer.weight), untrained(layer.weight * torch.linspace(0.3, 6.0, 32)), untrained(torch.zeros(3))
     (True, False, True)
     """
     values = parameter.detach()

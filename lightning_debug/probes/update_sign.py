@@ -90,7 +90,7 @@ def _factor(node: Any, inputs: list[Any]) -> int | None:
         if isinstance(value, Tensor):
             if value.numel() != 1 or value.requires_grad:
                 continue
-            value = value.item()
+            value = value.tolist()  # under a dispatch mode item() of a number would meet the number
         if isinstance(value, (int, float)) and value:
             return 1 if value > 0 else -1
     return None

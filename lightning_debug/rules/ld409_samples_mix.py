@@ -104,7 +104,7 @@ from lightning_debug.rules._model import named, subject
     "LD409",
     severity=ERROR,
     needs=SampleMixing,
-    explains=("LD202", "LD309", "LD413", "LD605", "LD702", "LD704", "LD705", "LD712"),
+    explains=("LD309", "LD413", "LD605", "LD702", "LD704", "LD705", "LD712"),
 )
 def samples_mix(record: Record) -> Iterator[Claim | Skip]:
     """Claims one finding: where samples meet first."""

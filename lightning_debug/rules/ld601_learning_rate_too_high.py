@@ -99,7 +99,7 @@ from lightning_debug.rules._learning_rate import falls, measured, noticeable, su
     needs=EarlyLosses,
     explains=(
         *("LD302", "LD303", "LD304", "LD305", "LD306", "LD309", "LD310"),
-        *("LD605", "LD608", "LD701", "LD702", "LD703", "LD705", "LD712", "LD713"),
+        *("LD605", "LD701", "LD702", "LD703", "LD705", "LD712", "LD713"),
     ),
 )
 def learning_rate_too_high(

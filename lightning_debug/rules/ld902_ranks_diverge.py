@@ -78,8 +78,8 @@ Example:
     >>> apart = UnequalParameter(name="body.0.weight", rank=1, difference=0.25)
     >>> for claim in ranks_diverge(Record([RankWeights(ranks=2, parameters=4, unequal=(apart,), count=1)])):
     ...     print(claim.message)
-    1 of 4 trained parameters differs between ranks: `body.0.weight` on rank 1 is 0.25 times its mean magnitude away from
-    rank 0.
+    1 of 4 trained parameters differs between ranks: `body.0.weight` on rank 1 is 0.25 times its mean magnitude away
+    from rank 0.
 
 References:
     https://pytorch.org/docs/stable/notes/ddp.html#internal-design

@@ -36,8 +36,11 @@ def batches_without_a_loader():
 
 
 class Endless(IterableDataset):
+    def __init__(self, seed=9):
+        self.seed = seed
+
     def __iter__(self):
-        generator = torch.Generator().manual_seed(9)
+        generator = torch.Generator().manual_seed(self.seed)
         for _ in itertools.count():
             inputs = torch.randn(8, generator=generator)
             yield inputs, (inputs[0] > inputs[1]).long()
@@ -46,7 +49,7 @@ class Endless(IterableDataset):
 @program
 def endless_stream():
     options = {"limit_train_batches": 4, "limit_val_batches": 2, "max_epochs": -1, "max_steps": 9}
-    return Net(), (DataLoader(Endless(), batch_size=16), DataLoader(Endless(), batch_size=16)), options
+    return Net(), (DataLoader(Endless(), batch_size=16), DataLoader(Endless(seed=10), batch_size=16)), options
 
 
 class Rows(Dataset):
