@@ -108,7 +108,9 @@ def sgd(lr, momentum=0.9):
     return lambda parameters: torch.optim.SGD(parameters, lr=lr, momentum=momentum)
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name != "clouds" else name for name in PROGRAMS]
+)
 @pytest.mark.parametrize(
     ("make", "code"),
     [(adam(3.0), "LD601"), (sgd(100.0), "LD601"), (adam(1e-7), "LD602"), (sgd(1e-6), "LD602")],

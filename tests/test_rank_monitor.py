@@ -44,7 +44,8 @@ def on_two_ranks(program, *arguments, folder, ok=True):
 
 
 @needs_ranks
-@pytest.mark.parametrize("select", ["LD9", pytest.param("all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("select", ["LD9", "all"])
 def test_the_pages_of_its_rules(select, tmp_path):
     on_two_ranks("rank_pages.py", select, *ON_RANKS, folder=tmp_path)
     told = json.loads((tmp_path / "told 0").read_text(encoding="utf-8"))

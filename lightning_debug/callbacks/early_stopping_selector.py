@@ -47,10 +47,8 @@ class EarlyStoppingSelector(DebugCallback):
     Raises:
         ValueError: If an argument is not accepted.
 
-    Attributes:
-        best_epoch: The epoch chosen so far; ``None`` before the first validation.
-        best_path: A checkpoint of a ``ModelCheckpoint`` for that epoch; empty where there is none.
-        stopped_epoch: The epoch in which it stopped training; ``None`` if it did not.
+    Afterwards ``best_epoch`` is the epoch chosen, ``best_path`` a checkpoint that a ``ModelCheckpoint`` has of it,
+    and ``stopped_epoch`` the epoch in which it stopped training (``None`` if it did not).
     """
 
     produces = (EpochSelection,)

@@ -10,9 +10,9 @@ Why it hurts: weights are initialised for inputs of the order of 1. With larger 
     offset leaves the gradient with one direction only.
 How to fix: subtract the mean and divide by the standard deviation of each feature over the training set
     (images: divide by 255, then normalise each channel); or begin the network with `nn.BatchNorm1d(features)`.
-When to ignore: when the first layer's weights were trained on such values. Silent where a normalisation layer
-    comes first or directly after the first layer, on tokens and embeddings, and on counts, flags and
-    categories: features of whole numbers that span at most `levels`, or that are mostly 0.
+When to ignore: when the first layer's weights were trained on such values. Silent where a normalisation layer comes
+    first or directly after the first layer, on tokens and embeddings, and on counts, flags and categories: features
+    of whole numbers that span at most `levels`, or that are mostly 0. Fewer than ``samples`` samples are not judged.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):

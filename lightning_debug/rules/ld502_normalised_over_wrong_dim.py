@@ -6,8 +6,10 @@ Why it hurts: a row's mean over columns of different units says which unit is la
     columns crowd out the others, every sample loses its level and its size, and all samples look nearly alike.
 How to fix: take mean and deviation over dimension 0 of the training set: `(x - x_train.mean(0)) /
     x_train.std(0)`, or scikit-learn's `StandardScaler` rather than its `normalize`.
-When to ignore: when a row is one signal. Silent on images, series, spectra and windows (neighbouring columns
-    are alike), and on embeddings and outputs of layer-norm, whose columns have no levels of their own.
+When to ignore: when a row is one signal. Silent on images, series, spectra and windows (neighbouring columns are
+    alike), and on embeddings and outputs of layer-norm, whose columns have no levels of their own. Fewer than
+    ``samples`` samples or more than ``columns`` columns are not judged, nor rows whose neighbouring columns are alike
+    (below ``roughness``): they are signals.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):

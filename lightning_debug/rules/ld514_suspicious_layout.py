@@ -10,7 +10,7 @@ Why it hurts: it runs, because the layer was made for that many channels, but it
 How to fix: `images.permute(0, 3, 1, 2)` and `in_channels=3`; for series `batch.transpose(1, 2)`: recurrent
     layers with `batch_first=True` take (batch, time, features), 1-d convolutions (batch, features, time).
 When to ignore: when the dimensions are meant like that. Silent on images of one row, on feature maps, and on
-    spectra over time.
+    spectra over time. Sizes below ``least`` and images of more than ``channels`` channels are not judged.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
