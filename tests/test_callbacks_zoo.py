@@ -26,8 +26,12 @@ def trained(make, *callbacks):
     }
 
 
+SOME = [pytest.param(make, marks=pytest.mark.slow) if place % 3 else make for place, make in enumerate(PROGRAMS)]
+"""Every third program by default."""
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")  # Lightning and torch on odd programs
-@pytest.mark.parametrize("make", PROGRAMS, ids=lambda make: make.__name__)
+@pytest.mark.parametrize("make", SOME, ids=lambda make: make.__name__)
 def test_a_healthy_program_is_left_alone(make):
     debugger = Debugger(strict=True, console=False)
     assert_same(trained(make), trained(make, debugger))

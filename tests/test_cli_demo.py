@@ -142,6 +142,7 @@ def test_the_planted_bug_is_the_first_headline(bug, capsys, tmp_path):
     assert not [item for item in findings if item["code"] < "LD1"], "one of our own parts failed"
 
 
+@pytest.mark.slow  # the default's tests train the healthy program that the demo shows
 @pytest.mark.parametrize("program", sorted({bug.program for bug in BUGS}))
 def test_the_healthy_programs_raise_no_alarm(program, capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(demo, "HEALTHY", Bug("healthy", "", "", program, ()))

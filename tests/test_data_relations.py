@@ -160,7 +160,9 @@ def test_batches_of_one_label(kind):
 
 
 @kinds
-@pytest.mark.parametrize("rows", [1, pytest.param(-2, marks=pytest.mark.slow), 50])
+@pytest.mark.parametrize(
+    "rows", [pytest.param(1, marks=pytest.mark.slow), pytest.param(-2, marks=pytest.mark.slow), 50]
+)
 def test_labels_moved_by_some_rows(kind, rows):
     inputs, labels = make(kind)
     verdict = found(loader(inputs, labels.roll(rows)))

@@ -8,7 +8,8 @@ Why it hurts: such a unit gets no gradient, and never comes back. The layer is a
 How to fix: lower the learning rate or warm it up (one step too large pushes biases far below zero), leave biases at
     zero at the start, normalise inputs, or use LeakyReLU, GELU or SiLU.
 When to ignore: when the layer is far wider than it needs to be. It is silent on sparse activations, which are 0 for
-    some samples only, on frozen layers, on outputs that no layer takes, and on fewer than ``samples`` samples.
+    some samples only, on frozen layers, on outputs that no layer takes, and on fewer than ``samples`` samples. Layers
+    of fewer than ``few`` units only count when all of their units are dead.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -92,13 +93,16 @@ from lightning_debug.rules._model import named
 
 
 @rule("LD307", severity=WARNING, needs=ActivationHealth, explains=("LD309", "LD605", "LD702", "LD712"))
-def dead_units(record: Record, *, share: float = 0.75, looks: int = 3, samples: int = 48) -> Iterator[Claim]:
+def dead_units(
+    record: Record, *, share: float = 0.75, looks: int = 3, samples: int = 48, few: int = 16
+) -> Iterator[Claim]:
     """Claims one finding for each layer, from the latest window of looks."""
     seen = record.last(ActivationHealth)
     if seen is None or seen.looks < looks or seen.samples < samples:
         return
     for layer in seen.layers:
-        if layer.silent >= share * layer.units and layer.units > 1 and layer.feeds_layer:
+        enough = layer.units >= few or layer.silent == layer.units
+        if layer.silent >= share * layer.units and enough and layer.units > 1 and layer.feeds_layer:
             yield _claim(seen, layer)
 
 
