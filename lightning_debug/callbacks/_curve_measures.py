@@ -16,7 +16,7 @@ from lightning_debug.curves.names import plain
 from lightning_debug.curves.noise import standard_error
 from lightning_debug.evidence.answers import AnswerConfidence
 from lightning_debug.evidence.curves import LossKind, ReferenceLoss, TrainingLossInEval
-from lightning_debug.experiments.isolation import Unrepeatable, isolated
+from lightning_debug.experiments.isolation import Unrepeatable, isolated, offload_of
 from lightning_debug.probes.answers import Answers, answer_confidence
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.label_order import features
@@ -24,7 +24,6 @@ from lightning_debug.probes.loss_graph import loss_graph
 from lightning_debug.probes.loss_trace import LossTrace
 from lightning_debug.probes.trace import compiled_functions
 
-LARGE = 2**30
 MOST_SAMPLES = 768
 MOST_OUTPUTS = 16
 FEWEST_SAMPLES = 48
@@ -41,8 +40,7 @@ def in_sandbox(trainer: Trainer, pl_module: LightningModule) -> Any:
     """
     if is_compiled(pl_module) or compiled_functions(pl_module):
         raise Unrepeatable(["the model is compiled"])
-    size = sum(item.numel() * item.element_size() for item in pl_module.parameters())
-    return isolated(trainer, pl_module, offload="cpu" if size > LARGE else None)
+    return isolated(trainer, pl_module, offload=offload_of(pl_module))
 
 
 def kind_of_loss(trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> LossKind:

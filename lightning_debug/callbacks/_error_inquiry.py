@@ -13,7 +13,7 @@ import torch
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence.errors import ErrorRaised, MemoryOwners, ShapeRow
-from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated, offload_of
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
 from lightning_debug.probes.error_batch import containers, items_of, keys_of
@@ -25,7 +25,6 @@ from lightning_debug.probes.error_trace import Refusal, StepTrace, grouped, gues
 ROWS_TOLD = 60
 FIELDS_TOLD = 24
 MESSAGE_TOLD = 2000
-LARGE = 2**30
 _ASSERTED = re.compile(r"device-side assert|CUDA error|CUBLAS_STATUS|cudaError")
 
 
@@ -176,8 +175,7 @@ def full_size(trainer: Trainer, held: Held | None) -> int | None:
 
 @contextlib.contextmanager
 def _sandbox(trainer: Trainer, module: LightningModule) -> Iterator[Sandbox]:
-    large = sum(item.numel() * item.element_size() for item in module.parameters()) > LARGE
-    with torch.inference_mode(False), isolated(trainer, module, offload="cpu" if large else None) as sandbox:
+    with torch.inference_mode(False), isolated(trainer, module, offload=offload_of(module)) as sandbox:
         yield sandbox
 
 

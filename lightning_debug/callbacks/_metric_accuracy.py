@@ -11,8 +11,8 @@ import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.evidence.metrics import AccuracyComparison
-from lightning_debug.experiments.isolation import Unrepeatable, isolated
-from lightning_debug.experiments.loss_experiments import NotJudged, in_eager
+from lightning_debug.experiments.isolation import Unrepeatable, in_eager, isolated
+from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 from lightning_debug.probes.metric_values import Answers, mistaken_answers, right_answers, same

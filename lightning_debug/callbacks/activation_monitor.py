@@ -14,7 +14,8 @@ from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
-from lightning_debug.experiments.model_runs import NotJudged, kept_samples, sandbox_of
+from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.model_runs import kept_samples, sandbox_of
 from lightning_debug.probes.activation_units import UnitTrace, feeds_layer, is_gate
 from lightning_debug.probes.batch_slicing import batch_size
 from lightning_debug.schedule import at, either, first

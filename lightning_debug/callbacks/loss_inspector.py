@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 from typing import Any
-
-import torch
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
 from lightning_debug.callbacks._loss_checks import PRODUCES, LossChecks
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence.loss import LossGraph
-from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_sandbox, isolated
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.probes.loss_graph import loss_graph
 from lightning_debug.probes.loss_trace import LossTrace
 from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
@@ -20,8 +17,6 @@ from lightning_debug.schedule import at, either, first
 
 LIVE = either(first(3), at(50, 500, 5000))
 AGAIN = at(0, 50)
-LARGE = 2**30
-"""Bytes of parameters above which copies of them go to the host."""
 
 
 class LossInspector(DebugCallback):
@@ -127,8 +122,6 @@ class LossInspector(DebugCallback):
 
     def _watch(self, trainer: Trainer, pl_module: LightningModule) -> None:
         def step(original: Any, *args: Any, **kwargs: Any) -> Any:
-            if in_sandbox():  # another part's experiment before the run's own step
-                return original(*args, **kwargs)
             self._release()
             trace = LossTrace(pl_module, args[0] if args else kwargs.get("batch"))
             with trace:
@@ -142,8 +135,8 @@ class LossInspector(DebugCallback):
     def _replay(self, trainer: Trainer, pl_module: LightningModule, step: str, batch: Any, *indices: int) -> None:
         try:
             with (
-                _in_eager(pl_module),
-                isolated(trainer, pl_module, offload="cpu" if _is_large(pl_module) else None) as sandbox,
+                in_eager(pl_module),
+                isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox,
             ):
                 trace = LossTrace(pl_module, batch)
                 try:
@@ -163,19 +156,3 @@ class LossInspector(DebugCallback):
                 raise trace.errors[0]
         finally:
             trace.release()
-
-
-def _in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
-    """Has functions that are compiled run as they are written; whole modules are the isolation's business."""
-    names = compiled_functions(pl_module)
-    if not names:
-        return contextlib.nullcontext()
-    if not hasattr(torch.compiler, "set_stance"):
-        raise Unrepeatable([f"{names[0]} is compiled, and this version of torch cannot run it uncompiled"])
-    eager: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return eager
-
-
-def _is_large(pl_module: LightningModule) -> bool:
-    """Whether a copy of the parameters is better kept off the accelerator."""
-    return sum(item.numel() * item.element_size() for item in pl_module.parameters()) > LARGE

@@ -24,8 +24,9 @@ from lightning_debug.evidence.model import (
 )
 from lightning_debug.experiments.future_leak import future_leak
 from lightning_debug.experiments.input_dependence import input_dependence, where_lost
+from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.mode_gap import mode_gap, tracking_norms
-from lightning_debug.experiments.model_runs import NotJudged, gradients, kept_samples, passes, usual_count
+from lightning_debug.experiments.model_runs import gradients, kept_samples, passes, usual_count
 from lightning_debug.experiments.sample_mixing import sample_mixing
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 from lightning_debug.probes.model_chain import layer_signals, linear_chain

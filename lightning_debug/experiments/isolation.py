@@ -31,6 +31,10 @@ from lightning_debug.experiments._surroundings import (
     uninterrupted,
     wait,
 )
+from lightning_debug.probes.trace import compiled_functions
+
+LARGE = 2**30
+"""Bytes of parameters above which copies of them are better kept off the accelerator."""
 
 _depth = 0
 
@@ -216,6 +220,27 @@ def isolated(
         stack.enter_context(lightning.muted(trainer))
         sandbox.begin()
         yield sandbox
+
+
+def in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
+    """Has functions that are compiled run as they are written; whole modules are :func:`isolated`'s business.
+
+    Raises:
+        Unrepeatable: If this version of torch cannot do that.
+    """
+    names = compiled_functions(pl_module)
+    if not names:
+        return contextlib.nullcontext()
+    if not hasattr(torch.compiler, "set_stance"):
+        raise Unrepeatable([f"{names[0]} is compiled, and this version of torch cannot run it uncompiled"])
+    eager: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
+    return eager
+
+
+def offload_of(pl_module: LightningModule) -> str | None:
+    """Where :func:`isolated` should keep its copies: on the host, for a model that is large for its device."""
+    size = sum(item.numel() * item.element_size() for item in pl_module.parameters())
+    return "cpu" if size > LARGE else None
 
 
 @contextlib.contextmanager

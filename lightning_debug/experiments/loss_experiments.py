@@ -11,18 +11,13 @@ import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.loss_checks import BatchScaling, ValidationLossComparison
-from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
 from lightning_debug.probes.loss_tap import LossTap, scalar_terms
-from lightning_debug.probes.trace import compiled_functions
 from lightning_debug.probes.validation_loss_comparison import StepRun, validation_loss_comparison
 
 MOST_SAMPLES = 16
 """How many samples of a batch an experiment uses at most: what it looks for shows in a few."""
-
-
-LARGE = 2**30
-"""Bytes of parameters from which on a copy of them is kept off the accelerator."""
 
 
 class NotJudged(Exception):
@@ -129,28 +124,15 @@ def _samples(batch: Any) -> int:
 @contextlib.contextmanager
 def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
     """``isolated`` in eval mode, with its refusals turned into :class:`NotJudged`."""
-    size = sum(item.numel() * item.element_size() for item in pl_module.parameters())
-    offload = "cpu" if size > LARGE else None
     try:
         with (
             in_eager(pl_module),
-            isolated(trainer, pl_module, offload=offload) as sandbox,
+            isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox,
             sandbox.mode(training=False),
         ):
             yield sandbox
     except Unrepeatable as error:
         raise NotJudged(str(error)) from error
-
-
-def in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
-    """Has functions that are compiled run as they are written; whole modules are the isolation's business."""
-    names = compiled_functions(pl_module)
-    if not names:
-        return contextlib.nullcontext()
-    if not hasattr(torch.compiler, "set_stance"):
-        raise Unrepeatable([f"{names[0]} is compiled, and this version of torch cannot run it uncompiled"])
-    eager: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return eager
 
 
 def _run(sandbox: Sandbox, pl_module: LightningModule, step: Callable[..., Any], batch: Any, *indices: int) -> StepRun:

@@ -14,7 +14,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.model import ModeGap, NormState
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable
-from lightning_debug.experiments.model_runs import NotJudged, sandbox_of
+from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.model_runs import sandbox_of
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 
 
@@ -67,7 +68,8 @@ def mode_gap(
         found = tuple(_state(name, module, before[name]) for name, module in norms.items())
         cured_loss = _loss(sandbox, batch, batch_idx, training=False)
         _put_back(norms.values(), states)
-        assert modes == [module.training for module in pl_module.modules()]
+        if modes != [module.training for module in pl_module.modules()]:
+            raise NotJudged("training_step itself changes the modes of modules")
     try:
         samples = batch_size(batch)
     except Uncuttable:

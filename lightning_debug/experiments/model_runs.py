@@ -11,7 +11,8 @@ import numpy as np
 import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
-from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
+from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, take_samples
 from lightning_debug.probes.model_trace import ModelTrace, changed
 from lightning_debug.probes.trace import compiled_functions
@@ -19,20 +20,8 @@ from lightning_debug.probes.trace import compiled_functions
 COUNTS = (13, 11, 7, 5, 3)
 """How many samples a pass takes: a prime, so that a dimension made of samples is not taken for one of features."""
 
-LARGE, HUGE = 2**30, 2**33
-"""Bytes of parameters from which on copies are kept off the accelerator, and from which on nothing is run."""
-
-
-class NotJudged(Exception):
-    """The experiment cannot be made.
-
-    Args:
-        reason: Half a sentence that can follow "not judged, because".
-    """
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__(reason)
+HUGE = 2**33
+"""Bytes of parameters from which on nothing is run."""
 
 
 class Passes:
@@ -135,8 +124,8 @@ def sandbox_of(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox
     try:
         with (
             torch.inference_mode(False),
-            _in_eager(pl_module),
-            isolated(trainer, pl_module, offload="cpu" if size > LARGE else None) as sandbox,
+            in_eager(pl_module),
+            isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox,
         ):
             yield sandbox
     except Unrepeatable as error:

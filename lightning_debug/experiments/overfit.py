@@ -15,8 +15,8 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.experiments._overfit_attempt import EXAMPLES, Attempt
 from lightning_debug.experiments._surroundings import silence
-from lightning_debug.experiments.isolation import Unrepeatable, isolated
-from lightning_debug.experiments.loss_experiments import LARGE, NotJudged, in_eager
+from lightning_debug.experiments.isolation import Unrepeatable, in_eager, isolated, offload_of
+from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
 from lightning_debug.probes.overfit_reading import ALIKE, spread
@@ -57,12 +57,10 @@ def overfit_batch(
     parameters = [(name, item) for name, item in pl_module.named_parameters() if item.requires_grad]
     if not parameters:
         raise NotJudged("the model has no trainable parameter")
-    size = sum(item.numel() * item.element_size() for item in pl_module.parameters())
     examples, samples, whole = choose_examples(batch)
-    offload = "cpu" if size > LARGE else None
     with torch.inference_mode(False):
         try:
-            with in_eager(pl_module), isolated(trainer, pl_module, offload=offload) as sandbox, silence():
+            with in_eager(pl_module), isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox, silence():
                 attempt = Attempt(sandbox, pl_module, parameters, batch_idx, lambda step: began + seconds(step))
                 with _alone(trainer.world_size):
                     found = attempt.run(examples, samples, batch)

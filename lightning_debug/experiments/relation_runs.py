@@ -13,8 +13,8 @@ from torch import Tensor
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.data_relations import TargetOffset
-from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
-from lightning_debug.experiments.loss_experiments import LARGE, NotJudged, in_eager
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
+from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 from lightning_debug.probes.relation_targets import Seen, offset_of, seen_through
@@ -32,7 +32,7 @@ def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
         with (
             torch.inference_mode(False),
             in_eager(pl_module),
-            isolated(trainer, pl_module, offload="cpu" if size > LARGE else None) as sandbox,
+            isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox,
             sandbox.mode(training=False),
         ):
             yield sandbox

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from lightning_debug.evidence.model import SampleMixing
-from lightning_debug.experiments.model_runs import NotJudged, Passes
+from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.model_runs import Passes
 from lightning_debug.probes.model_trace import ModelTrace, Prediction, changed, comparable, place
 from lightning_debug.probes.trace import Op
 
