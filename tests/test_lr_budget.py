@@ -7,6 +7,7 @@ import pytest
 from lightning_debug import Debugger
 from lightning_debug.callbacks._experiment_budget import remaining, spending, spent
 from lightning_debug.evidence import RunContext
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.session import Session
 from lightning_debug.settings import Settings, SettingsError
 
@@ -29,7 +30,7 @@ def test_what_one_experiment_takes_the_next_has_less_of():
     one = session(100)
     with spending(one):
         with spending(one):
-            time.sleep(0.02)
+            time.sleep(0.06)
         assert remaining(one, 0.01) <= 0.98
     assert 0.02 <= spent(one) < 0.1
     assert remaining(one, 0.01, keep=0.4) == pytest.approx(0.6 - spent(one))
@@ -44,3 +45,15 @@ def test_the_setting(monkeypatch):
     for value in ("soon", -1, float("nan"), True, None):
         with pytest.raises(SettingsError, match=r"experiment_seconds=.* must be a number of seconds, 0 or more"):
             Settings(experiment_seconds=value)
+
+
+def test_what_waits_is_charged_a_third_and_what_computes_is_charged_whole():
+    begun, computed = working_time(), time.thread_time()
+    while time.thread_time() - computed < 0.05:
+        pass
+    assert working_time() - begun >= 0.05
+    begun = working_time()
+    wall = time.monotonic()
+    time.sleep(0.1)
+    waited = time.monotonic() - wall
+    assert waited * 0.3 <= working_time() - begun <= waited * 0.6

@@ -27,7 +27,7 @@ RULES = [one for one in all_rules() if one.code not in ELSEWHERE]
 @pytest.mark.parametrize("one", RULES, ids=lambda one: one.code)
 def test_broken_is_found(one, tmp_path, monkeypatch):
     if one.code in EXPERIMENTS:
-        monkeypatch.setattr(_experiment_budget, "FLOOR", 3.0)
+        monkeypatch.setattr(_experiment_budget, "FLOOR", 60.0)
     report, raised = run_program(one.page["Broken"], tmp_path, strict=not one.code.startswith("LD0"))
     assert one.code in codes(report), (raised, report)
     if raised is not None and not isinstance(raised, RuntimeError | ValueError | IndexError | TypeError):
@@ -37,7 +37,7 @@ def test_broken_is_found(one, tmp_path, monkeypatch):
 @pytest.mark.parametrize("one", RULES, ids=lambda one: one.code)
 def test_repaired_is_silent(one, tmp_path, monkeypatch):
     if one.code in EXPERIMENTS:
-        monkeypatch.setattr(_experiment_budget, "FLOOR", 3.0)
+        monkeypatch.setattr(_experiment_budget, "FLOOR", 60.0)
     report, raised = run_program(one.page["Repaired"], tmp_path)
     if raised is not None:
         raise raised

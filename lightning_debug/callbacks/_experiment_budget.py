@@ -14,11 +14,11 @@ is always granted, if the setting grants it. A callback that the user asked for 
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
 from lightning_debug.evidence import RunContext
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.session import Session
 
 SHARE = 0.1
@@ -53,7 +53,7 @@ def remaining(session: Session, step_seconds: float | None = None, *, keep: floa
 def spent(session: Session) -> float:
     """Seconds that the experiments of a session have taken so far, the one that is running included."""
     since = _SINCE.get(session)
-    return _SPENT.get(session, 0.0) + (time.monotonic() - since if since is not None else 0.0)
+    return _SPENT.get(session, 0.0) + (working_time() - since if since is not None else 0.0)
 
 
 @contextlib.contextmanager
@@ -62,7 +62,7 @@ def spending(session: Session) -> Iterator[None]:
     if session in _SINCE:  # inside another block, which counts already
         yield
         return
-    _SINCE[session] = time.monotonic()
+    _SINCE[session] = working_time()
     try:
         yield
     finally:

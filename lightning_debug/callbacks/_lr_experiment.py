@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +13,7 @@ from lightning_debug.callbacks._lightning_data import Batches
 from lightning_debug.callbacks._lr_runner import NoLoss, SandboxRunner, StepFailed
 from lightning_debug.callbacks._lr_schedule import Schedule, planned_steps, schedule
 from lightning_debug.evidence.lr_range import LRContest, LRRange, LRTrial
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
 from lightning_debug.experiments.lr_contest import contest, far_better, glance, start_loss
 from lightning_debug.experiments.lr_search import Budget, Plan, Search, Trial, search
@@ -69,7 +69,7 @@ def run_experiment(
         StepFailed: If the step raises.
     """
     optimizer = trainer.optimizers[index]
-    begun = time.monotonic()
+    begun = working_time()
     sandbox.rewind()
     try:
         found = schedule(trainer, optimizer)
@@ -110,7 +110,7 @@ def run_experiment(
         result = _quick(runner, plan, found, planned, budget, asked.progress, base, grace)
     else:
         result = _whole(runner, plan, found, budget, asked.progress, base)
-    return dataclasses.replace(result, cut_short=budget.cut, seconds=time.monotonic() - begun), found
+    return dataclasses.replace(result, cut_short=budget.cut, seconds=working_time() - begun), found
 
 
 def _time_steps(trainer: Trainer, runner: SandboxRunner, lr: float) -> float:
@@ -118,9 +118,9 @@ def _time_steps(trainer: Trainer, runner: SandboxRunner, lr: float) -> float:
     runner.step(lr)
     taken = []
     for _ in range(2):
-        begun = time.monotonic()
+        begun = working_time()
         runner.step(lr)
-        taken.append(time.monotonic() - begun)
+        taken.append(working_time() - begun)
     return max(1e-5, _ranks.mean([min(taken)], trainer)[0])  # the other may have waited for the processor
 
 

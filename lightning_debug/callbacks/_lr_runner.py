@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.callbacks._lightning_data import Batches
 from lightning_debug.callbacks._lr_schedule import set_rates
 from lightning_debug.experiments._surroundings import random_state, set_random_state
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
 
 
@@ -72,14 +72,14 @@ class SandboxRunner:
         self._step = self._done = 0
         self._measurable = bool(batches.held_out) and pl_module.automatic_optimization
         self._seen_loss: list[torch.Tensor] = []
-        self._begin = time.monotonic()
+        self._begin = working_time()
         self._clock = self._begin
         self.measured = len(batches.held_out)
         """Batches that a measurement takes; may be lowered."""
 
     def clock(self) -> float:
         """The time, as all ranks have agreed on it."""
-        return time.monotonic() if self._trainer.world_size == 1 else self._clock
+        return working_time() if self._trainer.world_size == 1 else self._clock
 
     def rewind(self, order: int) -> None:
         """Puts everything back to the start."""
@@ -172,7 +172,7 @@ class SandboxRunner:
         if self._trainer.world_size == 1:
             return
         loss = losses[0] if losses else 0.0
-        told = [loss, time.monotonic() - self._begin, float(raised is not None)]
+        told = [loss, working_time() - self._begin, float(raised is not None)]
         mean, elapsed, failed = _ranks.mean(told, self._trainer)
         if raised is not None:
             raise raised

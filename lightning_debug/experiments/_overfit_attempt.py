@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from torch.nn.modules.module import register_module_forward_hook
 from lightning_debug.callbacks._lightning import LightningModule
 from lightning_debug.evidence.overfit import OverfitCall, OverfitCheck, OverfitTrial
 from lightning_debug.experiments._overfit_goal import Goal
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.overfit_reading import FitTrace, Lost, read_fields
@@ -196,7 +196,7 @@ class Attempt:
         adam = Adam([item for _, item in self._parameters], rate)
         losses: list[float] = []
         for step in range(steps + 1):
-            began = time.monotonic()
+            began = working_time()
             if began > self._deadline:
                 raise _OutOfTime
             self._sandbox.reseed()
@@ -214,7 +214,7 @@ class Attempt:
             adam.step()
             self._steps += 1
             if self._steps == 2:  # the first one warms up
-                self._deadline = self._asked(time.monotonic() - began)
+                self._deadline = self._asked(working_time() - began)
         return OverfitTrial(rate=rate, losses=tuple(losses))
 
     def _rewind(self) -> None:

@@ -9,13 +9,13 @@ winner of short trainings at constant learning rates, compared on held-out examp
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.lr_valley import Range, Sweep, pool
 
 
@@ -109,7 +109,7 @@ class Budget:
     """
 
     deadline: float = math.inf
-    clock: Callable[[], float] = time.monotonic
+    clock: Callable[[], float] = working_time
     cut: bool = field(default=False)
 
     def left(self) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.experiments._overfit_attempt import EXAMPLES, Attempt
 from lightning_debug.experiments._surroundings import silence
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_fields import batch_fields
@@ -47,7 +47,7 @@ def overfit_batch(
     Raises:
         NotJudged: If steps cannot be run and undone here, or have no loss to drive down.
     """
-    began = time.monotonic()
+    began = working_time()
     if not pl_module.automatic_optimization:
         raise NotJudged("the optimization is manual, so that what is driven down is not known")
     if any("lbfgs" in type(item).__name__.lower() for item in trainer.optimizers):
@@ -66,7 +66,7 @@ def overfit_batch(
                     found = attempt.run(examples, samples, batch)
         except Unrepeatable as error:
             raise NotJudged(str(error)) from error
-    return dataclasses.replace(found, batch=whole, seconds=time.monotonic() - began)
+    return dataclasses.replace(found, batch=whole, seconds=working_time() - began)
 
 
 def choose_examples(batch: Any) -> tuple[Any, int | None, int | None]:
