@@ -114,7 +114,7 @@ def singular(module, batch):
 
 
 def unfilled(module, batch):
-    weights = torch.empty(4).fill_(torch.nan)
+    weights = torch.zeros(4).fill_(torch.nan)
     return (scores(module, batch) * weights).mean()
 
 
