@@ -146,7 +146,7 @@ FORWARD = {
     arc_cosine: ("outside-domain", "acos"),
     power_of_negative: ("power-of-negative", "pow"),
     singular: ("singular-matrix", "logdet"),
-    unfilled: (None, "fill"),
+    unfilled: ("written", "fill"),
     overflow_in_place: ("overflow", "square"),
 }
 

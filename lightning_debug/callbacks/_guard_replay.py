@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from dataclasses import dataclass, replace
 from typing import Any
@@ -16,6 +17,7 @@ from lightning_debug.evidence.numbers import NonFiniteTensor, Origin
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
 from lightning_debug.finding import FaultFound
 from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.memory_writes import HARMLESS
 from lightning_debug.probes.nonfinite import search
 from lightning_debug.probes.nonfinite_tensors import bad_fields, bad_weights, replace_bad
 from lightning_debug.probes.nonfinite_trace import Search
@@ -125,7 +127,7 @@ class _Runner:
     batch: Batch
     runs: int = 0
 
-    def run(self, value: Any) -> Search:
+    def run(self, value: Any, fresh: float = HARMLESS) -> Search:
         if self.runs:
             self.sandbox.rewind()
         self.runs += 1
@@ -138,7 +140,7 @@ class _Runner:
             loss = self.sandbox.loss(self.sandbox.training_step(value, self.batch.index))
             return loss if automatic else None
 
-        return search(self.module, step, dict(batch_fields(value)))
+        return search(self.module, step, dict(batch_fields(value)), fresh)
 
     def without(self, names: tuple[str, ...]) -> Search:
         """The step with the bad values of some fields replaced."""
@@ -149,6 +151,9 @@ class _Runner:
 
 def _rerun(runner: _Runner, known: Inquiry, suspects: tuple[str, ...], trainer: Trainer) -> Inquiry:
     raw = runner.run(runner.batch.value)
+    if raw.finite and raw.fresh and trainer.world_size == 1:  # is memory read that nothing was written to?
+        spoiled = runner.run(runner.batch.value, math.nan)
+        raw = spoiled if not spoiled.finite and spoiled.origin is not None else raw
     known = replace(
         known, origin=raw.origin, gradients=raw.gradients, total=raw.total, finite=raw.finite, loss=raw.loss
     )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lightning_debug.probes.memory_writes import HARMLESS
 from lightning_debug.probes.nonfinite_tensors import tensors_of
 from lightning_debug.probes.nonfinite_trace import Finder, Found, Search
 
@@ -18,13 +19,14 @@ def leaves_of(root: nn.Module, fields: Mapping[str, Tensor]) -> dict[int, tuple[
     return found | {id(tensor): ("input", name) for name, tensor in fields.items()}
 
 
-def search(root: nn.Module, step: Callable[[], Any], fields: Mapping[str, Tensor]) -> Search:
+def search(root: nn.Module, step: Callable[[], Any], fields: Mapping[str, Tensor], fresh: float = HARMLESS) -> Search:
     """Runs a step under the trace, with its backward pass, and says where the first bad value began.
 
     Args:
         root: The model, for paths.
         step: Runs the training step and returns its loss, or ``None`` where it runs its own backward passes.
         fields: The batch's tensors by the expressions that reach them.
+        fresh: What memory that nothing was written to (``torch.empty``) holds in this run.
 
     >>> layer = nn.Linear(2, 1)
     >>> x = torch.zeros(3, 2)
@@ -32,7 +34,7 @@ def search(root: nn.Module, step: Callable[[], Any], fields: Mapping[str, Tensor
     >>> origin.operation, origin.operands[0].source, origin.operands[0].zeros
     ('log', 'batch', 6)
     """
-    finder = Finder(root, leaves_of(root, fields))
+    finder = Finder(root, leaves_of(root, fields), fresh)
     try:
         with torch.autograd.set_detect_anomaly(False):  # which would raise before a hook can look
             with finder:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_debug.evidence.numbers import Operand, Origin
+from lightning_debug.probes.memory_writes import FRESH, HARMLESS, filled, read, writes
 from lightning_debug.probes.nonfinite_backward import BackwardWatch
 from lightning_debug.probes.nonfinite_tensors import severity
 from lightning_debug.probes.operands import flat, numbers, operand
@@ -68,6 +69,7 @@ class Search:
         complete: Whether the re-run came to the end of a backward pass, or to a loss that is not finite.
         bad_loss: Whether the loss is not finite.
         calls: How many calls were looked at.
+        fresh: How many of them gave memory that nothing was written to.
     """
 
     origin: Origin | None = None
@@ -77,6 +79,7 @@ class Search:
     complete: bool = False
     bad_loss: bool = False
     calls: int = 0
+    fresh: int = 0
 
     @property
     def finite(self) -> bool:
@@ -90,11 +93,14 @@ class Finder(Trace):
     Args:
         root: The model.
         leaves: Kind and name, by identity, of the tensors that were there before the step.
+        fresh: What memory that nothing was written to holds in this run.
     """
 
-    def __init__(self, root: nn.Module, leaves: Mapping[int, tuple[str, str]]) -> None:
+    def __init__(self, root: nn.Module, leaves: Mapping[int, tuple[str, str]], fresh: float = HARMLESS) -> None:
         super().__init__(root, {"*": self._look})
         self.found = Search()
+        self._fresh = fresh
+        self._written: dict[int, Op] = {}
         self._bad: dict[int, Bad] = {}
         self._leaves = leaves
         self._names = {id(item): name for name, item in root.named_parameters()}
@@ -111,9 +117,14 @@ class Finder(Trace):
         if name == "backward" and args and isinstance(args[0], Tensor):
             return self.backward(args[0], lambda: func(*args, **keywords))
         with torch.no_grad():
-            self._before = [self._input(item) for item in flat((args, keywords))]
-            if self._before and _writes(name, keywords):  # what is overwritten is looked at as it was
-                self._before[0].tensor = self._before[0].tensor.detach().clone()
+            self._before = [self._input(item) for item in flat(read(name, args, keywords))]
+            target = args[0] if args and writes(name, keywords) else None
+            for item in self._before:
+                if item.tensor is target:  # what is overwritten is looked at as it was
+                    item.tensor = item.tensor.detach().clone()
+        if canonical(name) in FRESH:
+            self.found.fresh += 1
+            func = filled(func, self._fresh)
         return super().__torch_function__(func, types, args, kwargs)
 
     def backward(self, loss: Tensor, run: Callable[[], Any]) -> Any:
@@ -157,7 +168,15 @@ class Finder(Trace):
         return self._verdicts()[last.op.index][0] or last.origin
 
     def _input(self, tensor: Tensor) -> Input:
-        return Input(tensor, self._severity(tensor), self.producer(tensor), self._leaves.get(id(tensor)))
+        level = self._severity(tensor)
+        return Input(tensor, level, self._maker(tensor, level), self._leaves.get(id(tensor)))
+
+    def _maker(self, tensor: Tensor, level: int) -> Op | None:
+        """What made a tensor, or has made it bad since by writing to another view of its memory."""
+        op = self.producer(tensor)
+        if level and (op is None or op.index not in self._bad):
+            return self._written.get(_memory(tensor), op)
+        return op
 
     def _severity(self, tensor: Tensor) -> int:
         try:
@@ -180,6 +199,8 @@ class Finder(Trace):
         if not worst:
             return
         broken = next(item for item in outputs if self._severity(item) == worst)
+        if writes(getattr(call.function, "__name__", ""), call.keywords) and (memory := _memory(broken)):
+            self._written[memory] = call.op
         origin = Origin(
             kind="forward",
             operation=call.op.name,
@@ -217,7 +238,7 @@ class Finder(Trace):
 
     def _follow(self, tensor: Tensor) -> Origin | None:
         """From a tensor that is not finite to what made it so."""
-        op, leaf = self.producer(tensor), self._leaves.get(id(tensor))
+        op, leaf = self._maker(tensor, self._severity(tensor)), self._leaves.get(id(tensor))
         if leaf is not None and op is None:
             return Origin(kind=leaf[0], name=leaf[1])
         if op is None or op.index not in self._bad:
@@ -270,6 +291,9 @@ class Finder(Trace):
         return item
 
 
-def _writes(name: str, keywords: Mapping[str, Any]) -> bool:
-    in_place = (name.endswith("_") and not name.endswith("__")) or name.startswith("__i")
-    return in_place or canonical(name) == "setitem" or "out" in keywords
+def _memory(tensor: Tensor) -> int:
+    """What the views of one memory have in common; 0 for a tensor that has none of its own."""
+    try:
+        return tensor.untyped_storage().data_ptr()
+    except (RuntimeError, NotImplementedError):  # a sparse tensor, or a wrapper around others
+        return 0

@@ -118,9 +118,18 @@ def _nothing(origin: Origin) -> Iterator[Explanation]:
         what = f"{name} is taken over an empty selection (shape {list(x.shape)})"
         fix = "guard against an empty selection: sum() / count.clamp(min=1), or skip such batches"
         yield Explanation("mean-of-nothing", what, fix)
-    elif name in ("empty", "empty_like", "new_empty", "empty_strided"):
+    elif name in ("empty", "empty_like", "empty_permuted", "empty_strided", "new_empty"):
         what = f"{name} gives memory that nothing was written to"
         yield Explanation("uninitialised-memory", what, f"take torch.zeros in place of torch.{name}, or fill it")
+    elif name in _WRITERS and origin.output is not None and origin.output.nan:
+        what = f"{name} is given NaN as a number, and writes it"
+        yield Explanation(
+            "written", what, "write a number (0.0), and keep what is missing out of the loss by its index"
+        )
+
+
+_WRITERS = frozenset("fill fill_diagonal full full_like masked_fill new_full setitem tensor".split())
+"""Calls whose output holds a plain number that they are given."""
 
 
 def _masks(origin: Origin) -> Iterator[Explanation]:
