@@ -5,21 +5,27 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from lightning_debug.evidence.data import FieldValues
 from lightning_debug.probes.batch_roles import Field
 
+Array = npt.NDArray[Any]
+
 MOST_ROWS = 64
 MOST_POSITIONS = 1024
+MOST_VALUES = 2**15
+"""Values of a batch that are looked at: fewer samples where each has many values, but 16 at least."""
 MOST_FEATURES = 256
 CHANNELS = 16
 """Trailing or leading dimensions of images up to this size are channels."""
 
 
 class ValueMoments:
-    """Gathers :class:`FieldValues` of one field, from at most 64 samples of a batch and 1024 values of a sample.
+    """Gathers :class:`FieldValues` of one field, from at most 64 samples of a batch, 1024 values of a sample, 2**15 in all.
 
     Args:
         field: The field in the first batch.
@@ -45,12 +51,10 @@ class ValueMoments:
         step = max(1, -(-values // MOST_POSITIONS))
         step += step > 1 and any(size % step == 0 for size in shape[1:])  # do not always hit the same column
         self._positions = torch.arange(0, values, step)
-        count = len(self._positions)
-        self._total = torch.zeros(count, dtype=torch.float64)
-        self._squares = torch.zeros(count, dtype=torch.float64)
-        self._mean = torch.zeros(count, dtype=torch.float64)
-        self._zeros = torch.zeros(count, dtype=torch.float64)
-        self._first: Tensor | None = None
+        self._step, count = step, len(self._positions)
+        self._most_rows = min(MOST_ROWS, max(16, MOST_VALUES // max(1, count)))
+        self._squares, self._mean, self._zeros = np.zeros(count), np.zeros(count), np.zeros(count)
+        self._first: Array | None = None
         self._lowest, self._highest = math.inf, -math.inf
         self._samples = self._batches = self._dead = self._flat = self._alike = self._batches_alike = 0
         self._negatives = 0
@@ -64,48 +68,57 @@ class ValueMoments:
     def add(self, field: Field) -> None:
         """Adds a batch."""
         samples = field.samples
-        rows = samples[:: max(1, -(-len(samples) // MOST_ROWS))]
+        rows = samples[:: max(1, -(-len(samples) // self._most_rows))]
         if not rows.numel():
             return
-        flat = rows.reshape(len(rows), -1)
-        picked = flat if flat.shape[1] == len(self._positions) else flat[:, self._positions]
-        values = picked.double()
-        values = values[values.isfinite().all(dim=1)]
+        values = picked(rows, self._positions, self._step).double().numpy()
+        finite = None
+        if not math.isfinite(values.sum()):  # one pass where all are finite
+            finite = np.flatnonzero(np.isfinite(values).all(1))
+            values = values[finite]
         self._samples += len(rows)
         self._batches += 1
         if len(values):
+            lowest, highest = values.min(1), values.max(1)
             self._moments(values)
+            self._extremes(values, lowest, highest)
             self._alike_rows(values)
-            self._zero_rows(values, flat)
+            same = np.flatnonzero(lowest == highest)
+            if len(same) and values.shape[1] > 1:
+                self._flat_rows(rows[torch.from_numpy(same if finite is None else finite[same])])
 
-    def _moments(self, values: Tensor) -> None:
+    def _moments(self, values: Array) -> None:
         count, mean = len(values), values.mean(0)
-        self._squares += (values - mean).square().sum(0)
+        centred = values - mean
+        self._squares += np.einsum("ij,ij->j", centred, centred)
         shift, total = mean - self._mean, self._used + count
-        self._squares += shift.square() * (self._used * count / total)
+        self._squares += shift * shift * (self._used * count / total)
         self._mean += shift * (count / total)
         self._used = total
-        self._zeros += (values == 0).sum(0)
-        self._negatives += int((values < 0).sum())
-        self._lowest = min(self._lowest, float(values.min()))
-        self._highest = max(self._highest, float(values.max()))
+        self._zeros += count - np.count_nonzero(values, axis=0)
+
+    def _extremes(self, values: Array, lowest: Array, highest: Array) -> None:
+        self._lowest = min(self._lowest, float(lowest.min()))
+        self._highest = max(self._highest, float(highest.max()))
+        self._negatives += int(np.count_nonzero(values < 0)) if lowest.min() < 0 else 0
         if values.shape[1] > 1:
-            means, deviations = values.mean(1), values.std(1)
-            self._rows[0] = max(self._rows[0], float(means.abs().max()))
+            means = values.mean(1)
+            centred = values - means[:, None]
+            deviations = np.sqrt(np.einsum("ij,ij->i", centred, centred) / (values.shape[1] - 1))
+            self._rows[0] = max(self._rows[0], float(np.abs(means).max()))
             self._rows[1] = min(self._rows[1], float(deviations.min()))
             self._rows[2] = max(self._rows[2], float(deviations.max()))
 
-    def _alike_rows(self, values: Tensor) -> None:
+    def _alike_rows(self, values: Array) -> None:
         if self._first is None:
-            self._first = values[0].clone()
-        self._alike += int((values == self._first).all(dim=1).sum())
-        self._batches_alike += len(values) >= 4 and bool((values == values[0]).all())
+            self._first = values[0].copy()
+        like = values[values[:, 0] == self._first[0]]  # most differ in their first value already
+        self._alike += int((like == self._first).all(1).sum())
+        one = len(values) >= 4 and bool((values[:, 0] == values[0, 0]).all())
+        self._batches_alike += one and bool((values == values[0]).all())
 
-    def _zero_rows(self, values: Tensor, flat: Tensor) -> None:
-        same = (values == values[:, :1]).all(dim=1)
-        if not bool(same.any()) or values.shape[1] < 2:
-            return
-        whole = flat[:, :].double() if len(values) < len(flat) else flat[same]
+    def _flat_rows(self, rows: Tensor) -> None:
+        whole = rows.reshape(len(rows), -1)
         whole = whole[(whole == whole[:, :1]).all(dim=1)]  # confirmed on every value
         dead = int((whole[:, 0] == 0).sum())
         self._dead += dead
@@ -116,12 +129,12 @@ class ValueMoments:
         count = max(1, self._used)
         variance = self._squares / count
         axis, name = self._feature_axis()
-        means, variances = self._by_feature(self._mean, variance, axis)
+        means, variances = self._by_feature(torch.from_numpy(self._mean), torch.from_numpy(variance), axis)
         mean = float(self._mean.mean())
-        between = float((self._mean - mean).square().mean())
+        between = float(np.square(self._mean - mean).mean())
         total = between + float(variance.mean())
         profile = self._mean if len(self._mean) > 2 else self._mean[:0]
-        rough = float(profile.diff().square().mean() / 2 / profile.var()) if len(profile) and between > 0 else 1.0
+        rough = float(np.square(np.diff(profile)).mean() / 2 / profile.var(ddof=1)) if len(profile) and between else 1.0
         share = self._zeros / count
         return FieldValues(
             **self._known,
@@ -138,7 +151,7 @@ class ValueMoments:
             means=tuple(means.tolist()),
             deviations=tuple(variances.sqrt().tolist()),
             dead=self._dead,
-            dead_expected=count * math.exp(float(share.clamp(min=1e-300).log().sum())),
+            dead_expected=count * math.exp(float(np.log(share.clip(1e-300)).sum())),
             flat=self._flat,
             alike=self._alike,
             batches_alike=self._batches_alike,
@@ -175,3 +188,24 @@ class ValueMoments:
         variance = torch.zeros_like(counts).index_add_(0, index, spread) / counts
         step = -(-size // MOST_FEATURES)
         return mean[::step], variance[::step]
+
+
+def picked(rows: Tensor, positions: Tensor, step: int) -> Tensor:
+    """``(samples, values)``: the values at some places of each sample, without a copy of the others.
+
+    Args:
+        rows: Samples in front.
+        positions: Places in a sample read flat, from 0 on in equal steps.
+        step: Their distance.
+
+    >>> picked(torch.arange(24).view(2, 3, 4).transpose(1, 2), torch.arange(0, 12, 5), 5)
+    tensor([[ 0,  9,  7],
+            [12, 21, 19]])
+    """
+    shape = rows.shape[1:]
+    if len(positions) == math.prod(shape):
+        return rows.reshape(len(rows), -1)
+    try:
+        return rows.view(len(rows), -1)[:, ::step]
+    except RuntimeError:  # not in one piece, such as channels_last: reshape would copy all of it
+        return rows[(slice(None), *torch.unravel_index(positions, shape))]

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lightning_debug.probes.data_values import picked
+
 Keys = npt.NDArray[np.uint64]
 
-MOST_VALUES = 2048
+MOST_VALUES = 1024
 """Values of a sample that are compared; of larger samples as many, evenly spread."""
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
-_UNSIGNED = {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}
 
 
 def fingerprints(tensors: Sequence[Tensor]) -> Keys:
@@ -36,7 +36,7 @@ def fingerprints(tensors: Sequence[Tensor]) -> Keys:
     size = len(tensors[0])
     keys = np.full(size, _MIX, np.uint64)
     for place, tensor in enumerate(tensors):
-        values = _as_unsigned(spread(tensor, MOST_VALUES)).astype(np.uint64)
+        values = _as_words(spread(tensor, MOST_VALUES))
         values += np.uint64(place + 1)
         values *= _MIX
         values ^= values >> np.uint64(29)
@@ -50,12 +50,15 @@ def fingerprints(tensors: Sequence[Tensor]) -> Keys:
 
 def spread(tensor: Tensor, most: int) -> Tensor:
     """``(samples, values)``: all values of each sample, or ``most`` of them, evenly spread."""
-    rows = tensor.detach().reshape(len(tensor), -1) if tensor.numel() else tensor.new_zeros((len(tensor), 0))
-    if rows.shape[1] <= most:
-        return rows
-    step = -(-rows.shape[1] // most)
+    if not tensor.numel():
+        return tensor.new_zeros((len(tensor), 0))
+    tensor = tensor.detach()
+    values = tensor[0].numel()
+    if values <= most:
+        return tensor.reshape(len(tensor), -1)
+    step = -(-values // most)
     step += step % 2 == 0  # an even step would visit the same columns of each row of an image
-    return rows[:, ::step][:, :most]
+    return picked(tensor, torch.arange(0, values, step)[:most], step)[:, :most]
 
 
 def ordered(keys: Keys) -> int:
@@ -70,15 +73,19 @@ def ordered(keys: Keys) -> int:
     return int((mixed ^ (mixed >> np.uint64(27))).sum(dtype=np.uint64)) if len(keys) else 0
 
 
-def _as_unsigned(rows: Tensor) -> npt.NDArray[Any]:
+def _as_words(rows: Tensor) -> Keys:
+    """A copy of the rows' bits, eight bytes a word, which keeps passes over them few and short."""
     if rows.dtype == torch.bfloat16:
         rows = rows.float()
     if rows.is_complex():
         rows = torch.view_as_real(rows.resolve_conj()).flatten(1)
-    array = np.ascontiguousarray(rows.numpy())
+    array = rows.numpy()
     if array.dtype.kind == "f":
         array = array + array.dtype.type(0)  # -0.0 equals 0.0
-    return array.view(_UNSIGNED[array.dtype.itemsize])
+    width = array.shape[1] * array.dtype.itemsize
+    words = np.zeros((len(array), -(-width // 8)), np.uint64)
+    words.view(np.uint8)[:, :width] = np.ascontiguousarray(array).view(np.uint8)
+    return words
 
 
 @functools.cache

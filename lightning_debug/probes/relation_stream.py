@@ -13,14 +13,14 @@ import torch
 from torch import Tensor
 
 from lightning_debug.probes.batch_roles import Field
-from lightning_debug.probes.relation_fingerprints import Keys, fingerprints, spread
+from lightning_debug.probes.relation_fingerprints import MOST_VALUES, Keys, fingerprints, spread
 
 Array = npt.NDArray[Any]
 LabelKind = Literal["classes", "amounts", ""]
 
 MOST_SAMPLES = 2**22
 """Samples of an epoch whose keys are kept: 16 bytes each."""
-KEPT_ROWS, KEPT_VALUES = 1024, 1024
+KEPT_ROWS, KEPT_VALUES = 1024, MOST_VALUES
 """The first samples are kept with up to so many values each: 4 MiB."""
 
 
@@ -110,7 +110,7 @@ class SampleStream:
         inputs = inputs_of(fields, size)
         if not inputs or self.count >= MOST_SAMPLES:
             return
-        tensors = [item.samples for item in inputs]
+        tensors = [spread(item.samples, MOST_VALUES) for item in inputs]  # one look at what may be large
         self._keys.append(fingerprints(tensors))
         self.sizes.append(size)
         self.count += size
@@ -126,7 +126,7 @@ class SampleStream:
 
     def _keep(self, inputs: Sequence[Field], tensors: Sequence[Tensor]) -> None:
         self._tokens = all(item.role == "tokens" for item in inputs)
-        self._shapes.add(tuple(tensors[0].shape[1:]) if len(tensors) == 1 else ())
+        self._shapes.add(tuple(inputs[0].samples.shape[1:]) if len(inputs) == 1 else ())
         share = KEPT_VALUES // len(tensors)
         parts = [spread(item[: self._wanted], share) for item in tensors if not item.is_complex()]
         rows = np.concatenate([item.to(torch.float32).numpy() for item in parts], 1) if parts else np.zeros((0, 0))
