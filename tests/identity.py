@@ -46,25 +46,25 @@ class Experiments(pl.Callback):
 
     def on_train_start(self, trainer, pl_module):
         data = trainer.train_dataloader.dataset
-        with isolated(trainer, pl_module, updates=True, also=(data,)) as sandbox:
+        with isolated(trainer, pl_module, updates=True, also=(data,), together=True) as sandbox:
             batch = torch.utils.data.default_collate([data[index] for index in range(8)])
             self.sweep(sandbox, trainer, pl_module, trainer.precision_plugin.convert_input(batch))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
         if (trainer.current_epoch, batch_idx) not in ((0, 0), (0, 1), (1, 2)):  # (0, 1): amid an accumulation
             return
-        with isolated(trainer, pl_module) as sandbox, sandbox.mode(True):
+        with isolated(trainer, pl_module, together=True) as sandbox, sandbox.mode(True):
             for _ in range(2):
                 loss = sandbox.loss(sandbox.training_step(batch, batch_idx))
                 if loss is not None and loss.requires_grad and pl_module.automatic_optimization:
                     sandbox.backward(loss, trainer.optimizers[0])
                 sandbox.reseed()
-        with isolated(trainer, pl_module, updates=True, offload="cpu") as sandbox:
+        with isolated(trainer, pl_module, updates=True, offload="cpu", together=True) as sandbox:
             self.sweep(sandbox, trainer, pl_module, batch)
 
     def on_validation_start(self, trainer, pl_module):
         if not trainer.sanity_checking:
-            with isolated(trainer, pl_module) as sandbox:
+            with isolated(trainer, pl_module, together=True) as sandbox:
                 source = trainer.val_dataloaders.dataset
                 batch = torch.utils.data.default_collate([source[0], source[1]])
                 sandbox.validation_step(trainer.precision_plugin.convert_input(batch))

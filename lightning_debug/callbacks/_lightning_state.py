@@ -62,6 +62,14 @@ def obstacles(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     return found
 
 
+def bond(trainer: Trainer) -> str:
+    """Why no rank can take a step by itself; empty if it can."""
+    kinds = [kind.__name__ for kind in type(trainer.strategy).__mro__]
+    if "ModelParallelStrategy" in kinds or "FSDPStrategy" in kinds:
+        return f"the model is sharded over ranks, so that under {kinds[0]} no rank can take steps by itself"
+    return ""
+
+
 def _is_accumulating(trainer: Trainer) -> bool:
     """Whether the batch at hand is not the first of its accumulation window."""
     return max(trainer.fit_loop.epoch_loop.batch_idx, 0) % trainer.accumulate_grad_batches != 0

@@ -234,7 +234,9 @@ class LRRangeFinder(DebugCallback):
                 thorough=not self._hosted,
                 resumed=self._resumed,
             )
-            with silence(), isolated(trainer, pl_module, updates=True, also=batches.reads) as sandbox:
+            with silence(), isolated(
+                trainer, pl_module, updates=True, also=batches.reads, together=True
+            ) as sandbox:
                 found, _ = run_experiment(trainer, pl_module, sandbox, batches, index, asked)
         wanted = found.suggestion
         if self._apply and wanted is not None and not math.isclose(wanted, found.in_use, rel_tol=1e-3):

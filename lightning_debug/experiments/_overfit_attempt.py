@@ -16,7 +16,7 @@ from lightning_debug.callbacks._lightning import LightningModule
 from lightning_debug.evidence.overfit import OverfitCall, OverfitCheck, OverfitTrial
 from lightning_debug.experiments._overfit_goal import Goal
 from lightning_debug.experiments.clock import working_time
-from lightning_debug.experiments.isolation import Sandbox
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.overfit_reading import FitTrace, Lost, read_fields
 from lightning_debug.probes.overfit_steps import Adam, gradient_states
@@ -135,7 +135,7 @@ class Attempt:
         """Reads the first step; with the whole batch, where a step takes full ones only."""
         try:
             return examples, samples, self._start(examples, samples)
-        except (NotJudged, torch.OutOfMemoryError):
+        except (NotJudged, Unrepeatable, torch.OutOfMemoryError):
             raise
         except Exception as error:
             if examples is batch:

@@ -19,6 +19,7 @@ import torch
 
 from lightning_debug.callbacks import _lightning_state as lightning
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.experiments._apart import apart, hindrance
 from lightning_debug.experiments._keepers import Mapping
 from lightning_debug.experiments._snapshot import Snapshot
 from lightning_debug.experiments._surroundings import (
@@ -181,6 +182,7 @@ def isolated(
     updates: bool = False,
     offload: str | None = None,
     also: Sequence[Any] = (),
+    together: bool = False,
 ) -> Iterator[Sandbox]:
     """Lets steps run inside a live fit, and puts everything back afterwards, however the block ends.
 
@@ -196,6 +198,8 @@ def isolated(
         offload: Device for the copies, as "cpu"; by default they stay on the tensors' devices.
         also: More objects whose state the block may change, as a data set and its collate function. What
             cannot be put back in these is passed over.
+        together: Whether all ranks are certain to run the same steps here. Otherwise models that are sharded
+            over ranks are refused, and a step that talks to other ranks raises :class:`Unrepeatable`.
 
     Yields:
         The sandbox.
@@ -204,6 +208,9 @@ def isolated(
         Unrepeatable: If something reachable from the module cannot be put back. Nothing has run then.
     """
     reasons = lightning.obstacles(trainer, pl_module)
+    alone = trainer.world_size > 1 and not together
+    if alone:
+        reasons += [reason for reason in (lightning.bond(trainer), hindrance()) if reason]
     if reasons:
         raise Unrepeatable(reasons)
     state = _remember(trainer, pl_module, updates or not pl_module.automatic_optimization, offload, also)
@@ -217,6 +224,8 @@ def isolated(
         stack.enter_context(uncompiled())
         stack.callback(_put_back, sandbox, trainer_state)
         stack.enter_context(_inside())
+        if alone:
+            stack.enter_context(apart(lambda: Unrepeatable(["training_step talks to other ranks"])))
         stack.enter_context(lightning.muted(trainer))
         sandbox.begin()
         yield sandbox

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -52,8 +51,6 @@ def overfit_batch(
         raise NotJudged("the optimization is manual, so that what is driven down is not known")
     if any("lbfgs" in type(item).__name__.lower() for item in trainer.optimizers):
         raise NotJudged("the optimizer is LBFGS, which takes many steps for one")
-    if trainer.world_size > 1 and not any(kind.__name__ == "DDPStrategy" for kind in type(trainer.strategy).__mro__):
-        raise NotJudged(f"under {type(trainer.strategy).__name__} no rank can take steps by itself")
     parameters = [(name, item) for name, item in pl_module.named_parameters() if item.requires_grad]
     if not parameters:
         raise NotJudged("the model has no trainable parameter")
@@ -62,8 +59,7 @@ def overfit_batch(
         try:
             with in_eager(pl_module), isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox, silence():
                 attempt = Attempt(sandbox, pl_module, parameters, batch_idx, lambda step: began + seconds(step))
-                with _alone(trainer.world_size):
-                    found = attempt.run(examples, samples, batch)
+                found = attempt.run(examples, samples, batch)
         except Unrepeatable as error:
             raise NotJudged(str(error)) from error
     return dataclasses.replace(found, batch=whole, seconds=working_time() - began)
@@ -97,25 +93,3 @@ def choose_examples(batch: Any) -> tuple[Any, int | None, int | None]:
 
 def _is_plain(field: Tensor) -> bool:
     return field.layout is torch.strided and not field.is_complex() and not field.is_nested
-
-
-@contextlib.contextmanager
-def _alone(world_size: int) -> Iterator[None]:
-    """Has a step that talks to other ranks, which would wait for theirs, end with :class:`NotJudged`."""
-    if world_size == 1:
-        yield
-        return
-    from torch.distributed import distributed_c10d  # a build of torch may lack it
-
-    asked: Any = getattr(distributed_c10d, "_rank_not_in_group", None)
-    if asked is None:
-        raise NotJudged("this version of torch does not tell when a step talks to other ranks")
-
-    def refuse(*_: Any) -> None:
-        raise NotJudged("training_step talks to other ranks")
-
-    distributed_c10d._rank_not_in_group = refuse  # type: ignore[assignment]  # noqa: SLF001 - all collectives ask it
-    try:
-        yield
-    finally:
-        distributed_c10d._rank_not_in_group = asked  # noqa: SLF001
