@@ -37,6 +37,7 @@ import sklearn.datasets  # noqa: F401  once, for all children
 import torch
 import torchmetrics  # noqa: F401  once, for all children
 
+import lightning_debug.debugger  # noqa: F401
 from lightning_debug.registry import all_rules
 
 FOLDER = Path(__file__).with_suffix("")
@@ -252,6 +253,7 @@ def main() -> None:
     done: list[Outcome] = []
     if options.json and Path(options.json).exists():
         done = [Outcome(**item) for item in json.loads(Path(options.json).read_text())]
+        done = [item for item in done if not item.status.startswith("none")]
     known = {(item.name, item.seed) for item in done}
     with tempfile.TemporaryDirectory() as folder:
         cases = [*([] if options.no_pages else pages(Path(folder))), *programs()]
