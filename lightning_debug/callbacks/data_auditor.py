@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, ClassVar, Literal
 
 from lightning_debug.callbacks._base import GIVE_UP_AFTER, DebugCallback
@@ -18,10 +18,13 @@ from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.data import LabelCounts
 from lightning_debug.experiments.isolation import in_sandbox
 from lightning_debug.probes.batch_roles import Field, batch_roles, batch_size_of, with_tensors
+from lightning_debug.probes.deferred_batches import HostCopies, on_device
 
 RARE = 10
 FIRST = 32
 """How many batches of each loader are looked at closely, before that becomes rare."""
+EPOCHS_COPIED = 4
+"""Batches on a device are copied to the host in so many epochs; after that, only those looked at closely."""
 
 
 class DataAuditor(DebugCallback):
@@ -98,16 +101,17 @@ class DataAuditor(DebugCallback):
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tells what was gathered so far."""
-        self._finish()
+        self._finish(wait=False)  # the device may not answer any more
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Takes the tap away."""
         self._end()
 
-    def _finish(self) -> None:
+    def _finish(self, *, wait: bool = True) -> None:
         run = self._run
         self._end()
         if run is not None:
+            run.complete(wait=wait)
             for part in list(run.parts):
                 run.ask(part, "finish", part.finish)
 
@@ -135,6 +139,7 @@ class _Run:
         self._seen: Counter[tuple[str, int]] = Counter()
         self._in_epoch: Counter[tuple[str, int]] = Counter()
         self._known: dict[tuple[str, int], list[Field]] = {}
+        self._copies: HostCopies[Callable[[Sequence[Field]], None]] = HostCopies()
         for kind in PARTS_OF_DATA:
             self.parts.append(kind())
         self.watch = StepWatch(self.observe, self.guard)
@@ -173,17 +178,50 @@ class _Run:
             number, index = self._seen[key], self._in_epoch[key]
             self._seen[key] += 1
             self._in_epoch[key] += 1
-            fields = self._fields(key, batch)
-            size = batch_size_of([item.tensor.shape for item in fields])
             looked = is_audited(number)
-            for part in list(self.parts):
-                saw = functools.partial(part.saw, stage, loader_index, now.epoch, index, fields, size)
-                self.ask(part, "saw", functools.partial(saw, audited=looked, batch=batch))
+            fields = self._fields(key, batch, number)
+            if fields is None:
+                return
+            size = batch_size_of([item.tensor.shape for item in fields])
+            tell = functools.partial(self._hand_on, stage, loader_index, now.epoch, index, size, looked, batch)
+            copied = any(on_device(item.tensor) for item in fields)
+            if copied or len(self._copies):
+                if looked or not copied or now.epoch < EPOCHS_COPIED:
+                    self._copies.put(tell, fields, whole=looked)
+                self._read(self._copies.arrived())
+            else:
+                tell(fields)
+
+    def _hand_on(
+        self,
+        stage: Stage,
+        loader_index: int,
+        epoch: int,
+        index: int,
+        size: int,
+        looked: bool,
+        batch: Any,
+        fields: Sequence[Field],
+    ) -> None:
+        for part in list(self.parts):
+            saw = functools.partial(part.saw, stage, loader_index, epoch, index, fields, size)
+            self.ask(part, "saw", functools.partial(saw, audited=looked, batch=batch))
+
+    def _read(self, arrived: Iterable[tuple[Callable[[Sequence[Field]], None], list[Field]]]) -> None:
+        for tell, fields in arrived:
+            tell(fields)
 
     def end_of_epoch(self, stage: Stage) -> None:
         """An epoch or a validation ended."""
+        self._read(self._copies.wait())
         for part in list(self.parts):
             self.ask(part, "end_of_epoch", functools.partial(part.end_of_epoch, stage))
+
+    def complete(self, *, wait: bool) -> None:
+        """Reads what is on its way from the device, or forgets it."""
+        if wait:
+            self._read(self._copies.wait())
+        self._copies.drop()
 
     def ask(self, part: DataPart, what: str, question: Callable[[], Iterable[Evidence] | None]) -> None:
         """Calls a part and records what it returns; what it raises becomes LD001, and the others go on."""
@@ -202,13 +240,16 @@ class _Run:
                 self.parts.remove(part)
             session.failed(where, error, now, given_up=given_up)
 
-    def _fields(self, key: tuple[str, int], batch: Any) -> list[Field]:
+    def _fields(self, key: tuple[str, int], batch: Any, number: int) -> list[Field] | None:
+        """The fields with their roles; ``None`` where telling those would make the host wait, and not at the start."""
         known = self._known.get(key)
         fields = None if known is None else with_tensors(known, batch)
         if fields is None:
+            if number >= FIRST and any(on_device(item.tensor) for item in known or ()):
+                return None
             fields = batch_roles(batch, inputs=self.auditor.inputs, labels=self.auditor.labels)
             self._known[key] = [_emptied(item) for item in fields]
-        return [item for item in fields if item.tensor.device.type == "cpu"]
+        return fields
 
 
 def is_audited(number: int) -> bool:

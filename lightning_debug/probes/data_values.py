@@ -25,7 +25,7 @@ CHANNELS = 16
 
 
 class ValueMoments:
-    """Gathers :class:`FieldValues` of one field, from at most 64 samples of a batch, 1024 values of a sample, 2**15 in all.
+    """Gathers :class:`FieldValues` of one field, from at most 64 samples of a batch and 1024 values of a sample.
 
     Args:
         field: The field in the first batch.
@@ -208,4 +208,5 @@ def picked(rows: Tensor, positions: Tensor, step: int) -> Tensor:
     try:
         return rows.view(len(rows), -1)[:, ::step]
     except RuntimeError:  # not in one piece, such as channels_last: reshape would copy all of it
-        return rows[(slice(None), *torch.unravel_index(positions, shape))]
+        places: tuple[Any, ...] = (slice(None), *torch.unravel_index(positions, shape))
+        return rows[places]
