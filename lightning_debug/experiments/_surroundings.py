@@ -144,16 +144,21 @@ _silent = False
 def silence() -> Iterator[None]:
     """Has prints, warnings and log messages appear neither now nor less often later.
 
-    ``warnings.catch_warnings`` would have every warning of the program be shown again; so the registries
-    of what was shown already are copied and put back instead.
+    ``warnings.catch_warnings`` would have every warning of the program be shown again, for it makes the registries
+    of what was shown already out of date. A filter that is put into the list directly does not, and what it ignores
+    enters no registry. Where a filter of the user's makes errors of warnings, it has to decide: then the registries
+    of all modules are copied and put back instead, which takes a few milliseconds.
     """
     global _silent  # noqa: PLW0603 -- one process has one terminal
-    if _silent:  # within another block, whose end puts all of it back: looking through all modules takes a while
+    if _silent:  # within another block, whose end puts all of it back
         yield
         return
-    registries = _registries()
-    shown = {name: dict(held) for name, held in registries.items()}
-    once, show = dict(_once()), warnings.showwarning
+    filters: Any = warnings.filters
+    before, show = list(filters), warnings.showwarning
+    plain = isinstance(filters, list) and all(held[0] != "error" for held in before)
+    shown = None if plain else ({name: dict(held) for name, held in _registries().items()}, dict(_once()))
+    if plain:
+        filters.insert(0, ("ignore", None, Warning, None, 0))
     disabled = logging.root.manager.disable
     warnings.showwarning = lambda *_, **__: None
     logging.disable(logging.CRITICAL)
@@ -165,9 +170,12 @@ def silence() -> Iterator[None]:
         _silent = False
         logging.disable(disabled)
         warnings.showwarning = show
-        for name, held in _registries().items():
-            _refill(held, shown.get(name, {}))
-        _refill(_once(), once)
+        if shown is None:
+            filters[:] = before
+        else:
+            for name, held in _registries().items():
+                _refill(held, shown[0].get(name, {}))
+            _refill(_once(), shown[1])
 
 
 def _registries() -> dict[str, dict[Any, Any]]:

@@ -12,7 +12,8 @@ import functools
 import itertools
 import types
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
+from collections.abc import Sequence as Items
 from typing import Any, NamedTuple
 
 import numpy
@@ -49,8 +50,8 @@ LIMIT = 200_000
 LARGE = 1 << 26
 """Arrays of so many bytes are taken for constant where they belong to a data set."""
 
-Path = tuple[Any, str]
-"""Linked steps: the path before, and the last step."""
+Path = tuple[Any, str | tuple[str, Any]]
+"""Linked steps: the path before, and the last step as text or as a form and the key that it is to show."""
 
 
 class Manner(NamedTuple):
@@ -126,14 +127,14 @@ class Walk:
         if not _is_atom(value) and id(value) not in self._seen:
             (self._later if how.lenient else self._stack).append((value, path, how))
 
-    def _push_all(self, values: Any, label: Callable[[int], str], path: Path, how: Manner) -> bool:
-        """Pushes what is worth a look; whether anything is."""
+    def _push_all(self, values: Any, form: str, path: Path, how: Manner, keys: Items[Any] | None = None) -> bool:
+        """Pushes what is worth a look; whether anything is. A label is written only when shown: keys may be tensors."""
         kinds = {*map(type, values)}  # a million strings, or pairs of them, take a glance
         if kinds <= ATOMS or (kinds == {tuple} and ATOMS.issuperset(map(type, itertools.chain.from_iterable(values)))):
             return False
         for index, value in enumerate(values):
             if not _is_atom(value):
-                self._push(value, (path, label(index)), how)
+                self._push(value, (path, (form, index if keys is None else keys[index])), how)
         return True
 
     def _visit(self, value: Any, path: Path, how: Manner) -> None:
@@ -197,28 +198,28 @@ class Walk:
         attributes = getattr(value, "__dict__", None)
         if type(attributes) is dict:
             self._seen[id(attributes)] = attributes
-            self._entries(attributes, ".{}".format, path, how)
+            self._entries(attributes, ".{}", path, how)
         for one in kind.__mro__:
             self._class(one, how)
 
     def _contents(self, value: Any, path: Path, how: Manner) -> None:
         if isinstance(value, dict):
-            self._entries(value, "[{!r}]".format, path, how)
+            self._entries(value, "[{!r}]", path, how)
         elif isinstance(value, (list, collections.deque)):
             self.keepers.append(kept := Sequence(value))
-            if self._push_all(kept.values, "[{}]".format, path, how):
+            if self._push_all(kept.values, "[{}]", path, how):
                 self.holders.append(kept)
         elif isinstance(value, set):
             self.keepers.append(members := Set(value))
-            self._push_all(members.values, "{{{}}}".format, path, how)
+            self._push_all(members.values, "{{{}}}", path, how)
         elif isinstance(value, (tuple, frozenset)):
-            self._push_all(tuple(value), "[{}]".format, path, how)
+            self._push_all(tuple(value), "[{}]", path, how)
 
-    def _entries(self, entries: dict[Any, Any], form: Callable[[Any], str], path: Path, how: Manner) -> None:
+    def _entries(self, entries: dict[Any, Any], form: str, path: Path, how: Manner) -> None:
         self.keepers.append(kept := Mapping(entries))
-        if self._push_all(kept.values, lambda index: form(kept.keys[index]), path, how):
+        if self._push_all(kept.values, form, path, how, kept.keys):
             self.holders.append(kept)
-        self._push_all(kept.keys, ".keys[{}]".format, path, how)
+        self._push_all(kept.keys, ".keys[{}]", path, how)
 
     def _class(self, kind: type, how: Manner) -> None:
         if not is_user_code(kind.__module__):
@@ -240,7 +241,7 @@ class Walk:
     def _array(self, value: Any, path: Path, how: Manner) -> bool:
         """Looks into an array of objects; whether the array itself needs no keeper."""
         if value.dtype.hasobject:
-            self._push_all(value.ravel().tolist(), "[{}]".format, path, how)
+            self._push_all(value.ravel().tolist(), "[{}]", path, how)
         if hasattr(value, "__dict__") and not isinstance(value, numpy.memmap):
             self._push(value.__dict__, path, how)
         return not how.copies or (how.lenient and value.nbytes >= LARGE)
@@ -288,6 +289,7 @@ def render(path: Path | None) -> str:
     """A path as the user would write it."""
     steps: list[str] = []
     while path is not None:
-        steps.append(path[1])
+        step = path[1]
+        steps.append(step if isinstance(step, str) else step[0].format(step[1]))
         path = path[0]
     return "".join(reversed(steps))

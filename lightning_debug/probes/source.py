@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 
@@ -15,6 +16,7 @@ _OWN = tuple(
 _FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics", "lightning_utilities")
 
 
+@functools.lru_cache(maxsize=4096)
 def is_library(filename: str) -> bool:
     """Whether a source file belongs to torch, Lightning or this package rather than to the user."""
     if filename.startswith(("<frozen", "<string>", "<eval_with_key>", "<__array_function__", *_OWN)):
@@ -25,5 +27,10 @@ def is_library(filename: str) -> bool:
 
 def display_path(filename: str) -> str:
     """The path as a user would write it: relative below the working directory, else as it is."""
-    relative = os.path.relpath(filename) if os.path.isabs(filename) else filename
+    return _below(filename, os.getcwd()) if os.path.isabs(filename) else filename
+
+
+@functools.lru_cache(maxsize=1024)
+def _below(filename: str, folder: str) -> str:
+    relative = os.path.relpath(filename, folder)
     return filename if relative.startswith("..") else relative
