@@ -1,6 +1,7 @@
 # expect: LD412
 """A multi-layer perceptron without activations."""
 
+import itertools
 import sys
 
 import pytorch_lightning as pl
@@ -17,7 +18,7 @@ class Moons(pl.LightningModule):
     def __init__(self, sizes=(2, 32, 32, 2)):
         super().__init__()
         layers = []
-        for inputs, outputs in zip(sizes, sizes[1:], strict=False):
+        for inputs, outputs in itertools.pairwise(sizes):
             layers.append(nn.Linear(inputs, outputs))
             if not FAULT and outputs != sizes[-1]:
                 layers.append(nn.ELU())
