@@ -5,7 +5,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import DataAuditor
-from lightning_debug.callbacks import data_auditor
+from lightning_debug.callbacks import _data_run
 from lightning_debug.evidence.data import FieldValues, LabelCounts
 from lightning_debug.evidence.data_relations import EpochOrders, SampleCopies, SampleOrder, SharedSamples
 from lightning_debug.probes import deferred_batches
@@ -38,8 +38,8 @@ def test_a_slow_device_changes_nothing_of_what_is_seen(monkeypatch):
             late.append(len(self))
             return super().arrived()
 
-    monkeypatch.setattr(data_auditor, "HostCopies", Late)
-    for module in (data_auditor, deferred_batches):
+    monkeypatch.setattr(_data_run, "HostCopies", Late)
+    for module in (_data_run, deferred_batches):
         monkeypatch.setattr(module, "on_device", lambda tensor: True)
     assert evidence() == plain
     assert max(late) == 4  # what is judged was indeed three batches behind
@@ -60,11 +60,11 @@ def test_only_what_tells_samples_apart_is_copied_of_large_ones(monkeypatch):
 
 
 def test_a_structure_that_changes_is_not_read_for_its_roles_after_the_first_batches(monkeypatch):
-    monkeypatch.setattr(data_auditor, "on_device", lambda tensor: True)
-    monkeypatch.setattr(data_auditor, "FIRST", 2)
+    monkeypatch.setattr(_data_run, "on_device", lambda tensor: True)
+    monkeypatch.setattr(_data_run, "FIRST", 2)
     asked = []
-    roles = data_auditor.batch_roles
-    monkeypatch.setattr(data_auditor, "batch_roles", lambda batch, **named: asked.append(1) or roles(batch, **named))
+    roles = _data_run.batch_roles
+    monkeypatch.setattr(_data_run, "batch_roles", lambda batch, **named: asked.append(1) or roles(batch, **named))
     batches = [(torch.randn(4, 3), *[torch.zeros(4)] * (1 + index % 2)) for index in range(8)]
     trainer(DataAuditor(), max_epochs=1).fit(Tiny(), DataLoader(batches, batch_size=None))
     assert len(asked) == 2
