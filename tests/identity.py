@@ -95,37 +95,10 @@ class Experiments(pl.Callback):
             sandbox.validation_step(smaller)
 
 
-class Searching(LRRangeFinder):
-    """A range test that may begin amid an epoch; ``done`` says whether it did."""
-
-    def __init__(self, at_step: int = 0) -> None:
-        super().__init__(steps=10, sweeps=1, trial_steps=4, progress=False)
-        self.at_step, self.batches, self.done = at_step, 0, False
-
-    def on_train_start(self, trainer, pl_module):
-        self.batches = 0
-        if not self.at_step:
-            self.search(trainer, pl_module)
-
-    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
-        if self.at_step and self.batches == self.at_step:
-            self.search(trainer, pl_module)
-        elif self.done:
-            super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
-        self.batches += 1
-
-    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-        if self.done:
-            super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
-
-    def search(self, trainer, pl_module):
-        self.done = True
-        super().on_train_start(trainer, pl_module)
-
-
 def searches(at_step: int = 0) -> list[Any]:
     """Both experiments of the debugging plan, on start or amid an epoch (and an accumulation)."""
-    return [Searching(at_step), OverfitBatchCheck(at_step)]
+    finder = LRRangeFinder(steps=10, sweeps=1, trial_steps=10, progress=False, at_step=at_step)
+    return [finder, OverfitBatchCheck(at_step)]
 
 
 class Watch(pl.Callback):

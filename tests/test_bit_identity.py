@@ -57,7 +57,7 @@ def test_identical(name, callbacks, tmp_path):
     if isinstance(ours[0], DebugCallback):
         assert [str(item.message) for item in ours[0].report.findings if item.code in ("LD001", "LD002")] == []
     if "searches" in callbacks:
-        assert ours[0].done
+        assert ours[0].results
         assert ours[1].session.record.seen(OverfitCheck) or "manual" in name
 
 

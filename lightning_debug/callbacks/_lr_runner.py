@@ -17,6 +17,9 @@ from lightning_debug.experiments._surroundings import random_state, set_random_s
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
 
+MOST_BATCHES = 64
+"""Batches in which a user's own step is given the time to step the optimizer once."""
+
 
 class NoLoss(Exception):
     """The training step returns nothing that could be followed.
@@ -72,6 +75,8 @@ class SandboxRunner:
         self._step = self._done = 0
         self._measurable = bool(batches.held_out) and pl_module.automatic_optimization
         self._seen_loss: list[torch.Tensor] = []
+        self._own_loss: list[torch.Tensor] = []
+        self._stepped, self._heard = 0, False
         self._begin = working_time()
         self._clock = self._begin
         self.measured = len(batches.held_out)
@@ -183,27 +188,51 @@ class SandboxRunner:
         _ranks.average_gradients([item for item in self._module.parameters() if item.requires_grad], self._trainer)
 
     def _manual_step(self) -> float:
-        for _ in range(3):
+        """Runs the user's steps until they have stepped the optimizer; the mean of the losses on the way."""
+        losses: list[float] = []
+        for _ in range(MOST_BATCHES):
             self._seen_loss.clear()
+            self._own_loss.clear()
+            before = self._stepped
             batch, number = self._next()
             output = self._sandbox.training_step(batch, number)
             self._step += 1
-            loss = self._sandbox.loss(output)
-            if loss is None and self._seen_loss:
-                loss = self._seen_loss[-1]
+            loss = self._manual_loss(self._sandbox.loss(output))
             if loss is not None:
-                return float(loss.detach().float().mean())
-        raise NoLoss("training_step returns no loss and calls no manual_backward")
+                losses.append(float(loss.detach().float().mean()))
+                if not math.isfinite(losses[-1]):
+                    return losses[-1]
+            if losses and (self._stepped > before or not self._heard):
+                return sum(losses) / len(losses)
+        if losses and self._stepped:  # a scaler may leave steps out
+            return sum(losses) / len(losses)
+        missing = "step this optimizer" if losses else "return a loss or call manual_backward"
+        raise NoLoss(f"training_step does not {missing} in {MOST_BATCHES} batches")
+
+    def _manual_loss(self, returned: torch.Tensor | None) -> torch.Tensor | None:
+        """Of several optimizers: the last loss before this one's step. Else what is returned, or went backward."""
+        if len(self._trainer.optimizers) > 1:
+            return self._own_loss[-1] if self._own_loss else None
+        if returned is not None:
+            return returned
+        return self._seen_loss[-1] if self._seen_loss else None
 
     def _hear(self) -> None:
-        """Notes what the user's step hands to ``manual_backward``; a rewind takes this off again."""
+        """Notes what the user's step hands to ``manual_backward``, and when it steps; a rewind takes this off again."""
         original: Callable[..., Any] = self._module.manual_backward
 
         def manual_backward(loss: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             self._seen_loss.append(loss.detach())
             return original(loss, *args, **kwargs)
 
+        def stepped(*_: Any) -> None:
+            self._stepped += 1
+            self._own_loss += self._seen_loss[-1:]
+
         vars(self._module)["manual_backward"] = manual_backward
+        self._heard = hasattr(self._optimizer, "register_step_post_hook")
+        if self._heard:
+            self._optimizer.register_step_post_hook(stepped)
 
     def _next(self) -> tuple[Any, int]:
         if not self._order:

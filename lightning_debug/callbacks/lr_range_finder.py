@@ -55,6 +55,7 @@ class LRRangeFinder(DebugCallback):
         apply: Whether to train with what is suggested: optimizer, schedulers, ``self.lr`` and ``self.hparams.lr``
             are set.
         progress: Whether to show a progress bar.
+        at_step: Before which batch of the fit to make the experiment, counted from 0 where the fit begins.
     """
 
     produces = (LRRange, EarlyLosses)
@@ -62,6 +63,7 @@ class LRRangeFinder(DebugCallback):
     _buffer: BufferedBatches | None = None
     _early: EarlyWatch | None = None
     _resumed: bool = False
+    _batches: int = 0
 
     def __init__(
         self,
@@ -73,7 +75,9 @@ class LRRangeFinder(DebugCallback):
         seconds: float | None = None,
         apply: bool = False,
         progress: bool = True,
+        at_step: int = 0,
     ) -> None:
+        self.at_step = at_step
         self._given = {
             "lr_min": lr_min,
             "lr_max": lr_max,
@@ -81,6 +85,7 @@ class LRRangeFinder(DebugCallback):
             "sweeps": sweeps,
             "trial_steps": trial_steps,
             "seconds": seconds,
+            "at_step": at_step,
         }
         self._apply, self._progress = apply, progress
         self.results: list[LRRange] = []
@@ -88,9 +93,16 @@ class LRRangeFinder(DebugCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the experiment, or arranges for it where batches cannot be drawn."""
-        self.results, self._buffer, self._early = [], None, EarlyWatch()
+        self.results, self._buffer, self._early, self._batches = [], None, EarlyWatch(), 0
         self.session.observe(EarlyLosses(at=moment(trainer), optimizers=len(trainer.optimizers)))
         self._resumed = bool(trainer.ckpt_path) or trainer.global_step > 0
+        reason = self._misuse()
+        if reason:
+            self._refuse(reason, trainer)
+        elif not self.at_step:
+            self._begin(trainer, pl_module)
+
+    def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
         reason = self._hindrance(trainer)
         if reason:
             self._refuse(reason, trainer)
@@ -109,7 +121,10 @@ class LRRangeFinder(DebugCallback):
         self._experiment(trainer, pl_module, batches)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Follows the first batches where that is needed."""
+        """Follows the first batches where that is needed, and begins amid the training where that is asked for."""
+        step, self._batches = self._batches, self._batches + 1
+        if self.at_step and step == self.at_step and not self._misuse():
+            self._begin(trainer, pl_module)
         if self._buffer is not None and not self._gather(trainer, batch):
             buffer, self._buffer = self._buffer, None
             self._experiment(trainer, pl_module, buffer)
@@ -128,6 +143,8 @@ class LRRangeFinder(DebugCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says what was seen of a short run."""
         self._tell_early(trainer)
+        if not self._misuse() and self._batches <= self.at_step and self.at_step:
+            self._refuse(f"training ended before step {self.at_step}", trainer)
         if self._buffer is not None:
             self._refuse("the run was over before enough batches had passed by", trainer)
         self._buffer = None
@@ -165,25 +182,31 @@ class LRRangeFinder(DebugCallback):
         given: Any = dict(self._given)
         for name in given:
             value: Any = given[name]
-            whole = name in ("steps", "sweeps", "trial_steps")
+            whole = name in ("steps", "sweeps", "trial_steps", "at_step")
             if name == "seconds" and value is None:
                 continue
             kinds: Any = int if whole else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
                 raise ValueError(f"{name}={value!r} must be {'a whole number' if whole else 'a number'}")
-        seconds = given.pop("seconds")
+        seconds, at_step = given.pop("seconds"), given.pop("at_step")
+        if at_step < 0:
+            raise ValueError(f"at_step={at_step} must be at least 0")
         if seconds is not None and seconds <= 0:
             raise ValueError(f"seconds={seconds!r} must be above 0")
         plan = Plan(**given)
         check(plan)
         return plan
 
-    def _hindrance(self, trainer: Trainer) -> str:
-        """Why no experiment is made; empty if one is."""
+    def _misuse(self) -> str:
+        """Which argument is not accepted; empty if all are."""
         try:
             self._plan()
         except ValueError as error:
             return str(error)
+        return ""
+
+    def _hindrance(self, trainer: Trainer) -> str:
+        """Why no experiment is made; empty if one is."""
         if is_fast_dev_run(trainer):
             return "fast_dev_run only tries the code out"
         if not trainer.optimizers:
@@ -192,8 +215,6 @@ class LRRangeFinder(DebugCallback):
             return "the model is sharded over ranks"
         if trainer.world_size > 1 and not trainer.lightning_module.automatic_optimization:
             return "the optimization is manual, on several ranks, whose gradients would not be averaged"
-        if self._hosted and len(trainer.optimizers) > 1:
-            return "the losses of several optimizers may pull in different directions"
         if self._hosted and remaining(self.session) <= 0:
             return "there is no time for it (experiment_seconds)"
         return ""
@@ -225,18 +246,21 @@ class LRRangeFinder(DebugCallback):
 
     def _try_one(self, trainer: Trainer, pl_module: LightningModule, batches: Batches, index: int) -> None:
         seconds: Any = self._given["seconds"]
+        still = len(trainer.optimizers) - index  # optimizers that share what is left
         with self._bar(trainer, index) as bar:
             asked = Experiment(
                 plan=self._plan(),
-                seconds=lambda step: remaining(self.session, step, keep=KEEP) if self._hosted else seconds or math.inf,
-                grace=lambda: max(0.0, min(GRACE, self.session.settings.experiment_seconds - spent(self.session))),
+                seconds=lambda step: (
+                    remaining(self.session, step, keep=KEEP) / still if self._hosted else seconds or math.inf
+                ),
+                grace=lambda: max(
+                    0.0, min(GRACE, (self.session.settings.experiment_seconds - spent(self.session)) / still)
+                ),
                 progress=bar,
                 thorough=not self._hosted,
                 resumed=self._resumed,
             )
-            with silence(), isolated(
-                trainer, pl_module, updates=True, also=batches.reads, together=True
-            ) as sandbox:
+            with silence(), isolated(trainer, pl_module, updates=True, also=batches.reads, together=True) as sandbox:
                 found, _ = run_experiment(trainer, pl_module, sandbox, batches, index, asked)
         wanted = found.suggestion
         if self._apply and wanted is not None and not math.isclose(wanted, found.in_use, rel_tol=1e-3):

@@ -131,15 +131,22 @@ class Attempt:
             lost_type=kind,
         )
 
+    def _step(self, batch: Any) -> Any:
+        """One ``training_step``. What the user's code raises is no failure of ours: the run's own step tells of it."""
+        try:
+            return self._sandbox.training_step(batch, self._batch_idx)
+        except (NotJudged, Unrepeatable, torch.OutOfMemoryError, MemoryError):
+            raise
+        except Exception as error:
+            raise NotJudged(f"training_step raises {type(error).__name__} when run again: {error}") from error
+
     def _first(self, examples: Any, samples: int | None, batch: Any) -> tuple[Any, int | None, Reading]:
         """Reads the first step; with the whole batch, where a step takes full ones only."""
         try:
             return examples, samples, self._start(examples, samples)
-        except (NotJudged, Unrepeatable, torch.OutOfMemoryError):
-            raise
-        except Exception as error:
-            if examples is batch:
-                raise NotJudged(f"training_step raises {type(error).__name__} when run again") from error
+        except NotJudged as error:
+            if examples is batch or not isinstance(error.__cause__, Exception):
+                raise
         self._rewind()
         return self._first(batch, None, batch)
 
@@ -162,7 +169,7 @@ class Attempt:
         try:
             self._sandbox.reseed()
             with trace:
-                loss = self._sandbox.loss(self._sandbox.training_step(batch, self._batch_idx))
+                loss = self._sandbox.loss(self._step(batch))
             if loss is None or loss.numel() != 1:
                 raise NotJudged("training_step returns no loss")
             terms, draws = trace.terms(loss), trace.draws()
@@ -200,7 +207,7 @@ class Attempt:
             if began > self._deadline:
                 raise _OutOfTime
             self._sandbox.reseed()
-            loss = self._sandbox.loss(self._sandbox.training_step(batch, self._batch_idx))
+            loss = self._sandbox.loss(self._step(batch))
             if loss is None:
                 raise NotJudged("training_step returns a loss at times only")
             value = float(loss.detach())
@@ -234,7 +241,7 @@ class Attempt:
         lost = Lost({id(module): name for name, module in self._module.named_modules()}, samples)
         handle = register_module_forward_hook(lost)
         try:
-            self._sandbox.training_step(batch, self._batch_idx)
+            self._step(batch)
         finally:
             handle.remove()
         return lost.path, lost.kind
