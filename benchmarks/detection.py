@@ -257,7 +257,7 @@ def main() -> None:
     known = {(item.name, item.seed) for item in done}
     with tempfile.TemporaryDirectory() as folder:
         cases = [*([] if options.no_pages else pages(Path(folder))), *programs()]
-        for case in cases:
+        for case in sorted(cases, key=lambda item: (not item.faulty, item.planted != "none")):
             for seed in range(options.first_seed, options.first_seed + options.seeds):
                 if not re.search(options.only, f"{case.name} {case.planted}") or (case.name, seed) in known:
                     continue

@@ -86,3 +86,16 @@ def test_units(case, monkeypatch):
     watch = ActivationMonitor()
     trainer(watch, max_epochs=4).fit(Program(make()), loader)
     assert [item.code for item in watch.report.findings] == expected
+
+
+def test_small_batches_take_more_looks(monkeypatch):
+    """Three batches of 16 with a last one of 4 hold too few samples to say that a unit is dead."""
+    monkeypatch.setenv("LIGHTNING_DEBUG_STRICT", "1")
+    monkeypatch.setenv("LIGHTNING_DEBUG_CONSOLE", "0")
+    torch.manual_seed(0)
+    make, expected = CASES["dead"]
+    inputs = torch.randn(36, 8)
+    loader = DataLoader(TensorDataset(inputs, (inputs[:, 0] > 0).float()), batch_size=16, shuffle=True)
+    watch = ActivationMonitor()
+    trainer(watch, max_epochs=12).fit(Program(make()), loader)
+    assert [item.code for item in watch.report.findings] == expected

@@ -23,7 +23,9 @@ from lightning_debug.schedule import at, either, first
 LOOKS = at(0, 20, 25, 30, 100, 110, 120, 500, 510, 520, 2000, 2010, 2020, 10000, 10010, 10020)
 EPOCHS = either(first(5), at(8, 16, 32, 64, 128, 256, 512))
 WINDOW = 3
-"""How many looks in a row a unit must be silent in."""
+"""How many looks in a row, at least, a unit must be silent in."""
+WINDOW_SAMPLES = 64
+"""How many samples those looks must hold together: small batches take more looks."""
 SETTLED = 8
 """Steps before which a look only says how units were at the start."""
 SAMPLES = 64
@@ -46,7 +48,7 @@ class ActivationMonitor(DebugCallback):
     - LD307: units that are 0 for every sample of several batches, where ReLU passes no gradient
     - LD308: sigmoid and tanh units whose derivative is next to 0 for nearly all samples
 
-    A finding needs three looks in a row, each at another batch. Nothing is installed in between, and the run itself
+    A finding needs three looks in a row or more, each at another batch. Nothing is installed in between, and the run itself
     is not changed.
     """
 
@@ -59,7 +61,7 @@ class ActivationMonitor(DebugCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins anew."""
         self._batches, self._spent, self._start = 0, 0.0, None
-        self._window: deque[tuple[int, int, dict[Key, _Unit]]] = deque(maxlen=WINDOW)
+        self._window: deque[tuple[int, int, dict[Key, _Unit]]] = deque(maxlen=4 * WINDOW)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks before some steps."""
@@ -100,11 +102,14 @@ class ActivationMonitor(DebugCallback):
         self._window.append((step, samples, found))
         if len(self._window) < WINDOW:
             return
+        looks = list(self._window)
+        while len(looks) > WINDOW and sum(count for _, count, _ in looks[1:]) >= WINDOW_SAMPLES:
+            del looks[0]
         layers = []
         for key, unit in found.items():
-            history = [seen.get(key) for _, _, seen in self._window]
+            history = [seen.get(key) for _, _, seen in looks]
             units = [item for item in history if item is not None]
-            if len(units) < WINDOW:
+            if len(units) < len(looks):
                 continue
             silent = torch.stack([item.silent for item in units]).all(dim=0)
             before = self._start.get(key)
@@ -122,9 +127,9 @@ class ActivationMonitor(DebugCallback):
         self.session.observe(
             ActivationHealth(
                 at=moment(trainer),
-                steps=step - self._window[0][0],
-                looks=len(self._window),
-                samples=sum(count for _, count, _ in self._window),
+                steps=step - looks[0][0],
+                looks=len(looks),
+                samples=sum(count for _, count, _ in looks),
                 layers=tuple(layers),
             )
         )
