@@ -48,8 +48,8 @@ class ActivationMonitor(DebugCallback):
     - LD307: units that are 0 for every sample of several batches, where ReLU passes no gradient
     - LD308: sigmoid and tanh units whose derivative is next to 0 for nearly all samples
 
-    A finding needs three looks in a row or more, each at another batch. Nothing is installed in between, and the run itself
-    is not changed.
+    A finding needs three looks in a row or more, each at another batch. Nothing is installed in between, and the run
+    itself is not changed.
     """
 
     produces: ClassVar[tuple[type[Evidence], ...]] = (ActivationHealth,)
