@@ -17,10 +17,10 @@ from lightning_debug.evidence.numbers import NonFiniteTensor, Origin
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated
 from lightning_debug.finding import FaultFound
 from lightning_debug.probes.batch_fields import batch_fields
-from lightning_debug.probes.memory_writes import HARMLESS
 from lightning_debug.probes.nonfinite import search
 from lightning_debug.probes.nonfinite_tensors import bad_fields, bad_weights, replace_bad
 from lightning_debug.probes.nonfinite_trace import Search
+from lightning_debug.probes.value_flow import HARMLESS
 
 _TELLS = re.compile(
     r"\b(nan|inf|infinite|finite|invalid values|positive-definite|singular|ill-conditioned|between 0 and 1)\b", re.I

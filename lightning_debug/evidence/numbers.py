@@ -120,9 +120,11 @@ class Operand:
         nan: How many are NaN.
         positive: How many are +Inf.
         negative: How many are -Inf.
+        kind: ``"input"``, ``"parameter"`` or ``"buffer"`` where it was there before the step; else empty.
     """
 
     source: str = ""
+    kind: str = ""
     shape: tuple[int, ...] = ()
     dtype: str = "float32"
     numel: int = 0

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_debug.probes.memory_writes import HARMLESS
 from lightning_debug.probes.nonfinite_tensors import tensors_of
 from lightning_debug.probes.nonfinite_trace import Finder, Found, Search
+from lightning_debug.probes.value_flow import HARMLESS
 
 
 def leaves_of(root: nn.Module, fields: Mapping[str, Tensor]) -> dict[int, tuple[str, str]]:

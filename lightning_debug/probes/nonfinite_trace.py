@@ -12,23 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from lightning_debug.evidence.numbers import Operand, Origin
-from lightning_debug.probes.memory_writes import FRESH, HARMLESS, filled, read, writes
 from lightning_debug.probes.nonfinite_backward import BackwardWatch
 from lightning_debug.probes.nonfinite_tensors import severity
 from lightning_debug.probes.operands import flat, numbers, operand
 from lightning_debug.probes.trace import Call, Op, Trace
+from lightning_debug.probes.value_flow import CARRIES, FRESH, HARMLESS, ON_PURPOSE, filled, read, writes
 from lightning_debug.probes.vocabulary import RESHAPES, canonical
-
-ON_PURPOSE = frozenset(
-    """
-    as_tensor eye fill fill_diagonal from_numpy full full_like index_copy index_fill index_put masked_fill
-    masked_scatter new_full new_tensor put scatter setitem tensor tril triu where
-    """.split()
-)
-"""Calls that write the values they are given: an infinite one is there because somebody wrote it."""
-
-CARRIES = frozenset("abs add cat clamp div max maximum mean min minimum mul neg pad rsub stack sub sum".split())
-"""Calls that hand an infinite operand on, and are not to blame for it."""
 
 NAN, INFINITE = 2, 1
 
@@ -221,7 +210,7 @@ class Finder(Trace):
     def _operand(self, tensor: Tensor, op: Op | None, leaf: tuple[str, str] | None = None) -> Operand:
         leaf = leaf or self._leaves.get(id(tensor))
         if leaf is not None:
-            return operand(tensor, leaf[1])
+            return operand(tensor, leaf[1], leaf[0])
         while op is not None and op.name in RESHAPES and op.inputs and op.inputs[0] is not None:
             op = op.inputs[0]
         source = "" if op is None else f"{op.name} ({op.module})" if op.module else op.name

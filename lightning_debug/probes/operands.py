@@ -18,7 +18,7 @@ MASKS = ("attn_mask", "key_padding_mask")
 
 
 @torch.no_grad()
-def operand(tensor: Tensor, source: str = "") -> Operand:
+def operand(tensor: Tensor, source: str = "", kind: str = "") -> Operand:
     """The range of a tensor. Reads on the host.
 
     >>> found = operand(torch.tensor([0.0, -2.0, torch.inf]), "batch")
@@ -29,7 +29,7 @@ def operand(tensor: Tensor, source: str = "") -> Operand:
     values = plain(tensor)
     if values is None:
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or not tensor.numel():
-            return Operand(source=source, shape=shape, dtype=dtype, numel=tensor.numel())
+            return Operand(source=source, kind=kind, shape=shape, dtype=dtype, numel=tensor.numel())
         values = tensor.detach()
     if values.is_complex():
         values = torch.view_as_real(values)
@@ -38,6 +38,7 @@ def operand(tensor: Tensor, source: str = "") -> Operand:
     sizes = sizes[sizes > 0]
     return Operand(
         source=source,
+        kind=kind,
         shape=shape,
         dtype=dtype,
         numel=values.numel(),

@@ -15,12 +15,19 @@ def _hidden(origin: Origin) -> Iterator[Explanation]:
     if held:
         x = held[0]
         bad = ", ".join(f"{count} {name}" for name, count in kinds(x) if count)
-        source = f" (from {x.source})" if x.source else ""
-        what = (
-            f"{origin.operation} meets or makes {bad}{source} that is masked out after it, and 0 * Inf is NaN backwards"
+        made = (
+            f"makes {bad} of {span(_culprit(origin))}"
+            if x is origin.result
+            else f"meets {bad} of {x.source or 'an operand'}"
         )
+        what = f"{origin.operation} {made}, masked out after it, and 0 * Inf is NaN backwards"
         fix = "make its input safe before it: x = torch.where(mask, x, 1.0), or select x[mask] instead of torch.where"
         yield Explanation("masked-branch", what, fix)
+
+
+def _culprit(origin: Origin) -> Operand:
+    """The operand to show: one that holds a 0, where there is one."""
+    return next((x for x in origin.operands if x.zeros), first(origin))
 
 
 def _edge(origin: Origin) -> Iterator[Explanation]:

@@ -27,6 +27,9 @@ def logarithm(origin: Origin) -> Iterator[Explanation]:
     elif x.zeros or edge:
         what = f"{origin.operation} gets {counted(x.zeros or 1, f'equal to {number(edge)}')}, among {span(x)}"
         yield Explanation("log-of-zero", what, _log_fix(x))
+    elif origin.kind == "backward" and x.smallest is not None and x.smallest < 16 / LARGEST.get(x.dtype, 3.4e38):
+        what = f"the derivative of {origin.operation}, 1 / x, overflows: it gets {number(x.smallest)}, among {span(x)}"
+        yield Explanation("log-of-tiny", what, _log_fix(x))
 
 
 def _log_fix(x: Operand) -> str:
@@ -54,7 +57,7 @@ def division(origin: Origin) -> Iterator[Explanation]:
     if name not in ("div", "rdiv", "reciprocal", "rsqrt", "fmod", "remainder", "addcdiv") or not operands:
         return
     below = operands[0] if name in ("rdiv", "reciprocal", "rsqrt") or len(operands) < 2 else operands[-1]
-    constant = origin.numbers.get("1")
+    constant = origin.numbers.get("1", origin.numbers.get("other"))
     if name == "rsqrt" and below.negatives:
         what = f"rsqrt gets {counted(below.negatives, 'below 0')}, among {span(below)}"
         yield Explanation("sqrt-of-negative", what, "clamp before it: torch.rsqrt(x.clamp(min=1e-8))")
@@ -64,6 +67,21 @@ def division(origin: Origin) -> Iterator[Explanation]:
         title = "0 / 0" if both and origin.output is not None and origin.output.nan else "a division by 0"
         what = f"{title}: the divisor holds {counted(zeros, 'equal to 0')}, among {span(below)}"
         yield Explanation("division-by-zero", what, _divisor_fix(below))
+    elif below.smallest is not None and _overflows(origin, below):
+        how = "the derivative of a division overflows" if origin.kind == "backward" else "a division overflows"
+        what = f"{how}: the divisor is as small as {number(below.smallest)}, among {span(below)}"
+        yield Explanation("division-by-tiny", what, _divisor_fix(below))
+
+
+def _overflows(origin: Origin, small: Operand) -> bool:
+    """Whether the smallest divisor explains an infinite quotient, or an infinite derivative of one."""
+    made = origin.output or Operand()
+    above = origin.operands[0]
+    size = 1.0 if above is small else max(abs(above.minimum or 0.0), abs(above.maximum or 0.0))
+    least = small.smallest or math.inf
+    quotient = size / least if origin.kind == "forward" else (origin.upstream or 1.0) * max(1.0, size / least) / least
+    bad = made.positive or made.negative or (origin.kind == "backward" and made.nan)
+    return bool(bad) and quotient > 0.5 * LARGEST.get(made.dtype, 3.4e38)
 
 
 def _divisor_fix(divisor: Operand) -> str:
@@ -142,12 +160,22 @@ def _masks(origin: Origin) -> Iterator[Explanation]:
     elif numbers.get("masked_labels"):
         what = f"the score of {int(numbers['masked_labels'])} labels is -Inf: the mask hides the right answer"
         yield Explanation("label-is-masked", what, "leave the label's class out of the mask, or mask with -1e9")
+    elif name == "mul" and _zero_and_infinity(origin):
+        zero = next(x for x in origin.operands if x.zeros)
+        what = f"0 * Inf is NaN: {counted(zero.zeros, 'equal to 0')} (of {zero.source or 'a factor'}) meet Inf"
+        fix = "write the infinite values where they belong: scores.masked_fill(mask, -torch.inf), or multiply by -1e9"
+        yield Explanation("zero-times-infinity", what, fix)
     elif origin.masked:
         what = f"{name} meets infinite values that {', '.join(origin.masked)} wrote on purpose"
         yield Explanation("infinite-mask", what, "mask with a large finite value (-1e9), or select instead of masking")
     elif numbers.get("eps") == 0.0:
         what = f"{name} runs with eps=0 and meets a group of equal values: 0 / 0"
         yield Explanation("division-by-zero", what, f"give {name} its eps back (1e-5)")
+
+
+def _zero_and_infinity(origin: Origin) -> bool:
+    infinite = any(x.positive or x.negative for x in origin.operands) or any(map(math.isinf, origin.numbers.values()))
+    return infinite and any(x.zeros for x in origin.operands) and (origin.output or Operand()).nan > 0
 
 
 _MATRIX = frozenset(
@@ -179,7 +207,20 @@ def _overflow(origin: Origin) -> Iterator[Explanation]:
     elif largest > math.sqrt(LARGEST.get(made.dtype, 3.4e38)) * 1e-6:
         what = f"{origin.operation} overflows {made.dtype} with operands up to {number(largest)}"
         fix = "lower the learning rate or clip the gradients, and normalise the inputs: no feature is that large"
-        yield Explanation("overflow", what, fix)
+        given = next((x for x in origin.operands if x.kind == "input" and largest in _ends(x)), None)
+        if given is not None:
+            yield Explanation(
+                "large-input", f"{what}, a value of {given.source}", f"normalise {given.source}: {_SCALE}"
+            )
+        else:
+            yield Explanation("overflow", what, fix)
+
+
+def _ends(x: Operand) -> tuple[float, ...]:
+    return tuple(abs(end) for end in (x.minimum, x.maximum) if end is not None)
+
+
+_SCALE = "(x - mean) / std over the training set, or drop the sample that holds it"
 
 
 FORWARD: tuple[Callable[[Origin], Iterator[Explanation]], ...] = (

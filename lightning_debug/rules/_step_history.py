@@ -6,6 +6,7 @@ import math
 import statistics
 from dataclasses import dataclass
 
+from lightning_debug.evidence.lr_range import LRRange
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
 from lightning_debug.record import Record
 
@@ -118,12 +119,39 @@ def single_loss(record: Record) -> list[float] | None:
     return found
 
 
-def rate_fix(event: NonFiniteStep, past: History) -> str:
-    """Lower the learning rate, or clip at the norm the run had while it was healthy."""
-    rate = "" if event.learning_rate is None else f" ({event.learning_rate:g})"
+def rate_fix(record: Record, event: NonFiniteStep, past: History) -> str:
+    """Lower the learning rate, to what its range test has found, or clip at the norm of the run's healthy steps."""
     norm = past.usual_norm
     clip = "" if norm is None else f", or clip: NonFiniteGuard(max_norm={norm:.2g}), the norm of the first steps"
-    return f"Lower the learning rate{rate} tenfold{clip}."
+    return f"Lower the learning rate{lower_rate(record, event)}{clip}."
+
+
+def lower_rate(record: Record, event: NonFiniteStep) -> str:
+    """The rate in use, and the one to take: the range test's answer where one ran and is lower."""
+    rate = event.learning_rate
+    if rate is None:
+        return " tenfold"
+    found = [item.suggestion for item in record.of(LRRange) if item.suggestion and item.name == event.optimizer]
+    if found and found[-1] < rate:
+        return f" ({rate:g}) to {found[-1]:.2g}, the answer of the learning-rate range test"
+    return f" ({rate:g}) tenfold"
+
+
+_DRIVEN = frozenset(
+    """
+    division-by-tiny division-by-zero edge-of-domain exp-overflow log-of-negative log-of-tiny log-of-zero
+    logit-at-edge outside-domain power-of-negative sqrt-at-zero sqrt-of-negative
+    """.split()
+)
+
+
+def driven(record: Record, event: NonFiniteStep, reason: str) -> str:
+    """What to add to the fix where updates have taken a parameter out of the operation's domain; empty elsewhere."""
+    origin = event.origin
+    held = next((x for x in origin.operands if x.kind == "parameter"), None) if origin is not None else None
+    if held is None or not event.at.step or reason not in _DRIVEN:
+        return ""
+    return f" The updates have taken {held.source} there: lower the learning rate{lower_rate(record, event)}."
 
 
 def kind(value: float | None) -> str:

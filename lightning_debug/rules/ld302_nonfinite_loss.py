@@ -73,7 +73,7 @@ from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, history, kind, rate_fix, unknown
+from lightning_debug.rules._step_history import broken_before, driven, history, kind, rate_fix, unknown
 
 
 @rule("LD302", severity=ERROR, needs=StepWindow, explains=("LD303", "LD304"))
@@ -108,14 +108,15 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
         measured |= {"loss_growth": past.growth, "norm_growth": past.norm_growth}
         how = f"; it overflows in {origin.operation}, {place(origin)}" if origin is not None and place(origin) else ""
         message = f"{lead}: {past.told()}, the run diverges{how}."
-        about, fix = f"learning rate of {event.optimizer or 'the optimizer'}", rate_fix(event, past)
+        about, fix = f"learning rate of {event.optimizer or 'the optimizer'}", rate_fix(record, event, past)
     elif origin is not None:
         told = explain(origin)
         at = f", at {place(origin)}" if place(origin) else ""
         message = f"{lead}: {told.what}{at}."
-        about, fix = subject(origin, "loss"), f"{told.fix[:1].upper()}{told.fix[1:]}."
+        about = subject(origin, "loss")
+        fix = f"{told.fix[:1].upper()}{told.fix[1:]}.{driven(record, event, told.reason)}"
         if told.reason == "overflow":
-            fix = rate_fix(event, past) if event.at.step else _GROWS
+            fix = rate_fix(record, event, past) if event.at.step else _GROWS
         measured |= {"operation": origin.operation, "module": origin.module, "line": origin.line, "reason": told.reason}
     else:
         message = f"{lead}; where it begins is not known, because {unknown(event)}."

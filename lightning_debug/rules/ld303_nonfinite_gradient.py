@@ -77,7 +77,7 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, history, rate_fix, unknown
+from lightning_debug.rules._step_history import broken_before, driven, history, rate_fix, unknown
 
 
 @rule("LD303", severity=ERROR, needs=StepWindow, explains=("LD304",))
@@ -122,13 +122,16 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     elif past.diverges(growth):
         measured |= {"loss_growth": past.growth, "norm_growth": past.norm_growth}
         message = f"{what}: {past.told()}, the run diverges."
-        about, fix = f"learning rate of {event.optimizer or 'the optimizer'}", rate_fix(event, past)
+        about, fix = f"learning rate of {event.optimizer or 'the optimizer'}", rate_fix(record, event, past)
     elif origin is not None:
         told = explain(origin)
         at = f", at {place(origin)}" if place(origin) else ""
         loss = "" if event.loss is None else f", although the loss is finite ({event.loss:.4g})"
         message = f"{what}{loss}: {told.what}{at}."
-        about, fix = subject(origin, first), f"{told.fix[:1].upper()}{told.fix[1:]}."
+        about = subject(origin, first)
+        fix = f"{told.fix[:1].upper()}{told.fix[1:]}.{driven(record, event, told.reason)}"
+        if told.reason == "overflow" and event.at.step:
+            fix = rate_fix(record, event, past)
         measured |= {"operation": origin.operation, "module": origin.module, "line": origin.line, "reason": told.reason}
     elif event.scale is not None and event.unscaled_finite is not False:
         message = f"{what} at every scale down to {event.scale:g}, {event.scaler_skips} steps in a row."

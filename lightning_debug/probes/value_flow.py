@@ -1,4 +1,4 @@
-"""Which calls give memory that nothing was written to, and which write to memory without reading what it held."""
+"""Calls by what they do to values: leave memory unwritten, write it unread, write what they are given, hand it on."""
 
 from __future__ import annotations
 
@@ -23,6 +23,20 @@ OVERWRITES = frozenset(
     """.split()
 )
 """Calls that write all of their first argument and read nothing of it."""
+
+
+ON_PURPOSE = frozenset(
+    """
+    as_tensor eye fill fill_diagonal from_numpy full full_like index_copy index_fill index_put masked_fill
+    masked_scatter new_full new_tensor put scatter setitem tensor tril triu where
+    """.split()
+)
+"""Calls that write the values they are given: an infinite one is there because somebody wrote it."""
+
+CARRIES = frozenset(
+    "abs add cat clamp div l1_loss max maximum mean min minimum mse_loss mul neg pad rsub stack sub sum".split()
+)
+"""Calls that hand an infinite operand on, and are not to blame for it."""
 
 
 def writes(name: str, keywords: Mapping[str, Any]) -> bool:
