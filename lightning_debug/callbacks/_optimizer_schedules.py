@@ -1,16 +1,40 @@
-"""Schedules: the part of OptimizerInspector that foresees learning rates, and follows how often schedulers step."""
+"""Schedules: the part of OptimizerInspector that foresees learning rates."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from dataclasses import dataclass
 from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
-from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_fast_dev_run, moment
-from lightning_debug.evidence.schedules import AccumulationWindow, ScheduleForecast, ScheduleProgress
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, callbacks_of, is_fast_dev_run, moment
+from lightning_debug.callbacks._optimizer_progress import Following, count_of
+from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.schedules import AccumulationWindow, ScheduleForecast, ScheduleInUse
 from lightning_debug.experiments._surroundings import random_state, set_random_state
 from lightning_debug.probes import scheduler_forecast as forecast
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps that will happen.
+
+    Args:
+        epochs: Epochs of the whole run.
+        each: Optimizer steps an epoch.
+        batches: Batches an epoch.
+        steps: Optimizer steps of the whole run.
+        done: Optimizer steps made before, where training continues.
+        past: Epochs made before.
+    """
+
+    epochs: int
+    each: int
+    batches: int
+    steps: int
+    done: int = 0
+    past: int = 0
 
 
 class Schedules:
@@ -20,33 +44,44 @@ class Schedules:
         callback: The callback whose session takes the evidence.
         trainer: The Trainer, when training starts.
         pl_module: Its module.
+        built: The lengths that ``configure_optimizers`` gave the schedulers, before a checkpoint was read.
     """
 
-    def __init__(self, callback: DebugCallback, trainer: Trainer, pl_module: LightningModule) -> None:
+    def __init__(
+        self,
+        callback: DebugCallback,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        built: tuple[int | None, ...] = (),
+    ) -> None:
         self._callback = callback
+        self._built = built
         self.future_rate: float | None = None
         self._line = forecast.place_of(pl_module.configure_optimizers)
-        self._started: list[tuple[Any, int]] = []
-        self._steps = trainer.global_step
-        self._epoch = trainer.current_epoch
-        self._manual: list[dict[str, ScheduleForecast]] = []
-        self._looked = 0
-        self._followed: set[int] = set()
+        self._foreseen: list[dict[str, ScheduleForecast]] = []
         self._window(trainer, pl_module)
         configs = list(trainer.lr_scheduler_configs)
-        self._started = [(item, _count(item.scheduler)) for item in configs]
         if not configs:
-            self._refuse(trainer, "no scheduler is configured")
-            self.future_rate = None
+            for kind in (ScheduleForecast, ScheduleInUse):
+                self._refuse(trainer, "no scheduler is configured", kind)
+            self._following = None
             return
         plan = self._plan(trainer)
         if isinstance(plan, str):
             self._refuse(trainer, plan)
-            return
-        self._foresee(trainer, pl_module, configs, plan)
+            for config in configs:
+                self._in_use(trainer, config, plan)
+        else:
+            self._foresee(trainer, pl_module, configs, plan)
+        self._following: Following | None = Following(callback, configs, self._foreseen, self._line)
 
-    def _refuse(self, trainer: Trainer, reason: str) -> None:
-        self._callback.unavailable(ScheduleForecast, reason, trainer)
+    def _refuse(self, trainer: Trainer, reason: str, kind: type[Evidence] = ScheduleForecast) -> None:
+        self._callback.unavailable(kind, reason, trainer)
+
+    def _in_use(self, trainer: Trainer, config: Any, unforeseen: str = "") -> None:
+        name = type(config.scheduler).__name__
+        found = ScheduleInUse(scheduler=name, interval=config.interval, unforeseen=unforeseen, line=self._line)
+        self._callback.session.observe(dataclasses.replace(found, at=moment(trainer)))
 
     def _window(self, trainer: Trainer, pl_module: LightningModule) -> None:
         batches = trainer.num_training_batches
@@ -54,7 +89,7 @@ class Schedules:
             reason = "the optimization is manual" if math.isfinite(batches) else "the length of an epoch is not known"
             self._callback.unavailable(AccumulationWindow, reason, trainer)
             return
-        if is_fast_dev_run(trainer) or getattr(trainer, "overfit_batches", False) or trainer.limit_train_batches != 1.0:
+        if _is_trial(trainer):
             self._callback.unavailable(AccumulationWindow, "the epoch is cut short for a trial", trainer)
             return
         last = not trainer.strategy.handles_gradient_accumulation
@@ -62,13 +97,13 @@ class Schedules:
         self._callback.session.observe(dataclasses.replace(window, at=moment(trainer)))
 
     @staticmethod
-    def _plan(trainer: Trainer) -> tuple[int, int, int, int] | str:
-        """Epochs, optimizer steps an epoch, batches an epoch, optimizer steps; or why they are not known."""
+    def _plan(trainer: Trainer) -> Plan | str:
+        """The steps that will happen, or why they are not known."""
         batches = trainer.num_training_batches
-        if trainer.global_step > 0:
-            return "training continues from a checkpoint"
         if not math.isfinite(batches) or not batches:
             return "the number of batches an epoch is not known"
+        if _changes_windows(trainer):
+            return "gradient accumulation changes during the run"
         each = math.ceil(batches / trainer.accumulate_grad_batches)
         epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
         if epochs < 0 and trainer.max_steps < 0:
@@ -76,17 +111,19 @@ class Schedules:
         steps = each * epochs if epochs >= 0 else trainer.max_steps
         if trainer.max_steps >= 0:
             steps = min(steps, trainer.max_steps)
-        return max(1, math.ceil(steps / each)), each, int(batches), steps
+        done = trainer.global_step
+        if done >= steps:
+            return "no step is left to be made"
+        past = min(trainer.current_epoch, max(1, math.ceil(steps / each)))
+        return Plan(max(1, math.ceil(steps / each)), each, int(batches), steps, done, past)
 
-    def _foresee(
-        self, trainer: Trainer, pl_module: LightningModule, configs: list[Any], plan: tuple[int, int, int, int]
-    ) -> None:
+    def _foresee(self, trainer: Trainer, pl_module: LightningModule, configs: list[Any], plan: Plan) -> None:
         keep = forecast.keepers(pl_module, trainer)
         words = forecast.words_of(pl_module.configure_optimizers)
         misplaced = forecast.misplaced_keys(pl_module.configure_optimizers)
         highest: list[float] = []
         state = random_state()
-        for config in configs:
+        for place, config in enumerate(configs):
             try:
                 both = {
                     interval: self._forecast(trainer, config, interval, plan, keep, words, misplaced)
@@ -94,16 +131,23 @@ class Schedules:
                 }
             except forecast.NotForeseen as refused:
                 self._refuse(trainer, refused.reason)
+                self._in_use(trainer, config, refused.reason)
                 highest.append(math.nan)
-                self._manual.append({})
+                self._foreseen.append({})
                 continue
             finally:
                 set_random_state(state)
+            built = self._built[place] if place < len(self._built) else None
             both = {
-                name: dataclasses.replace(item, other_rates=both["epoch" if name == "step" else "step"].rates)
+                name: dataclasses.replace(
+                    item,
+                    other_rates=both["epoch" if name == "step" else "step"].rates,
+                    built=built if item.done and built != item.length else None,
+                )
                 for name, item in both.items()
             }
-            self._manual.append(both)
+            self._foreseen.append(both)
+            self._in_use(trainer, config)
             if pl_module.automatic_optimization:
                 self._callback.session.observe(both[config.interval])
                 highest.append(max((rate for _, rate in both[config.interval].rates), default=math.nan))
@@ -115,32 +159,33 @@ class Schedules:
         trainer: Trainer,
         config: Any,
         interval: str,
-        plan: tuple[int, int, int, int],
+        plan: Plan,
         keep: tuple[Any, ...],
         words: tuple[str, ...],
         misplaced: Any,
     ) -> ScheduleForecast:
-        epochs, each, batches, steps = plan
-        scheduler = config.scheduler
+        scheduler, each = config.scheduler, plan.each
         frequency = max(1, int(config.frequency)) if interval == config.interval else 1
         accumulate = trainer.accumulate_grad_batches
 
         def after_step(step: int) -> bool:
-            place = step % each
-            batch = batches if place == each - 1 else (place + 1) * accumulate
+            place = (plan.done + step) % each
+            batch = plan.batches if place == each - 1 else (place + 1) * accumulate
             return batch % frequency == 0
 
         def after_epoch(epoch: int) -> bool:
-            return (epoch + 1) % frequency == 0
+            return (plan.past + epoch + 1) % frequency == 0
 
         if interval == "step":
-            rates = forecast.simulate(scheduler, steps, after_step, keep)
-            curve = forecast.thinned(rates)
-            total = sum(after_step(step) for step in range(min(steps, 200_000)))
+            ahead = plan.steps - plan.done
+            rates = forecast.simulate(scheduler, ahead, after_step, keep)
+            curve = tuple((plan.done + step, rate) for step, rate in forecast.thinned(rates))
+            total = sum(after_step(step) for step in range(min(ahead, 200_000)))
         else:
-            rates = forecast.simulate(scheduler, epochs, after_epoch, keep)
-            curve = tuple((epoch * each, rate) for epoch, rate in forecast.thinned(rates))
-            total = epochs // frequency
+            ahead = max(1, plan.epochs - plan.past)
+            rates = forecast.simulate(scheduler, ahead, after_epoch, keep)
+            curve = tuple(((plan.past + epoch) * each, rate) for epoch, rate in forecast.thinned(rates))
+            total = sum(after_epoch(epoch) for epoch in range(ahead))
         length, name = forecast.length_of(scheduler)
         return ScheduleForecast(
             at=moment(trainer),
@@ -148,10 +193,10 @@ class Schedules:
             optimizer=type(scheduler.optimizer).__name__,
             interval=interval,
             frequency=frequency,
-            epochs=epochs,
+            epochs=plan.epochs,
             steps_per_epoch=each,
-            batches_per_epoch=batches,
-            optimizer_steps=steps,
+            batches_per_epoch=plan.batches,
+            optimizer_steps=plan.steps,
             scheduler_steps=total,
             length=length,
             length_name=name,
@@ -160,52 +205,39 @@ class Schedules:
             rates=curve,
             misplaced={key: value for key, value in misplaced.items() if value != str(getattr(config, key, value))},
             line=self._line,
+            done=plan.done,
+            counted=max(0, count_of(scheduler)),
+            base=forecast.base_of(scheduler),
+            gamma=forecast.gamma_of(scheduler),
+            trial=_is_trial(trainer),
         )
+
+    def batch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Counts the schedulers' steps, at the first batch of an epoch."""
+        if self._following is not None:
+            self._following.batch_start(trainer, pl_module)
 
     def epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compares how often schedulers stepped with how often Lightning steps them."""
-        self._looked += 1
-        if self._looked > 2:
-            return
-        automatic = pl_module.automatic_optimization
-        for place, (config, count) in enumerate(self._started):
-            made = _count(config.scheduler) - count
-            if config.reduce_on_plateau or count < 0 or config.frequency != 1:
-                continue
-            expected = trainer.global_step - self._steps
-            if config.interval == "epoch":
-                expected = trainer.current_epoch - self._epoch + 1
-            if not automatic:
-                self._follow_manual(trainer, place, made)
-                continue
-            self._callback.session.observe(
-                ScheduleProgress(
-                    at=moment(trainer),
-                    scheduler=type(config.scheduler).__name__,
-                    interval=config.interval,
-                    expected=expected,
-                    made=made,
-                    automatic=automatic,
-                    batches=self._looked,
-                    line=self._line,
-                )
-            )
+        if self._following is not None:
+            self._following.epoch_end(trainer, pl_module)
 
-    def _follow_manual(self, trainer: Trainer, place: int, made: int) -> None:
-        """Where schedulers are stepped by hand: what their first epoch says of the interval."""
-        both = self._manual[place] if place < len(self._manual) else {}
-        if place in self._followed or not both:
-            return
-        each, looked = both["step"].steps_per_epoch, self._looked
-        once = (
-            made in (looked, looked - 1) and made > 0
-        )  # a hook of the model's own at the epoch's end comes after ours
-        interval = "step" if made == each * looked else "epoch" if once and each > 1 else ""
-        if interval:
-            self._followed.add(place)
-            self._callback.session.observe(dataclasses.replace(both[interval], at=moment(trainer), misplaced={}))
+    def ended(self, trainer: Trainer, pl_module: LightningModule, error: BaseException | None = None) -> None:
+        """The last look, when training ended or raised."""
+        if self._following is not None:
+            self._following.ended(trainer, pl_module, error)
 
 
-def _count(scheduler: Any) -> int:
-    count = getattr(scheduler, "last_epoch", None)
-    return count if isinstance(count, int) and not isinstance(count, bool) else -1
+def _is_trial(trainer: Trainer) -> bool:
+    short = bool(getattr(trainer, "overfit_batches", False)) or trainer.limit_train_batches != 1.0
+    return short or is_fast_dev_run(trainer)
+
+
+def _changes_windows(trainer: Trainer) -> bool:
+    """Whether accumulation changes during the run (``GradientAccumulationScheduler``)."""
+    return any(len(getattr(item, "scheduling", None) or ()) > 1 for item in callbacks_of(trainer))
+
+
+def lengths(trainer: Trainer) -> tuple[int | None, ...]:
+    """What each scheduler was built for, as it is now."""
+    return tuple(forecast.length_of(config.scheduler)[0] for config in trainer.lr_scheduler_configs)

@@ -8,7 +8,7 @@ from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.callbacks._optimizer_audit import UpdateAudits
 from lightning_debug.callbacks._optimizer_coverage import Coverage
-from lightning_debug.callbacks._optimizer_schedules import Schedules
+from lightning_debug.callbacks._optimizer_schedules import Schedules, lengths
 from lightning_debug.evidence.optimization import (
     GradientCarryover,
     KeptGraphs,
@@ -18,7 +18,13 @@ from lightning_debug.evidence.optimization import (
     TrainingEffect,
     UpdateAudit,
 )
-from lightning_debug.evidence.schedules import AccumulationWindow, ScheduleForecast, ScheduleProgress
+from lightning_debug.evidence.schedules import (
+    AccumulationWindow,
+    PlateauWatch,
+    ScheduleForecast,
+    ScheduleInUse,
+    ScheduleProgress,
+)
 from lightning_debug.probes.update_kept_graphs import kept_graphs
 
 MOST_EPOCHS = 8
@@ -43,7 +49,9 @@ class OptimizerInspector(DebugCallback):
         GradientCarryover,
         AccumulationWindow,
         ScheduleForecast,
+        ScheduleInUse,
         ScheduleProgress,
+        PlateauWatch,
         UpdateAudit,
         KeptGraphs,
         ScaledClipping,
@@ -53,8 +61,10 @@ class OptimizerInspector(DebugCallback):
     _coverage: Coverage | None = None
     _schedules: Schedules | None = None
     _kept: dict[tuple[str, str], list[tuple[int, int, int]]] | None = None
+    _built: tuple[int | None, ...] = ()
     _batches: int = 0
     _begun: bool = True
+    _epoch: int = -1
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -62,17 +72,21 @@ class OptimizerInspector(DebugCallback):
             state.pop(name, None)
         return state
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Notes what schedulers were built for, before a checkpoint brings another state."""
+        self._built = lengths(trainer) if not _hidden(trainer) else ()
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Foresees the learning rates, and notes the weights."""
         self._audits = self._coverage = self._schedules = None
-        self._kept, self._batches, self._begun = {}, 0, True
+        self._kept, self._batches, self._begun, self._epoch = {}, 0, True, -1
         reason = _hidden(trainer)
         if reason:
             for kind in self.produces:
                 self.unavailable(kind, reason, trainer)
             return
         with self.attempt("schedules", trainer):
-            self._schedules = Schedules(self, trainer, pl_module)
+            self._schedules = Schedules(self, trainer, pl_module, self._built)
         self._begun = False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
@@ -82,6 +96,10 @@ class OptimizerInspector(DebugCallback):
             with self.attempt("parameters", trainer):
                 audits = UpdateAudits(self, trainer, pl_module)
                 self._audits, self._coverage = audits, Coverage(self, audits)
+        if self._schedules is not None and self._epoch != trainer.current_epoch:
+            self._epoch = trainer.current_epoch
+            with self.attempt("steps of schedules", trainer):
+                self._schedules.batch_start(trainer, pl_module)
         if self._audits is None or self._coverage is None:
             return
         self._audits.start(trainer, pl_module, batch_idx)
@@ -115,12 +133,17 @@ class OptimizerInspector(DebugCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says what was not trained at all."""
+        if self._schedules is not None:
+            self._schedules.ended(trainer, pl_module)
         if self._coverage is not None:
             self._coverage.finish(trainer, pl_module, self._future)
         self._close()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Leaves the model as it was."""
+        """Leaves the model as it was; a schedule may be what raised."""
+        if self._schedules is not None:
+            with self.attempt("schedules", trainer):
+                self._schedules.ended(trainer, pl_module, exception)
         self._close()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

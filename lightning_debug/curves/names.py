@@ -21,6 +21,11 @@ _HIGHER = re.compile(
     re.I,
 )
 _LOWER = re.compile(r"(^|[/_.\- ])(error|err|mae|mse|rmse|mape|wer|cer|ppl|perplexity|fid|eer|rmsle)([/_.\- ]|$)", re.I)
+_UNCLEAR = re.compile(
+    r"(^|[/_.\- ])(neg|negative|minus|inv|inverse|gap|diff|difference|delta|drop|std|var|variance|elbo|"
+    r"objective|reward)([/_.\- ]|$)",
+    re.I,
+)
 _OURS = "lightning_debug/"
 _ENDS = re.compile(r"([/_.\- ](epoch|dataloader_idx_\d+))+$", re.I)
 _STEP = re.compile(r"[/_.\- ]step$", re.I)
@@ -33,6 +38,19 @@ def plain(name: str) -> str:
     'val_loss'
     """
     return _ENDS.sub("", name)
+
+
+def better(name: str) -> Mode | None:
+    """Which values of a name are better, where the name alone is sure to tell.
+
+    >>> better("val/acc_epoch"), better("valid_loss"), better("val_f1_loss"), better("neg_mse")
+    ('max', 'min', None, None)
+    """
+    words = plain(name)
+    higher, lower = _HIGHER.search(words), _LOSS.search(words) or _LOWER.search(words)
+    if _UNCLEAR.search(words) or bool(higher) == bool(lower):
+        return None
+    return "max" if higher else "min"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,53 @@ class AccumulationWindow(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ScheduleInUse(Evidence):
+    """A scheduler that is configured, when training starts.
+
+    Args:
+        scheduler: Class name.
+        interval: ``"step"`` or ``"epoch"``.
+        unforeseen: Why its learning rates cannot be foreseen; empty where they are.
+        line: ``file.py:31`` of ``configure_optimizers``.
+    """
+
+    scheduler: str = ""
+    interval: str = "epoch"
+    unforeseen: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlateauWatch(Evidence):
+    """What a scheduler that waits for a plateau is given to read.
+
+    Args:
+        scheduler: Class name.
+        monitor: The value it waits for.
+        mode: ``"min"`` or ``"max"``.
+        direction: ``"max"`` for a name of values that are better when larger (an accuracy), ``"min"`` for one of
+            values that are better when smaller (a loss), empty where the name does not tell.
+        value: What was logged under that name; ``None`` where nothing was.
+        logged: Names that values were logged under.
+        interval: ``"step"`` or ``"epoch"``.
+        epochs: Whole epochs seen.
+        raised: Whether Lightning raised because the value is missing.
+        line: ``file.py:31`` of ``configure_optimizers``.
+    """
+
+    scheduler: str = ""
+    monitor: str = ""
+    mode: str = "min"
+    direction: str = ""
+    value: float | None = None
+    logged: tuple[str, ...] = ()
+    interval: str = "epoch"
+    epochs: int = 0
+    raised: bool = False
+    line: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ScheduleForecast(Evidence):
     """The learning rate that will happen, beside the one that another interval would give.
 
@@ -45,6 +92,12 @@ class ScheduleForecast(Evidence):
         other_rates: The same with the other interval.
         misplaced: Keys that stand in the optimizer's dictionary and belong into the scheduler's.
         line: ``file.py:31`` of ``configure_optimizers``.
+        done: Optimizer steps made before, where training continues from a checkpoint.
+        counted: Steps that the scheduler counts from before.
+        built: The length that ``configure_optimizers`` gave it, where a checkpoint brought another; else ``None``.
+        base: The learning rate its author asked for, the highest of the groups; ``None`` when not known.
+        gamma: The factor by which it multiplies rates, where it has one.
+        trial: Whether the run is cut short for a trial (``overfit_batches``, ``limit_train_batches``).
     """
 
     scheduler: str = ""
@@ -64,11 +117,17 @@ class ScheduleForecast(Evidence):
     other_rates: tuple[tuple[int, float], ...] = ()
     misplaced: Mapping[str, str] = field(default_factory=dict)
     line: str = ""
+    done: int = 0
+    counted: int = 0
+    built: int | None = None
+    base: float | None = None
+    gamma: float | None = None
+    trial: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class ScheduleProgress(Evidence):
-    """How often a scheduler stepped, against how often Lightning steps it, at the end of an epoch.
+    """How often a scheduler stepped, against how often Lightning steps it, at the end of an epoch or after it.
 
     Args:
         scheduler: Class name.
@@ -76,7 +135,8 @@ class ScheduleProgress(Evidence):
         expected: Steps that Lightning made since training began.
         made: Steps that the scheduler counts since then.
         automatic: Whether Lightning drives the optimizer, and so the scheduler.
-        batches: Batches trained on.
+        batches: Epochs looked at.
+        plain: Whether its class is one of torch's that only counts steps, and Lightning alone decides how it is called.
         line: ``file.py:31`` of ``configure_optimizers``.
     """
 
@@ -86,4 +146,5 @@ class ScheduleProgress(Evidence):
     made: int = 0
     automatic: bool = True
     batches: int = 0
+    plain: bool = False
     line: str = ""

@@ -183,6 +183,21 @@ def length_of(scheduler: Any) -> tuple[int | None, str]:
     return None, ""
 
 
+def base_of(scheduler: Any) -> float | None:
+    """The learning rate that a schedule is a part of: that of the optimizer, or the peak that it was given."""
+    groups = getattr(getattr(scheduler, "optimizer", None), "param_groups", ())
+    found = [plain_rate(group.get("max_lr", group.get("initial_lr"))) for group in groups]
+    known = [rate for rate in found if rate is not None]
+    return max(known, default=None)
+
+
+def gamma_of(scheduler: Any) -> float | None:
+    """The factor by which a schedule multiplies rates."""
+    gamma = getattr(scheduler, "gamma", None)
+    known = type(scheduler).__name__ in ("ExponentialLR", "StepLR", "MultiStepLR")
+    return float(gamma) if known and isinstance(gamma, (int, float)) else None
+
+
 def milestones_of(scheduler: Any) -> tuple[int, ...]:
     """The steps at which a scheduler of listed milestones changes."""
     found = getattr(scheduler, "milestones", None) if type(scheduler).__name__ == "MultiStepLR" else None

@@ -2,53 +2,45 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from lightning_debug.evidence.schedules import ScheduleForecast
+from lightning_debug.rules._schedules_course import (
+    FREE,
+    Fault,
+    Limits,
+    endless_rise,
+    exceeded,
+    growing,
+    highest,
+    near,
+    outgrown,
+)
 
 PER_STEP = ("OneCycleLR", "CyclicLR")
 """Schedules that are made to be stepped after every optimizer step."""
 
 DECAYS = ("CosineAnnealingLR", "PolynomialLR", "LinearLR")
-FREE = ("CosineAnnealingWarmRestarts", "ConstantLR", "ReduceLROnPlateau", "CyclicLR")
-"""Schedules that may go up and down, or end, whenever they like."""
-
 STEPS = ("estimated_stepping_batches", "num_training_steps", "steps_per_epoch", "warmup_steps", "num_warmup_steps")
 """Words by which an author counts optimizer steps."""
-
-
-@dataclass(frozen=True)
-class Limits:
-    """The thresholds of LD604."""
-
-    short: float
-    collapse: float
-    early: float
-    warm: float
-    exact: float
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What is wrong with a schedule, in words."""
-
-    message: str
-    fix: str
 
 
 def fault_of(seen: ScheduleForecast, limits: Limits) -> Fault | None:
     """The first fault found in a schedule, or ``None``."""
     if len(seen.rates) < 1 or seen.optimizer_steps < 2:
         return None
-    for look in (_misplaced, _exceeded):
+    for look in (_misplaced, exceeded, outgrown):
         fault = look(seen)
         if fault is not None:
             return fault
+    if seen.done:  # what is left of a run is too little to tell a schedule's unit by
+        return None
+    if seen.gamma is not None and seen.gamma > 1.0:
+        return growing(seen, limits)
+    fault = None
     if seen.interval == "epoch" and seen.steps_per_epoch > 1:
-        return _too_rarely(seen, limits)
+        fault = _too_rarely(seen, limits)
     if seen.interval == "step" and seen.epochs > 1:
-        return _too_often(seen, limits) or _too_long(seen, limits)
-    return None
+        fault = _too_often(seen, limits) or _too_long(seen, limits)
+    return fault or endless_rise(seen, limits)
 
 
 def _misplaced(seen: ScheduleForecast) -> Fault | None:
@@ -60,68 +52,54 @@ def _misplaced(seen: ScheduleForecast) -> Fault | None:
         f"{seen.scheduler} is stepped every {seen.frequency if seen.frequency > 1 else ''}{seen.interval} "
         f"({seen.scheduler_steps} times in {seen.optimizer_steps} optimizer steps).",
         f'Write "lr_scheduler": {{"scheduler": scheduler, {keys}}}.',
+        seen.misplaced.get("interval", ""),
     )
-
-
-def _exceeded(seen: ScheduleForecast) -> Fault | None:
-    if seen.length is None or seen.length_name != "total_steps" or seen.scheduler_steps <= seen.length:
-        return None
-    return Fault(
-        f"{seen.scheduler} was built for total_steps={seen.length} and is stepped every {seen.interval}, "
-        f"{seen.scheduler_steps} times: step {seen.length + 1} will raise.",
-        "Set total_steps=self.trainer.estimated_stepping_batches"
-        + (', or "interval": "epoch".' if _near(seen.length, seen.epochs, 0.01) else "."),
-    )
-
-
-def _near(length: float, planned: float, exact: float) -> bool:
-    return abs(length - planned) <= max(1.0, exact * planned)
 
 
 def _too_rarely(seen: ScheduleForecast, limits: Limits) -> Fault | None:
     """A schedule of steps that is stepped once an epoch."""
     per_step = 'Put it on steps: "lr_scheduler": {"scheduler": scheduler, "interval": "step"} (the default is "epoch").'
     told = f"{seen.scheduler} is stepped once an epoch, {seen.scheduler_steps} times"
-    highest, other = _highest(seen.rates), _highest(seen.other_rates)
+    peak, other = highest(seen.rates), highest(seen.other_rates)
     if seen.length is not None and seen.scheduler not in ("ConstantLR", "StepLR", "CosineAnnealingWarmRestarts"):
         total = seen.batches_per_epoch * seen.epochs
-        fits = _near(seen.length, seen.optimizer_steps, limits.exact) or _near(seen.length, total, limits.exact)
+        fits = near(seen.length, seen.optimizer_steps, limits.exact) or near(seen.length, total, limits.exact)
         long = (
             seen.length >= 200 and seen.length >= 10 * seen.epochs and 0.8 <= seen.length / seen.optimizer_steps <= 1.25
         )
         known = seen.scheduler in PER_STEP and seen.optimizer_steps >= limits.short * seen.length
-        warms = seen.scheduler == "LinearLR" and highest < limits.warm * other
+        warms = seen.scheduler == "LinearLR" and peak < limits.warm * other
         if seen.scheduler_steps <= limits.short * seen.length and (fits or long or known or warms):
             return Fault(
                 f"{told}, and was built for {seen.length_name}={seen.length}: it goes through "
                 f"{seen.scheduler_steps / seen.length:.0%} of its course (learning rate {seen.rates[0][1]:.2g} to "
                 f"{seen.rates[-1][1]:.2g}) while the optimizer makes {seen.optimizer_steps} steps.",
                 per_step,
+                "step",
             )
     says_steps = any(word in seen.words for word in STEPS)
-    if seen.scheduler not in FREE and highest < (0.5 if says_steps else limits.warm) * other:
+    leads = seen.base is None or other <= 1.05 * seen.base  # to the rate that was asked for, not beyond it
+    if seen.scheduler not in FREE and leads and peak < (0.5 if says_steps else limits.warm) * other:
         return Fault(
-            f"{told}: its warm-up never ends, and the learning rate reaches {highest:.2g}; stepped after each of the "
+            f"{told}: its warm-up never ends, and the learning rate reaches {peak:.2g}; stepped after each of the "
             f"{seen.optimizer_steps} optimizer steps it would reach {other:.2g}.",
             per_step,
+            "step",
         )
     if says_steps and seen.other_rates and seen.scheduler not in FREE:
-        stays, falls = seen.rates[-1][1] >= 0.5 * highest, seen.other_rates[-1][1] <= 0.05 * other
+        stays, falls = seen.rates[-1][1] >= 0.5 * peak, seen.other_rates[-1][1] <= 0.05 * other
         if stays and falls and seen.epochs > 1 and seen.other_rates[-1][0] >= seen.optimizer_steps - 1:
             return Fault(
                 f"{told}, though configure_optimizers counts steps ({_said(seen)}): the learning rate falls only from "
-                f"{highest:.2g} to {seen.rates[-1][1]:.2g} instead of to {seen.other_rates[-1][1]:.2g}.",
+                f"{peak:.2g} to {seen.rates[-1][1]:.2g} instead of to {seen.other_rates[-1][1]:.2g}.",
                 per_step,
+                "step",
             )
     return None
 
 
 def _said(seen: ScheduleForecast) -> str:
     return ", ".join(word for word in seen.words if word in STEPS)
-
-
-def _highest(rates: tuple[tuple[int, float], ...]) -> float:
-    return max((rate for _, rate in rates), default=0.0)
 
 
 def _too_often(seen: ScheduleForecast, limits: Limits) -> Fault | None:
@@ -136,8 +114,9 @@ def _too_often(seen: ScheduleForecast, limits: Limits) -> Fault | None:
             f"{told}, so that its milestones {list(seen.milestones)} pass within the first {seen.milestones[-1]} of "
             f"them, in {seen.epochs} epochs.",
             per_epoch,
+            "epoch",
         )
-    peak = _highest(seen.rates)
+    peak = highest(seen.rates)
     low = next((step for step, _ in seen.rates if _gone(seen, step, limits.collapse * 1.001 * peak)), None)
     planned = min((rate for _, rate in seen.other_rates), default=0.0)
     if low is not None and low <= end and seen.rates[-1][0] >= 2 * low and planned > limits.collapse * peak:
@@ -146,15 +125,17 @@ def _too_often(seen: ScheduleForecast, limits: Limits) -> Fault | None:
             f"{limits.collapse:g} of its start from step {low} on; stepped once an epoch it would end at "
             f"{seen.other_rates[-1][1]:.2g}.",
             per_epoch,
+            "epoch",
         )
     cycles = seen.scheduler_steps / (2 * seen.length) if seen.length else 0.0
     if seen.scheduler != "CosineAnnealingLR" or not seen.length or cycles < 2:
         return None
-    if _near(seen.length, seen.epochs, limits.exact) or seen.length <= limits.exact * seen.scheduler_steps:
+    if near(seen.length, seen.epochs, limits.exact) or seen.length <= limits.exact * seen.scheduler_steps:
         return Fault(
             f"{told} and was built for T_max={seen.length}: the learning rate swings up and down {cycles:.0f} times "
             f"in {seen.epochs} epochs instead of falling once.",
             per_epoch,
+            "epoch",
         )
     return None
 
@@ -168,7 +149,7 @@ def _too_long(seen: ScheduleForecast, limits: Limits) -> Fault | None:
     total = seen.batches_per_epoch * seen.epochs
     if seen.length_name != "total_steps" or seen.length is None or total <= seen.optimizer_steps:
         return None
-    if not _near(seen.length, total, limits.exact) or seen.scheduler_steps > (1.0 - limits.short / 2) * seen.length:
+    if not near(seen.length, total, limits.exact) or seen.scheduler_steps > (1.0 - limits.short / 2) * seen.length:
         return None
     return Fault(
         f"{seen.scheduler} was built for total_steps={seen.length}, the number of batches, but the optimizer makes "

@@ -1,4 +1,4 @@
-"""A schedule counts steps and is stepped once an epoch, or the reverse.
+"""A learning-rate schedule does not do what it was built for: stepped at the wrong interval, twice, or to no end.
 
 What it sees: the learning rate that will happen, from a private copy of each scheduler that is stepped when training
     starts as Lightning will step it, against the length that the schedule was built for. A schedule of so many steps
@@ -6,15 +6,22 @@ What it sees: the learning rate that will happen, from a private copy of each sc
     ``collapse`` of its peak within the first ``early`` part of training and stays there; milestones of epochs reached
     within that part; a ``total_steps`` that is exceeded, which raises; a warm-up that reaches less than ``warm`` of
     what it was built for; ``interval`` or ``frequency`` beside ``"optimizer"`` instead of inside the ``"lr_scheduler"``
-    dictionary, where Lightning ignores them; a scheduler stepped by hand and by Lightning.
+    dictionary, where Lightning ignores them. A ``gamma`` above 1 that multiplies the rate by ``grows`` or more; a
+    warm-up that rises to the very end of training and reaches at most ``reached`` of the rate it leads to; a
+    checkpoint that brings the schedule of a shorter run back, so that it raises or a cosine rises again. In the first
+    epochs: a scheduler stepped by hand and by Lightning; one that ``scheduler.step(epoch)`` sets back, so that it
+    stands at most at ``behind`` of Lightning's steps; a ``ReduceLROnPlateau`` whose ``mode`` is "min" on an accuracy
+    or "max" on a loss, or whose ``monitor`` is not logged.
 Why it hurts: stepped too rarely, a warm-up never ends and a decay never comes; stepped too often, the learning rate is
-    gone after the first moments of training, or swings up and down hundreds of times.
+    gone after the first moments of training, or swings up and down hundreds of times. A plateau in the wrong
+    direction lowers the rate exactly while training goes well.
 How to fix: name the interval where Lightning reads it: ``{"optimizer": optimizer, "lr_scheduler": {"scheduler":
     scheduler, "interval": "step"}}``; the default is ``"epoch"``. Take the number of steps from
     ``self.trainer.estimated_stepping_batches``, which knows accumulation and devices.
-When to ignore: when a schedule is meant to end early or late. It is silent on warm restarts, on
-    ``ReduceLROnPlateau``, on constant schedules, on runs without a planned end, and on schedules that read the state
-    of the run. ``exact`` says how closely a length must agree with the number of steps or epochs to tell its unit.
+When to ignore: when a schedule is meant to end early or late. It is silent on warm restarts, on constant schedules,
+    on range tests by hand, on runs without a planned end, on schedules that read the state of the run, and on
+    monitors whose names do not tell which values are better. ``exact`` says how closely a length must agree with the
+    number of steps or epochs to tell its unit.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -92,17 +99,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.schedules import ScheduleForecast, ScheduleProgress
-from lightning_debug.finding import ERROR, Claim
+from lightning_debug.evidence.schedules import PlateauWatch, ScheduleForecast, ScheduleInUse, ScheduleProgress
+from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._schedules import Fault, Limits, fault_of
+from lightning_debug.rules._schedules import fault_of
+from lightning_debug.rules._schedules_course import Fault, Limits, faults_met
 
 
 @rule(
     "LD604",
     severity=ERROR,
-    needs=ScheduleForecast,
+    needs=ScheduleInUse,
     explains=("LD408", "LD601", "LD602", "LD605", "LD702", "LD703", "LD704", "LD705"),
 )
 def scheduler_at_wrong_interval(
@@ -113,27 +121,34 @@ def scheduler_at_wrong_interval(
     early: float = 1 / 3,
     warm: float = 0.12,
     exact: float = 0.02,
-) -> Iterator[Claim]:
+    grows: float = 3.0,
+    reached: float = 0.5,
+    behind: float = 0.75,
+) -> Iterator[Claim | Skip]:
     """Claims one finding for each scheduler."""
-    limits = Limits(short, collapse, early, warm, exact)
+    limits = Limits(short, collapse, early, warm, exact, grows, reached, behind)
     claimed: set[str] = set()
     for evidence in record.of(ScheduleForecast):
         fault = fault_of(evidence, limits)
         if fault is not None and evidence.scheduler not in claimed:
             claimed.add(evidence.scheduler)
             yield _claim(evidence, fault)
-    for progress in record.of(ScheduleProgress):
-        twice = progress.expected >= 2 and progress.made == 2 * progress.expected
-        if twice and progress.automatic and progress.scheduler not in claimed:
-            claimed.add(progress.scheduler)
-            yield Claim(
-                message=f"{progress.scheduler} made {progress.made} steps where Lightning made {progress.expected}: it "
-                "is stepped by hand as well, and runs twice as fast.",
-                subject=progress.scheduler,
-                measured={"made": progress.made, "expected": progress.expected, "line": progress.line},
-                fix="Delete the scheduler.step() in your code; with automatic optimization Lightning steps it.",
-                at=progress.at,
-            )
+    for met, fault in faults_met(record.of(ScheduleProgress), record.of(PlateauWatch), limits):
+        if met.scheduler not in claimed:
+            claimed.add(met.scheduler)
+            yield _claim_met(met, fault)
+    for used in record.of(ScheduleInUse):
+        if used.unforeseen and used.scheduler not in claimed:
+            yield Skip(used.unforeseen)
+
+
+def _claim_met(met: ScheduleProgress | PlateauWatch, fault: Fault) -> Claim:
+    measured: dict[str, object] = {"line": met.line}
+    if isinstance(met, ScheduleProgress):
+        measured |= {"made": met.made, "expected": met.expected}
+    else:
+        measured |= {"monitor": met.monitor, "mode": met.mode, "value": met.value, "logged": ", ".join(met.logged)}
+    return Claim(message=fault.message, subject=met.scheduler, measured=measured, fix=fault.fix, at=met.at)
 
 
 def _claim(evidence: ScheduleForecast, fault: Fault) -> Claim:
@@ -148,6 +163,7 @@ def _claim(evidence: ScheduleForecast, fault: Fault) -> Claim:
             "epochs": evidence.epochs,
             "first_rate": evidence.rates[0][1] if evidence.rates else None,
             "last_rate": evidence.rates[-1][1] if evidence.rates else None,
+            "intended": fault.intended,
             "line": evidence.line,
         },
         fix=fault.fix,
