@@ -146,8 +146,8 @@ def silence() -> Iterator[None]:
 
     ``warnings.catch_warnings`` would have every warning of the program be shown again, for it makes the registries
     of what was shown already out of date. A filter that is put into the list directly does not, and what it ignores
-    enters no registry. Where a filter of the user's makes errors of warnings, it has to decide: then the registries
-    of all modules are copied and put back instead, which takes a few milliseconds.
+    enters no registry. It comes after those of the user's that make errors of warnings. Where one before these shows
+    some warnings once, the registries of all modules are copied and put back, which takes a few milliseconds.
     """
     global _silent  # noqa: PLW0603 -- one process has one terminal
     if _silent:  # within another block, whose end puts all of it back
@@ -155,10 +155,11 @@ def silence() -> Iterator[None]:
         return
     filters: Any = warnings.filters
     before, show = list(filters), warnings.showwarning
-    plain = isinstance(filters, list) and all(held[0] != "error" for held in before)
+    first = 1 + max((index for index, held in enumerate(before) if held[0] == "error"), default=-1)
+    plain = isinstance(filters, list) and all(held[0] in ("error", "ignore", "always") for held in before[:first])
     shown = None if plain else ({name: dict(held) for name, held in _registries().items()}, dict(_once()))
     if plain:
-        filters.insert(0, ("ignore", None, Warning, None, 0))
+        filters.insert(first, ("ignore", None, Warning, None, 0))
     disabled = logging.root.manager.disable
     warnings.showwarning = lambda *_, **__: None
     logging.disable(logging.CRITICAL)
