@@ -236,7 +236,9 @@ SCENARIOS = {
 CURED: dict[str, dict[str, object]] = {
     "LD701 rises": {"ramp": 0.0},
     "LD702 stalls early": {"rate": 3e-3},
+    "LD704 slow": {"rate": 1e-2},
     "LD705 underfits": {"depth": 2, "width": 64, "rate": 3e-3},
+    "LD712 baseline": {"constant": False},
 }
 """What undoes the change, where it may have had no effect."""
 

@@ -21,6 +21,7 @@ from lightning_debug.evidence.curves import (
     TrainingCourse,
     ValidationCourse,
 )
+from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.rules._curves import improves
 from lightning_debug.rules.ld705_underfitting import underfitting
@@ -118,13 +119,13 @@ def test_a_metric_improves_only_by_a_share_of_what_is_missing():
     assert improves(_metric(0.96, 0.02), sigmas=2.0), "a third of the errors"
 
 
-def _settled(late, batch_size=32, spikes=()):
+def _settled(late, batch_size=32, spikes=(), steps=400, epochs=10):
     course = TrainingCourse(
-        steps=400, start=1.5, end=0.6, settled_at=0.4, late=late, first_slope=Shift(amount=-0.9, error=0.1),
+        steps=steps, start=1.5, end=0.6, settled_at=0.4, late=late, first_slope=Shift(amount=-0.9, error=0.1),
         second_slope=Shift(amount=-0.1, error=0.02), spikes=spikes,
     )  # fmt: skip
     reference = ReferenceLoss(function="cross_entropy", samples=700, baseline=1.4, neighbours=0.25, error=0.02)
-    reading = CurveReading(final=True, epochs=10, training=course, batch_size=batch_size)
+    reading = CurveReading(final=True, epochs=epochs, training=course, batch_size=batch_size)
     return Record([LossKind(supervised=True), reference, reading])
 
 
@@ -132,6 +133,12 @@ def test_underfitting_waits_where_more_epochs_would_do():
     creeps, falls = Shift(amount=-0.02, error=0.005), Shift(amount=-0.08, error=0.005)
     assert [claim.subject for claim in underfitting(_settled(creeps))] == ["training loss"]
     assert not list(underfitting(_settled(falls)))
+
+
+@pytest.mark.parametrize(("steps", "epochs", "said"), [(63, 1, False), (400, 1, True), (63, 3, True)])
+def test_one_short_epoch_settles_nowhere(steps, epochs, said):
+    found = list(underfitting(_settled(Shift(), steps=steps, epochs=epochs)))
+    assert [isinstance(item, Claim) for item in found] == [said]
 
 
 @pytest.mark.parametrize(("value", "batch_size", "said"), [(9.0, 32, 1), (2.0, 32, 0), (9.0, 2, 0), (9.0, 0, 0)])

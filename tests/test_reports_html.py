@@ -151,6 +151,28 @@ def test_curves_are_drawn_with_the_moments_of_findings():
     outline(f"<p>{loss.svg}</p>")
 
 
+def test_values_can_be_read_off_a_chart_without_a_script():
+    (chart,) = charts(
+        [Curve("loss/<train>", tuple((step, 1 / (step + 1)) for step in range(1000))), Curve("loss/val", ((999, 0.5),))]
+    )
+    svg = draw(chart).svg
+    assert 100 < svg.count('<g class="read">') <= 150
+    assert "<title>step 999\nloss/&lt;train&gt; 0.001\nloss/val 0.5</title>" in svg
+    assert "<script" not in svg
+    outline(f"<p>{svg}</p>")
+
+
+def test_a_verdict_is_marked_where_it_happened():
+    at = Moment(stage="train", epoch=9, step=100)
+    found = [
+        finding("LD707", "x", ERROR, "m", "val_loss", {"lowest_epoch": 3}, at=at),
+        finding("LD714", "x", INFO, "m", "epoch", {"epoch": 4}, at=at),
+        finding("LD701", "x", ERROR, "m", "training loss", {"lowest_step": 12}, at=at),
+    ]
+    assert marks(found, {3: 40, 4: 50}) == ((12, "LD701: step 12"), (40, "LD707: epoch 3"), (50, "LD714: epoch 4"))
+    assert (100, "LD707, LD714") in marks(found)
+
+
 def test_drawing_leaves_matplotlib_as_it_was(tmp_path):
     import matplotlib as mpl
 

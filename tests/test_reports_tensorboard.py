@@ -13,7 +13,9 @@ from torch.utils.tensorboard import SummaryWriter
 from lightning_debug import DebugCallback
 from lightning_debug.callbacks._lightning import moment
 from lightning_debug.evidence import Moment
-from lightning_debug.finding import ERROR
+from lightning_debug.evidence.curves import EpochValues
+from lightning_debug.finding import ERROR, Report
+from lightning_debug.record import Record
 from lightning_debug.reports import _layout
 from lightning_debug.reports.tensorboard import TensorBoardSink
 from lightning_debug.session import Session
@@ -210,6 +212,24 @@ def test_findings_of_one_code_stand_in_one_text_that_is_never_lost(tmp_path):
     assert [item.step for item in items] == [7, 7, 7]  # steps that went back would hide what was there
     last = items[-1].tensor_proto.string_val[0].decode()
     assert all(word in last for word in ("late", "early", "same"))
+
+
+def test_the_losses_are_one_picture_with_the_verdict_marked(tmp_path):
+    values = [
+        EpochValues(train_loss=1 / (epoch + 1), val_loss=1.0, at=Moment(epoch=epoch, step=10 * epoch))
+        for epoch in range(5)
+    ]
+    verdict = finding(
+        "LD707", "overfitting-from-epoch", ERROR, "m", "val_loss", {"lowest_epoch": 2}, at=Moment(step=40)
+    )
+    for folder, kept in (("few", values[:1]), ("all", values)):
+        writer = SummaryWriter(str(tmp_path / folder))
+        TensorBoardSink(writer).on_report(Report((verdict,)), Record(kept))
+        writer.close()
+    assert not events(tmp_path / "few").Tags()["images"], "one point is no curve"
+    (image,) = events(tmp_path / "all").Images("lightning_debug/curves")
+    assert (image.width, image.height) == (1036, 388)
+    assert len(image.encoded_image_string) > 5000
 
 
 def test_what_a_text_holds_is_only_text(tmp_path):

@@ -7,10 +7,14 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from lightning_debug.evidence.curves import EpochValues
 from lightning_debug.record import Record
 
 PREFIX = "lightning_debug/"
 """What our tags begin with where they stand beside a user's own."""
+
+STEPS = "step (batches trained on)"
+"""What the steps of a curve count, if nothing else is said."""
 
 _STAGES = frozenset("train training val valid validation eval dev test step epoch".split())
 _WORDS = re.compile(r"[_.\-\s]+")
@@ -24,10 +28,12 @@ class Curve:
         tag: Its name.
         points: Step and value, in the order seen. Where the record forgot the middle of a long run stands one
             point of value NaN and step -1.
+        dashed: Whether it is of something that does not happen.
     """
 
     tag: str
     points: tuple[tuple[int, float], ...]
+    dashed: bool = False
 
 
 @dataclass(frozen=True)
@@ -38,11 +44,13 @@ class Chart:
         title: What they show.
         curves: The curves drawn.
         left_out: How many more there are.
+        axis: What its steps count.
     """
 
     title: str
     curves: tuple[Curve, ...]
     left_out: int = 0
+    axis: str = STEPS
 
 
 GAP = (-1, math.nan)
@@ -68,6 +76,15 @@ def curves(record: Record) -> tuple[Curve, ...]:
             for tag, value in item.scalars().items():
                 found.setdefault(f"{tag.removeprefix(PREFIX)}{rank}", []).append((item.at.step, float(value)))
     return tuple(Curve(tag, _trimmed(points)) for tag, points in found.items())
+
+
+def ends_of_epochs(record: Record) -> dict[int, int]:
+    """The step at which the curves have the value of each epoch.
+
+    >>> ends_of_epochs(Record())
+    {}
+    """
+    return {item.at.epoch: item.at.step for item in record.of(EpochValues)}
 
 
 def _trimmed(points: list[tuple[int, float]]) -> tuple[tuple[int, float], ...]:

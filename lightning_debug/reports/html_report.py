@@ -16,10 +16,12 @@ import jinja2
 from markupsafe import Markup, escape
 
 from lightning_debug.evidence import Evidence, RunContext
+from lightning_debug.evidence.schedules import ScheduleForecast
 from lightning_debug.finding import Finding, Report
 from lightning_debug.record import Record
-from lightning_debug.reports._curves import charts, curves
+from lightning_debug.reports._curves import charts, curves, ends_of_epochs
 from lightning_debug.reports._files import write_text
+from lightning_debug.reports._schedules import schedule_charts
 from lightning_debug.reports._text import (
     alarms,
     by_code,
@@ -119,15 +121,17 @@ def render(
 
 def draw_plots(report: Report, record: Record) -> tuple[tuple[Plot, ...], str]:
     """Drawings of a record's curves, and why there are none or not all."""
+    rates = schedule_charts(record.of(ScheduleForecast), report.findings)
     found = charts(curves(record))
-    if not found:
+    if not found and not rates:
         return (), "Nothing that was recorded has a value over steps."
-    marked = marks(report.findings)
+    marked = marks(report.findings, ends_of_epochs(record))
     try:
         plots = tuple(draw(chart, marked) for chart in found[:MOST_PLOTS])
+        plots = (*plots[:1], *map(draw, rates), *plots[1:])  # the loss first
     except Exception as error:  # a page without curves is better than no page
         return (), f"The curves could not be drawn: {one_line(error)}"
-    left = len(found) - len(plots)
+    left = len(found) + len(rates) - len(plots)
     return plots, f"{left} more charts could be drawn from report.json." if left else ""
 
 

@@ -1,6 +1,7 @@
 """The model settles at a loss that is far higher than the data allow.
 
-What it sees: at the end of a run of at least `steps` steps: the loss has settled (after a share `first` of the
+What it sees: at the end of a run of at least `steps` steps (`long` where it has fewer than `epochs` epochs, in
+    which nothing has had the time to settle): the loss has settled (after a share `first` of the
     run, or it no longer falls by `falls` standard errors; a line through the second half is flatter than `even`
     of one through the first), in eval mode too, above `high` of what knowing nothing costs; validation agrees
     within a factor `agree`; the nearest neighbours reach `better` of it on the same training samples, and as long
@@ -103,6 +104,8 @@ def underfitting(
     record: Record,
     *,
     steps: int = 60,
+    epochs: int = 3,
+    long: int = 300,
     first: float = 0.75,
     falls: float = 2.0,
     even: float = 0.4,
@@ -116,6 +119,9 @@ def underfitting(
     course = training(record, steps=steps, final=True)
     if isinstance(course, Skip):
         yield course
+        return
+    if newest(record).epochs < epochs and course.steps < long:
+        yield Skip(f"{course.steps} steps in fewer than {epochs} epochs are too short to settle in")
         return
     now, price = level(record, course), baseline(record)
     if price is None or not high * price < now < 0.95 * price:
