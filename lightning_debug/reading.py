@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import traceback
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -13,7 +12,9 @@ import torch
 from torch.utils.data import DataLoader
 
 from lightning_debug.debugger import Debugger
-from lightning_debug.finding import Report
+from lightning_debug.evidence.data import UnreadableSample
+from lightning_debug.finding import Claim, Report
+from lightning_debug.registry import get
 
 
 def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, workers: int = 0) -> Report:
@@ -33,7 +34,6 @@ def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, work
     """
     data: Any = found[0]
     lightning = importlib.import_module(_package(data))
-    loaders: list[Any] = [data]
     options: dict[str, Any] = {"datamodule": data}
     if not hasattr(data, "train_dataloader"):
         loaders = [_loader(item, batch_size, workers, shuffle=not place) for place, item in enumerate(found)]
@@ -56,7 +56,7 @@ def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, work
         if debugger.report.status != "interrupted":
             raise
     except Exception as error:
-        raise ReadingFailed(_culprit(error, trainer, loaders), debugger.report) from error
+        raise ReadingFailed(_culprit(error, debugger), debugger.report) from error
     return debugger.report
 
 
@@ -112,21 +112,11 @@ def _reader(lightning: Any) -> Any:
     return Reader()
 
 
-def _culprit(error: Exception, trainer: Any, loaders: Sequence[Any]) -> str:
-    """Names the first sample that raises; the datasets are asked again, one sample after the other."""
-    told = f"{type(error).__name__}: {str(error).strip().splitlines()[-1] if str(error).strip() else error!r}"
-    given = [(name, getattr(trainer, attribute, None)) for name, attribute in _LOADERS]
-    for name, one in given if any(item for _, item in given) else [("data", item) for item in loaders]:
-        dataset: Any = getattr(one, "dataset", None)
-        length = len(dataset) if hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__") else 0
-        for index in range(length):
-            try:
-                dataset[index]
-            except Exception as again:
-                line = traceback.extract_tb(again.__traceback__)[-1]
-                where = f"{line.filename.rpartition('/')[2]}:{line.lineno}"
-                return f"sample {index} of the {name} dataset raises {type(again).__name__}: {again} ({where})"
-    return f"reading the data raises {told}"
-
-
-_LOADERS = (("training", "train_dataloader"), ("validation", "val_dataloaders"))
+def _culprit(error: Exception, debugger: Debugger) -> str:
+    """Names the sample that raised, where that is known."""
+    record = debugger.session.record
+    for claim in get("LD521").function(record) if record.seen(UnreadableSample) else ():
+        message = claim.message if isinstance(claim, Claim) else claim.reason
+        return message[0].lower() + message[1:].rstrip(".")
+    text = str(error).strip()
+    return f"reading the data raises {type(error).__name__}: {text.splitlines()[-1] if text else error!r}"

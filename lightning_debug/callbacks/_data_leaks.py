@@ -29,8 +29,13 @@ def shared_samples(
         delivered_first: What training delivered in its first epoch.
         seen: What validation delivered.
         facts: Further fields of the evidence.
+
+    Returns:
+        ``None`` where nothing was delivered, or where both datasets are one item, whose rows are no samples.
     """
     at_hand = train is not None and source is not None and not train.streams and not source.streams
+    if at_hand and train is not None and source is not None and train.length == source.length == 1 < len(seen):
+        return None  # one graph, say: its nodes are no samples that a loader drew, and masks say which of them count
     pairs = [(delivered_first, seen, None, None)]
     same_indices, same_dataset = 0, False
     if at_hand:

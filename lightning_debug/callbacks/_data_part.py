@@ -102,6 +102,9 @@ class DataContext:
         pl_module: The module in training.
     """
 
+    scanning = False
+    """Whether data are only read, before training."""
+
     def __init__(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.trainer, self.pl_module = trainer, pl_module
 

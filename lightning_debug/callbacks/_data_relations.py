@@ -75,7 +75,8 @@ class DataRelations(DataPart):
         batch: Any,
     ) -> Iterable[Evidence] | None:
         """Takes keys and labels."""
-        if self._first is None if stage == "train" else not self._validated:  # later epochs bring the same again
+        new = self._first is None if stage == "train" else not self._validated  # later epochs bring the same again
+        if new and not self._context.scanning:
             self._kept[stage].add(batch, fields, size)
         if stage == "train":
             if not batch_index and self._epoch.count:  # an epoch that was cut short
@@ -100,7 +101,7 @@ class DataRelations(DataPart):
             yield from self._of_epoch()
         if not self._leaks_told:
             yield from self._leaks()
-        if self._independent:
+        if self._independent and not self._context.scanning:
             learned = label_learning(self._context, self._kept)
             yield from [learned] if learned is not None else []
 

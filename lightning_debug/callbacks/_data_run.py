@@ -49,12 +49,18 @@ class DataRun:
         self._names = {"inputs": inputs, "labels": labels}
         self.parts: list[DataPart] = [kind() for kind in parts]
         self.tap: BatchTap | None = None
+        self.delivered: Counter[Stage] = Counter()
         self._failures: Counter[DataPart] = Counter()
         self._seen: Counter[tuple[str, int]] = Counter()
         self._in_epoch: Counter[tuple[str, int]] = Counter()
         self._known: dict[tuple[str, int], list[Field]] = {}
         self._copies: HostCopies[Callable[[Sequence[Field]], None]] = HostCopies()
         self.watch = StepWatch(self.observe, self.guard)
+
+    def begin(self) -> None:
+        """Has every part start with nothing."""
+        for part in list(self.parts):
+            self.ask(part, "begin", functools.partial(part.begin, self.context))
 
     def known(self, stage: Stage, loader_index: int) -> list[Field]:
         """The fields of the batches seen last, without their values."""
@@ -98,6 +104,7 @@ class DataRun:
         if fields is None:
             return
         size = batch_size_of([item.tensor.shape for item in fields])
+        self.delivered[stage] += size
         tell = functools.partial(self._hand_on, stage, loader_index, epoch, index, size, looked, batch)
         copied = any(on_device(item.tensor) for item in fields)
         if copied or len(self._copies):

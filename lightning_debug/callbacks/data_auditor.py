@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import functools
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._data_part import DataContext
 from lightning_debug.callbacks._data_parts import PARTS_OF_DATA
 from lightning_debug.callbacks._data_run import DataRun
+from lightning_debug.callbacks._data_scan import PARTS_OF_SCAN, ScanContext, scan
 from lightning_debug.callbacks._data_tap import HOOK, BatchTap
+from lightning_debug.callbacks._data_unreadable import unreadable_sample
 from lightning_debug.callbacks._data_watch import PRODUCES, can_watch
-from lightning_debug.callbacks._lightning import LightningModule, Trainer, batch_hook_owner
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, batch_hook_owner, is_fast_dev_run
 from lightning_debug.evidence import Evidence
+from lightning_debug.evidence.data import ScannedData, UnreadableSample
 
 
 class DataAuditor(DebugCallback):
@@ -25,25 +27,45 @@ class DataAuditor(DebugCallback):
         inputs: Names of the batch's inputs, where they are not plain: the last key of the path (``"image"``), or the
             whole of it (``"batch[0]"``).
         labels: Likewise of the labels.
+        scan: ``"full"`` reads the whole training and validation sets once before training, through loaders of its
+            own with at least one worker process, so that what is wrong is told before the first step. Ctrl-C tells
+            of what was read by then, and ends the fit. Of several ranks the first one reads.
+
+    Raises:
+        ValueError: If ``scan`` is something else.
     """
 
     produces: ClassVar[tuple[type[Evidence], ...]] = tuple(
-        dict.fromkeys([*(kind for part in PARTS_OF_DATA for kind in part.produces), *PRODUCES])
+        dict.fromkeys(
+            [*(kind for part in PARTS_OF_DATA for kind in part.produces), *PRODUCES, UnreadableSample, ScannedData]
+        )
     )
 
     _run: DataRun | None = None
 
-    def __init__(self, inputs: str | list[str] | None = None, labels: str | list[str] | None = None) -> None:
-        self.inputs, self.labels = inputs, labels
+    def __init__(
+        self,
+        inputs: str | list[str] | None = None,
+        labels: str | list[str] | None = None,
+        scan: Literal["full"] | None = None,
+    ) -> None:
+        if scan not in (None, "full"):
+            raise ValueError(f"scan={scan!r} must be 'full' or None")
+        self.inputs, self.labels, self.scan = inputs, labels, scan
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to read along."""
         self._end()
         if trainer.barebones:
             return
+        few = is_fast_dev_run(trainer) or bool(getattr(trainer, "overfit_batches", 0))
+        if self.scan and not few and trainer.global_rank == 0:
+            with self.attempt("scanning", trainer):
+                context = ScanContext(trainer, pl_module)
+                run = DataRun(self, context, PARTS_OF_SCAN, self.inputs, self.labels)
+                scan(run, bar=trainer.progress_bar_callback is not None)
         run = self._run = DataRun(self, DataContext(trainer, pl_module), PARTS_OF_DATA, self.inputs, self.labels)
-        for part in list(run.parts):
-            run.ask(part, "begin", functools.partial(part.begin, run.context))
+        run.begin()
         run.tap = BatchTap(batch_hook_owner(trainer, HOOK), run.see)
         reason = can_watch(pl_module)
         for kind in PRODUCES if reason else ():
@@ -88,7 +110,13 @@ class DataAuditor(DebugCallback):
         self._finish()
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """Tells what was gathered so far."""
+        """Tells what was gathered so far, and which sample could not be read."""
+        if isinstance(exception, Exception):
+            with self.attempt("naming the sample", trainer):
+                delivered = self._run.delivered if self._run is not None else {}
+                found = unreadable_sample(exception, DataContext(trainer, pl_module), delivered)
+                if found is not None:
+                    self.session.observe(found)
         self._finish(wait=False)  # the device may not answer any more
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -132,3 +132,49 @@ class DeliveredSamples(Evidence):
     mismatched: int = 0
     dataset: int | None = None
     collate: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class UnreadableSample(Evidence):
+    """A dataset raised when it was asked for a sample.
+
+    Args:
+        stage: ``"train"`` or ``"validate"``.
+        loader: Index of the dataloader.
+        index: What the dataset was asked for; ``None`` where that is not known.
+        delivered: Samples of this stage that were delivered before.
+        dataset: Class of the dataset.
+        length: Samples in it; ``None`` where it has no length.
+        error: Class of the exception.
+        message: Its text, the last line.
+        line: ``file.py:31`` where it was raised; ``""`` where that is not known.
+    """
+
+    stage: str
+    loader: int = 0
+    index: int | None = None
+    delivered: int = 0
+    dataset: str = ""
+    length: int | None = None
+    error: str = ""
+    message: str = ""
+    line: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScannedData(Evidence):
+    """A loader's data were read once before training, by a loader of our own.
+
+    Args:
+        stage: ``"train"`` or ``"validate"``.
+        loader: Index of the dataloader.
+        samples: Samples in the dataset; ``None`` where it has no length.
+        read: Samples read.
+        outcome: ``"complete"``, ``"interrupted"``, or why it was not read, or not to its end.
+    """
+
+    stage: str
+    loader: int = 0
+    samples: int | None = None
+    read: int = 0
+    outcome: str = "complete"

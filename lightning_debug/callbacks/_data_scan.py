@@ -1,0 +1,197 @@
+"""Reads whole data sets once before training, through loaders of our own."""
+
+from __future__ import annotations
+
+import copy
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch.utils import data as torch_data
+
+from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
+from lightning_debug.callbacks._data_relations import DataRelations
+from lightning_debug.callbacks._data_run import DataRun
+from lightning_debug.callbacks._data_unreadable import ask_again, described
+from lightning_debug.callbacks._data_values import ValuesInData
+from lightning_debug.evidence.data import ScannedData
+from lightning_debug.experiments._surroundings import random_state, set_random_state
+from lightning_debug.probes.unreadable import is_of_loading
+
+PARTS_OF_SCAN: tuple[type[DataPart], ...] = (ValuesInData, DataRelations)
+"""What a scan looks at; the rest needs a run."""
+STAGES: tuple[Stage, Stage] = ("train", "validate")
+
+
+class NotScanned(Exception):
+    """A loader cannot be read apart from the run; the message says why."""
+
+
+class RecordedBatches:
+    """Passes on the batches of indices of a batch sampler, and remembers those that are on their way.
+
+    Args:
+        batches: Lists of indices.
+        most: How many to remember.
+
+    >>> batches = RecordedBatches([[3, 1], [2]], 1)
+    >>> list(batches), batches.asked(1), batches.asked(0)
+    ([[3, 1], [2]], [2], [])
+    """
+
+    def __init__(self, batches: Any, most: int) -> None:
+        self._batches, self._most = batches, most
+        self._recent: dict[int, list[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        for number, batch in enumerate(self._batches):
+            self._recent[number] = list(batch) if isinstance(batch, (list, tuple)) else [batch]
+            self._recent.pop(number - self._most, None)
+            yield batch
+
+    def asked(self, number: int) -> list[Any]:
+        """The indices of a batch; empty if it is long past."""
+        return self._recent.get(number, [])
+
+
+def private_loader(source: Source, seed: int = 0) -> tuple[Any, RecordedBatches]:
+    """A loader of the same batches that no live loader, dataset or random generator notices.
+
+    It reads in worker processes, one at least, so that datasets with a state of their own keep it.
+
+    Raises:
+        NotScanned: If that cannot be made.
+    """
+    live = source.loader
+    if source.streams or source.length is None:
+        raise NotScanned(f"{type(live).__name__} only yields its batches in turn")
+    generator = torch.Generator().manual_seed(seed)
+    try:
+        batches = _batches(source, generator)
+    except Exception as error:  # other people's samplers
+        raise NotScanned(f"its sampler cannot be copied: {type(error).__name__}: {error}") from error
+    workers = max(1, source.num_workers)
+    ahead = getattr(live, "prefetch_factor", None) or 2
+    recorded = RecordedBatches(batches, workers * ahead + 2)
+    single = live.batch_sampler is None
+    options: dict[str, Any] = {"sampler": recorded, "batch_size": None} if single else {"batch_sampler": recorded}
+    loader = torch_data.DataLoader(
+        live.dataset,
+        num_workers=workers,
+        collate_fn=live.collate_fn,
+        worker_init_fn=live.worker_init_fn,
+        multiprocessing_context=live.multiprocessing_context,
+        prefetch_factor=ahead,
+        timeout=live.timeout,
+        generator=generator,
+        **options,
+    )
+    return loader, recorded
+
+
+def _batches(source: Source, generator: torch.Generator) -> Any:
+    batches = source.batch_sampler
+    if batches is None:
+        return _sampler(source.sampler, source.dataset, generator)
+    if type(batches) is torch_data.BatchSampler:
+        return torch_data.BatchSampler(
+            _sampler(batches.sampler, source.dataset, generator), batches.batch_size, drop_last=False
+        )
+    return copy.deepcopy(batches)
+
+
+def _sampler(sampler: Any, source: Any, generator: torch.Generator) -> Any:
+    """The same sampler with a generator of ours; its data source is not copied."""
+    if type(sampler) in (torch_data.SequentialSampler, torch_data.RandomSampler):
+        copied = copy.copy(sampler)
+    elif isinstance(sampler, torch_data.DistributedSampler):
+        return torch_data.SequentialSampler(source)  # all of it, not this rank's part
+    else:
+        copied = copy.copy(sampler) if hasattr(sampler, "generator") else copy.deepcopy(sampler)
+    if hasattr(copied, "generator"):
+        copied.generator = generator
+    return copied
+
+
+def scan(run: DataRun, *, bar: bool) -> None:
+    """Reads every loader of training and validation to its end.
+
+    Args:
+        run: What to hand the batches to; it is finished afterwards.
+        bar: Whether to show progress.
+
+    Raises:
+        KeyboardInterrupt: After what was read by then is told, and that it is not all.
+    """
+    state = random_state()
+    run.begin()
+    try:
+        for stage in STAGES:
+            for source in run.context.sources(stage):
+                _scan(run, source, bar=bar)
+            run.end_of_epoch(stage)
+        run.finish()
+    except KeyboardInterrupt:
+        run.finish()
+        count = sum(run.delivered.values())
+        sys.stderr.write(f"lightning_debug: interrupted; the report tells of the {count} samples read by then\n")
+        raise
+    finally:
+        set_random_state(state)
+
+
+def _scan(run: DataRun, source: Source, *, bar: bool) -> None:
+    stage, session, count = source.stage, run.auditor.session, 0
+    facts: dict[str, Any] = {"stage": stage, "loader": source.index, "samples": source.length}
+    outcome = "failed"
+    before = run.delivered[stage]
+    recorded: RecordedBatches | None = None
+    try:
+        loader, recorded = private_loader(source)
+        for batch in _shown(loader, stage, _length(recorded), bar=bar):
+            with run.auditor.attempt("scanning a batch", run.context.trainer):
+                run.read(stage, source.index, 0, batch)
+            count += 1
+        outcome = "complete"
+    except NotScanned as error:
+        outcome = str(error)
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    except Exception as error:
+        outcome = f"failed: {type(error).__name__}"
+        if not is_of_loading(error):  # a worker that was killed, a dataset that cannot be sent to one
+            session.failed("DataAuditor: scan", error, run.context.moment())
+            return
+        asked = recorded.asked(count) if recorded is not None else []
+        index, raised = ask_again(source, asked)
+        session.observe(described(raised or error, source, index, run.context.moment(), run.delivered))
+    finally:
+        read = run.delivered[stage] - before
+        session.observe(ScannedData(at=run.context.moment(), read=read, outcome=outcome, **facts))
+
+
+def _shown(loader: Any, stage: Stage, total: int | None, *, bar: bool) -> Iterator[Any]:
+    from rich.console import Console  # only a scan pays for it
+    from rich.progress import track
+
+    name = "training" if stage == "train" else "validation"
+    described = f"DataAuditor reads the {name} data"
+    yield from track(loader, described, total, console=Console(stderr=True), transient=True, disable=not bar)
+
+
+def _length(batches: RecordedBatches) -> int | None:
+    try:
+        return len(batches)
+    except Exception:  # a batch sampler without a length
+        return None
+
+
+class ScanContext(DataContext):
+    """As a part sees a scan: no net has learned anything yet."""
+
+    scanning = True
