@@ -59,12 +59,12 @@ class Schedules:
         self.future_rate: float | None = None
         self._line = forecast.place_of(pl_module.configure_optimizers)
         self._foreseen: list[dict[str, ScheduleForecast]] = []
+        self._following: Following | None = None
         self._window(trainer, pl_module)
         configs = list(trainer.lr_scheduler_configs)
         if not configs:
             for kind in (ScheduleForecast, ScheduleInUse):
                 self._refuse(trainer, "no scheduler is configured", kind)
-            self._following = None
             return
         plan = self._plan(trainer)
         if isinstance(plan, str):
@@ -73,7 +73,7 @@ class Schedules:
                 self._in_use(trainer, config, plan)
         else:
             self._foresee(trainer, pl_module, configs, plan)
-        self._following: Following | None = Following(callback, configs, self._foreseen, self._line)
+        self._following = Following(callback, configs, self._foreseen, self._line)
 
     def _refuse(self, trainer: Trainer, reason: str, kind: type[Evidence] = ScheduleForecast) -> None:
         self._callback.unavailable(kind, reason, trainer)

@@ -45,12 +45,14 @@ class Chart:
         curves: The curves drawn.
         left_out: How many more there are.
         axis: What its steps count.
+        linear: Whether its values stay on a linear axis, and its lines without dots, whatever they are.
     """
 
     title: str
     curves: tuple[Curve, ...]
     left_out: int = 0
     axis: str = STEPS
+    linear: bool = False
 
 
 GAP = (-1, math.nan)

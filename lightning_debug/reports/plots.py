@@ -160,15 +160,15 @@ def _figure(chart: Chart, marked: Sequence[tuple[int, str]], colours: Sequence[s
     figure = Figure(figsize=(7.2, 2.7), layout="constrained", dpi=72)
     axes = figure.add_subplot()
     for index, curve in enumerate(chart.curves):
-        _draw_curve(axes, curve, colours[index % COLOURS])
+        _draw_curve(axes, curve, colours[index % COLOURS], dotted=not chart.linear)
     _dress(axes, chart, marked, mark)
     return figure, axes
 
 
-def _draw_curve(axes: Any, curve: Curve, colour: str) -> None:
+def _draw_curve(axes: Any, curve: Curve, colour: str, *, dotted: bool) -> None:
     steps = [math.nan if step < 0 else step for step, _ in curve.points]
     values = [value if math.isfinite(value) else math.nan for _, value in curve.points]
-    dots = "." if sum(math.isfinite(value) for value in values) < 30 else None
+    dots = "." if dotted and sum(math.isfinite(value) for value in values) < 30 else None
     style = {"linestyle": (0, (4, 2))} if curve.dashed else {"marker": dots, "markersize": 5}
     axes.plot(steps, values, color=colour, linewidth=1.6, label=curve.tag, **style)
     broken = [step for step, value in curve.points if step >= 0 and not math.isfinite(value)]
@@ -179,7 +179,7 @@ def _draw_curve(axes: Any, curve: Curve, colour: str) -> None:
 
 def _dress(axes: Any, chart: Chart, marked: Sequence[tuple[int, str]], mark: str) -> None:
     finite = [value for curve in chart.curves for _, value in curve.points if math.isfinite(value)]
-    if finite and min(finite) > 0 and max(finite) / min(finite) > LOG_SPAN:
+    if finite and not chart.linear and min(finite) > 0 and max(finite) / min(finite) > LOG_SPAN:
         axes.set_yscale("log")
     axes.margins(x=0.02)
     for step, _ in marked:
