@@ -220,3 +220,13 @@ def test_overlapping_windows_split_at_random():
     verdict = found(loader(train), loader(validation, shuffle=False))
     assert [item.code for item in verdict.findings] == ["LD510"]
     assert verdict.findings[0].measured["overlapping"] > 0.9
+
+
+def test_one_graph_for_both_stages_is_no_leak():
+    """Its nodes are in both; a mask says which of them count."""
+    nodes = torch.randn(80, 6)
+    graph = {"x": nodes, "y": (nodes[:, 0] > 0).long(), "train_mask": torch.arange(80) % 2 == 0}
+    one = DataLoader([graph], batch_size=None)
+    assert "LD510" not in codes(one, one)
+    twice = DataLoader(TensorDataset(nodes, graph["y"]), batch_size=20)
+    assert "LD510" in codes(twice, twice)

@@ -86,7 +86,12 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._step_history import single_loss
 
 
-@rule("LD306", severity=WARNING, needs=(GradientProfile, StepWindow), explains=("LD602", "LD605", "LD702", "LD704"))
+@rule(
+    "LD306",
+    severity=WARNING,
+    needs=(GradientProfile, StepWindow),
+    explains=("LD309", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
+)
 def vanishing_gradient(
     record: Record, *, share: float = 1e-4, settled: int = 20, progress: float = 0.05
 ) -> Iterator[Claim | Skip]:

@@ -92,7 +92,9 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._model import named
 
 
-@rule("LD307", severity=WARNING, needs=ActivationHealth, explains=("LD309", "LD605", "LD702", "LD712"))
+@rule(
+    "LD307", severity=WARNING, needs=ActivationHealth, explains=("LD306", "LD309", "LD605", "LD702", "LD705", "LD712")
+)
 def dead_units(
     record: Record, *, share: float = 0.75, looks: int = 3, samples: int = 48, few: int = 16
 ) -> Iterator[Claim]:

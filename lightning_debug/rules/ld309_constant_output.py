@@ -106,7 +106,7 @@ from lightning_debug.rules._model import named
     "LD309",
     severity=ERROR,
     needs=InputDependence,
-    explains=("LD306", "LD605", "LD702", "LD704", "LD705", "LD712"),
+    explains=("LD605", "LD702", "LD704", "LD705", "LD712"),
 )
 def constant_output(
     record: Record, *, minimum_steps: int = 10, rounding: float = 1e-6, share: float = 1e-3

@@ -88,7 +88,12 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
-@rule("LD606", severity=WARNING, needs=UpdateAudit, explains=("LD305", "LD605", "LD702", "LD703", "LD705"))
+@rule(
+    "LD606",
+    severity=WARNING,
+    needs=UpdateAudit,
+    explains=("LD305", "LD309", "LD605", "LD702", "LD703", "LD704", "LD705", "LD712"),
+)
 def weight_decay_too_strong(
     record: Record, *, ratio: float = 1.0, shrunk: float = 0.5, min_steps: int = 10
 ) -> Iterator[Claim]:
