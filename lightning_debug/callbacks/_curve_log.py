@@ -6,12 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lightning_debug.curves.names import Names, recognised
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.validation import Validations
 from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.batch_slicing import Uncuttable, moved
 from lightning_debug.probes.deferred import Deferred
 
 AT_ONCE = 32
@@ -39,7 +41,8 @@ class CurveLog:
         self.train = Series()
         self.validations = Validations()
         self.values: list[dict[str, float]] = []
-        self.batches: list[Any] = []
+        self._batches: list[Any] = []
+        self._device: torch.device | None = None
         self.rates: list[float] = []
         self.largest = 0
         self.partial: set[int] = set()
@@ -104,8 +107,21 @@ class CurveLog:
         """The names recognised among those of the last validation."""
         return recognised(self.values[-1]) if self.values else Names()
 
+    @property
+    def has_batches(self) -> bool:
+        """Whether a batch was kept."""
+        return bool(self._batches)
+
+    def batches(self, most: int | None = None) -> list[Any]:
+        """The batches kept, where training had them."""
+        if self._device is None:
+            return self._batches[:most]
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)  # the copies to the host were not waited for
+        return [moved(batch, self._device) for batch in self._batches[:most]]
+
     def keep(self, batch: Any) -> None:
-        """Keeps a batch by reference, if there is room."""
+        """Keeps a batch if there is room: by reference, or a copy on the host of one that takes memory of a device."""
         if self._full:
             return
         fields = [field for _, field in batch_fields(batch)]
@@ -116,6 +132,14 @@ class CurveLog:
         if self._bytes > KEPT_BYTES:
             self._full = True
             return
-        self.batches.append(batch)
-        enough = self._samples >= KEPT_SAMPLES and len(self.batches) >= FEWEST_BATCHES
-        self._full = enough or len(self.batches) >= KEPT_BATCHES
+        device = next((field.device for field in fields if field.device.type != "cpu"), None)
+        if device is not None:
+            try:
+                batch = moved(batch, "cpu")
+            except Uncuttable:
+                self._full = True
+                return
+            self._device = device
+        self._batches.append(batch)
+        enough = self._samples >= KEPT_SAMPLES and len(self._batches) >= FEWEST_BATCHES
+        self._full = enough or len(self._batches) >= KEPT_BATCHES

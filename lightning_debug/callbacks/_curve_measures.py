@@ -167,8 +167,8 @@ def reference(batches: list[Any], kind: LossKind) -> tuple[ReferenceLoss | None,
         return None, "the batch holds no table of numbers with one target each"
     names = kept[0][0]
     kept = [row for row in kept if row[0] == names and row[1].shape[1:] == kept[0][1].shape[1:]]
-    inputs = torch.cat([row[1] for row in kept])[:MOST_SAMPLES].double().numpy()
-    targets = torch.cat([row[2] for row in kept])[:MOST_SAMPLES]
+    inputs = torch.cat([row[1] for row in kept])[:MOST_SAMPLES].cpu().double().numpy()
+    targets = torch.cat([row[2] for row in kept])[:MOST_SAMPLES].cpu()
     if len(inputs) < FEWEST_SAMPLES or not np.isfinite(inputs).all():
         return None, f"fewer than {FEWEST_SAMPLES} training samples were kept"
     classes = kind.function in CLASSES

@@ -133,7 +133,7 @@ class CurveDiagnoser(DebugCallback):
         self._measure(trainer, pl_module, last=True)
         self._look(trainer)
         with self.attempt("neighbours", trainer):
-            found, reason = reference(log.batches, self._kind or LossKind())
+            found, reason = reference(log.batches(), self._kind or LossKind())
             if found is None:
                 self.unavailable(ReferenceLoss, reason, trainer)
             else:
@@ -174,11 +174,11 @@ class CurveDiagnoser(DebugCallback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, *, last: bool = False) -> None:
         log = self._log
-        if log is None or self._refused or not self._automatic or not log.batches:
+        if log is None or self._refused or not self._automatic or not log.has_batches:
             return
         with self.attempt("measuring batches again", trainer):
             try:
-                chosen = log.batches[: MEASURED_LAST if last else MEASURED_BATCHES]
+                chosen = log.batches(MEASURED_LAST if last else MEASURED_BATCHES)
                 found = remeasured(trainer, pl_module, chosen, log.names.val, self._val_batch, data=last)
                 self._observe(found, trainer)
                 if self._val_batch is not None and log.names.val:

@@ -70,6 +70,22 @@ def take_samples(batch: Any, samples: Sequence[int]) -> Any:
     return _rebuild(batch, lambda leaf: _take(leaf, list(samples), layout), layout.is_column)
 
 
+def moved(batch: Any, device: torch.device | str) -> Any:
+    """A batch of the same structure with its tensors on a device; nothing waits for the copies.
+
+    Raises:
+        Uncuttable: If the batch holds something whose structure is not known: its own ``to`` might move it in place.
+
+    >>> moved({"image": torch.zeros(6, 3), "name": "a"}, "meta")["image"].device.type
+    'meta'
+    """
+    return _rebuild(
+        batch,
+        lambda leaf: leaf if isinstance(leaf, np.ndarray) else leaf.to(device, non_blocking=True),
+        lambda _: False,
+    )
+
+
 def structure(batch: Any) -> tuple[str, ...]:
     """What a batch is made of, without its sizes: two batches that one step can take have equal structures.
 
