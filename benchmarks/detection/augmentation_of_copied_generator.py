@@ -1,5 +1,6 @@
 # expect: LD513
 """The dataset keeps a generator for its augmentation, and each of two workers gets a copy of it in every epoch."""
+
 import sys
 
 import numpy as np

@@ -1,0 +1,56 @@
+# expect: LD113
+"""A sigmoid's output, which its backward needs, is changed in place."""
+
+import sys
+
+import pytorch_lightning as pl
+import torch
+from sklearn.datasets import load_digits
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+FAULT = "--repaired" not in sys.argv
+
+
+class Gate(nn.Module):
+    def __init__(self, width):
+        super().__init__()
+        self.value, self.gate = nn.Linear(width, width), nn.Linear(width, width)
+
+    def forward(self, x):
+        gate = torch.sigmoid(self.gate(x))
+        if FAULT:
+            gate *= 2
+        else:
+            gate = gate * 2
+        return x + gate * self.value(x)
+
+
+class Net(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(Gate(64), nn.ReLU(), nn.Linear(64, 10))
+
+    def forward(self, x):
+        return self.net(x)
+
+    def training_step(self, batch, batch_idx):
+        loss = F.cross_entropy(self(batch[0]), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        scores = self(batch[0])
+        self.log("val_loss", F.cross_entropy(scores, batch[1]))
+        self.log("val_acc", (scores.argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=2e-3)
+
+
+x, y = load_digits(return_X_y=True)
+data = TensorDataset(torch.tensor((x - 5) / 6).float(), torch.tensor(y))
+train, val = torch.utils.data.random_split(data, [1497, 300])
+trainer = pl.Trainer(max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False)
+trainer.fit(Net(), DataLoader(train, 50, shuffle=True), DataLoader(val, 100))
