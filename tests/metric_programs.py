@@ -176,7 +176,27 @@ class BinaryMetric(Binary):
         return self.acc(logits, labels.long())
 
 
+class SumOfMetrics(Base):
+    """A sum holds nothing itself; its count of updates goes on when it is reset."""
+
+    def build(self):
+        first, second = MeanMetric(), MeanMetric()
+        self.val_total = MeanMetric() + MeanMetric()
+        self.val_parts = MetricCollection({"first": first, "total": first + second}, compute_groups=False)
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.val_total.update(hits(logits, labels))
+            self.val_parts.update(hits(logits, labels))
+            self.log_dict(self.val_parts, on_step=False, on_epoch=True)
+
+    def on_validation_epoch_end(self):
+        self.log("val_total", self.val_total.compute())
+        self.val_total.reset()
+
+
 HEALTHY = [
+    SumOfMetrics,
     LoggedObjects,
     SharedForBatches,
     Collections,

@@ -46,6 +46,18 @@ class NotReset(Base):
         self.log("val_f1", self.scores["f1"].compute())
 
 
+class SumNotReset(Base):
+    def build(self):
+        self.total = accuracy() + accuracy()
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.total.update(logits, labels)
+
+    def on_validation_epoch_end(self):
+        self.log("val_total", self.total.compute())
+
+
 class TrainNotReset(Base):
     def build(self):
         self.train_acc = accuracy()
@@ -138,6 +150,7 @@ FAULTY = [
     (NeverZeroed, "LD801", {}),
     (NotReset, "LD801", {}),
     (TrainNotReset, "LD801", {}),
+    (SumNotReset, "LD801", {}),
     (SharedByHand, "LD802", {}),
     (SharedIntoTraining, "LD802", {}),
     (MeanOfDicts, "LD803", {"validation": 130}),

@@ -18,7 +18,7 @@ from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.metrics import CarriedOver, MetricStates
 from lightning_debug.experiments.isolation import Unrepeatable, isolated
 from lightning_debug.probes.bytecode import mentioned, plain_function, reads_own
-from lightning_debug.probes.metric_state import Ledger, Store, Stores, metrics_of
+from lightning_debug.probes.metric_state import Ledger, Store, Stores, metrics_of, updates
 
 AUDITED = 4
 """Epochs of each stage that are followed."""
@@ -65,7 +65,7 @@ class StateWatch:
         metrics = metrics_of(pl_module)
         self._ledger.mark(metrics, self._last)
         self._last = stage
-        self._before = {path: int(metric.update_count) for path, metric in metrics.items()}
+        self._before = {path: updates(metric) for path, metric in metrics.items()}
         self._stores[stage] = Stores(pl_module, module_attributes())
         self._stores[stage].begin()
         keys = self._keys[stage]
@@ -93,7 +93,7 @@ class StateWatch:
             before = self._before.get(path, 0)
             past = self._ledger.of(path)
             known = past.get("train", 0) + past.get("validate", 0)  # the sanity check's few are not worth a word
-            if before > 0 and known and int(metric.update_count) > before:
+            if before > 0 and known and updates(metric) > before:
                 self._carried[stage][path] = _Carry(past.get("train", 0), past.get("validate", 0))
 
     def begin_end(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> str:
@@ -117,7 +117,7 @@ class StateWatch:
                 logged=bool(key),
                 earlier_train=carry.earlier_train,
                 earlier_validate=carry.earlier_validate,
-                held=float(metric.update_count),
+                held=float(updates(metric)),
             )
             if key:
                 self._found.append(found)

@@ -28,6 +28,8 @@ def _loaders(value: Any) -> Iterator[Any]:
 def _is_plain(loader: Any) -> bool:
     if not isinstance(loader, DataLoader):
         return False
+    if type(loader).__iter__ is not DataLoader.__iter__:  # what it gives is not what its sampler says
+        return False
     sampler = loader.batch_sampler
     library = type(sampler).__module__.partition(".")[0] in ("torch", "lightning", "pytorch_lightning")
     return isinstance(sampler, BatchSampler) and library

@@ -144,6 +144,8 @@ class ModelInspector(DebugCallback):
                 experiment()
             except NotJudged as error:
                 self.unavailable(kind, error.reason, trainer)
+            except Uncuttable as error:
+                self.unavailable(kind, str(error), trainer)
         self._spent += time.perf_counter() - begun
 
     def _keep(self, batch: Any, batch_idx: int) -> None:

@@ -54,6 +54,18 @@ def _is_metric(value: Any) -> bool:
     return module is not None and isinstance(value, module.Metric)
 
 
+def updates(metric: Any) -> int:
+    """How often a metric was updated since it was reset.
+
+    A sum of metrics (``first + second``) holds no state of its own, and its own count outlasts a reset: its terms'
+    counts are taken.
+    """
+    if type(metric).__name__ == "CompositionalMetric":
+        terms = [term for term in (metric.metric_a, metric.metric_b) if _is_metric(term)]
+        return min(map(updates, terms), default=0)
+    return int(metric.update_count)
+
+
 class Ledger:
     """Says which stage a metric's updates came from. Reads counters on the host, none of a tensor.
 
@@ -74,7 +86,7 @@ class Ledger:
     def mark(self, metrics: Mapping[str, Any], stage: str) -> None:
         """Books the updates since the last mark to a stage; a counter that went back was reset in between."""
         for path, metric in metrics.items():
-            count, known = int(metric.update_count), self._known.get(path, {})
+            count, known = updates(metric), self._known.get(path, {})
             before = sum(known.values())
             if count < before:
                 known, before = {}, 0
