@@ -6,15 +6,26 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
-from lightning_debug.callbacks._error_inquiry import Held, evidence_of, full_size, rerun, size_of, with_replay
-from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.callbacks._error_inquiry import (
+    Held,
+    evidence_of,
+    full_size,
+    kept_by_samples,
+    rerun,
+    size_of,
+    with_replay,
+)
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
 from lightning_debug.evidence.errors import ErrorRaised
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import Uncuttable, cut_batch
 from lightning_debug.probes.error_frames import read_scene
+from lightning_debug.probes.error_memory import owners
 from lightning_debug.probes.error_trace import OutOfRange
+from lightning_debug.probes.memory_forecast import memory_need, samples_to_try
 
 
 def smaller_batch(trainer: Trainer, module: LightningModule, held: Held) -> ErrorRaised | None:
@@ -41,6 +52,52 @@ def smaller_batch(trainer: Trainer, module: LightningModule, held: Held) -> Erro
     scene = read_scene(found.error, module, batch_fields(part))
     told = with_replay(evidence_of(trainer, module, found.error, scene, coming), found, module)
     return replace(told, foretold=f"the last {loop} batch of each epoch has {rest} samples ({total})")
+
+
+def batch_too_large(trainer: Trainer, module: LightningModule, held: Held) -> ErrorRaised | None:
+    """The error that this batch will raise, if what a few of its samples keep proves that all of them cannot fit.
+
+    Only on a GPU: there the limit is known and hard. A compiled step may keep less than the same step without.
+    """
+    device, size = trainer.strategy.root_device, size_of(held.batch)
+    if device.type != "cuda" or trainer.world_size > 1 or not module.automatic_optimization:
+        return None
+    if held.step != "training_step" or size is None or is_compiled(module):
+        return None
+    used = torch.cuda.memory_allocated(device)
+    return foreseen(trainer, module, held, device=device, used=used, capacity=None)
+
+
+def foreseen(
+    trainer: Trainer, module: LightningModule, held: Held, *, device: torch.device, used: int, capacity: int | None
+) -> ErrorRaised | None:
+    """The same for what is in use and what there is; ``None`` where the batch may fit.
+
+    Args:
+        trainer: The Trainer.
+        module: Its module.
+        held: The step and its batch.
+        device: Where memory counts.
+        used: Bytes in use there.
+        capacity: Bytes there are for this process; what the device says, if not given.
+    """
+    size = size_of(held.batch) or 0
+    measured = kept_by_samples(trainer, module, held, samples_to_try(size), device)
+    known = owners(module, trainer.optimizers, "", size)
+    known = known if capacity is None else replace(known, capacity=capacity)
+    coming = known.optimizer_expected - known.optimizer
+    need = memory_need(measured, size, used, coming)
+    if need is None or known.capacity is None or need.total <= known.capacity:
+        return None
+    return ErrorRaised(
+        at=moment(trainer, held.index),
+        error="OutOfMemoryError",
+        phase="training_step",
+        batch_size=size,
+        full_batch_size=full_size(trainer, held),
+        memory=replace(known, per_sample=need.per_sample, activations=need.activations, used=used),
+        foretold="the first batch will not fit",
+    )
 
 
 def _loader(trainer: Trainer, held: Held) -> tuple[DataLoader[Any] | None, int]:

@@ -266,6 +266,18 @@ def _memory(trainer: Trainer, module: LightningModule, error: Exception, held: H
     return replace(known, per_sample=each, activations=max(one - each, 0) + each * size)
 
 
+def kept_by_samples(
+    trainer: Trainer, module: LightningModule, held: Held, counts: tuple[int, ...], device: torch.device
+) -> list[tuple[int, int]]:
+    """What slices of a batch keep for the backward pass on a device, in bytes; nothing where they cannot be run."""
+    try:
+        with _sandbox(trainer, module) as sandbox:
+            parts = [(count, cut_batch(held.batch, 0, count)) for count in counts]
+            return [(count, saved_bytes(module, _step(sandbox, held, part), device)) for count, part in parts]
+    except Exception:  # no room even for that, or a batch that cannot be cut
+        return []
+
+
 def is_step(phase: str) -> bool:
     """Whether a phase is one of the user's steps."""
     return phase in STEPS

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
-from lightning_debug.callbacks._error_foretold import indices_out_of_range, smaller_batch
+from lightning_debug.callbacks._error_foretold import batch_too_large, indices_out_of_range, smaller_batch
 from lightning_debug.callbacks._error_inquiry import Held, explain
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.errors import ErrorRaised
@@ -24,7 +24,8 @@ class ErrorExplainer(DebugCallback):
 
     Some errors are told before they cost anything: before the first step, one step is run in isolation on as many
     samples as the smaller last batch of the epoch will have; on a GPU the first step is run in isolation with class
-    and vocabulary indices checked, because there an index out of range takes the whole process with it.
+    and vocabulary indices checked, because there an index out of range takes the whole process with it, and a few
+    samples are measured to tell whether the whole batch can fit.
 
     Args:
         foretell: Whether to make those experiments before the first step.
@@ -113,7 +114,7 @@ class ErrorExplainer(DebugCallback):
         self._asked |= {held.step}
         if not self.session.settings.experiment_seconds:
             return
-        for experiment in (indices_out_of_range, smaller_batch):
+        for experiment in (indices_out_of_range, smaller_batch, batch_too_large):
             with self.attempt(experiment.__name__, trainer):
                 told = experiment(trainer, pl_module, held)
                 if told is not None:

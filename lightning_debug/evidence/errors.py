@@ -88,6 +88,7 @@ class MemoryOwners:
         capacity: Memory that there is for this process; ``None`` when not known.
         batch_size: Samples of the batch; ``None`` when not known.
         requested: What was asked for in vain; ``None`` when not told.
+        used: What was in use before the step; ``None`` when not measured.
     """
 
     parameters: int = 0
@@ -99,6 +100,7 @@ class MemoryOwners:
     capacity: int | None = None
     batch_size: int | None = None
     requested: int | None = None
+    used: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

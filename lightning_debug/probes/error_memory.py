@@ -15,10 +15,11 @@ from lightning_debug.evidence.errors import MemoryOwners
 STATES = {"Adam": 2, "AdamW": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2, "Adagrad": 1, "RMSprop": 1, "Adadelta": 2}
 """Tensors that an optimizer keeps for each parameter."""
 
-_UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
-_ASKED = re.compile(r"[Tt]ried to allocate (-?[\d.]+) ?(KiB|MiB|GiB|bytes)?")
+_UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
+_ASKED = re.compile(r"(?:[Tt]ried to|[Uu]nable to) allocate (-?[\d.]+) ?(KiB|MiB|GiB|TiB|PiB|bytes)?")
 _TELLS = re.compile(
-    r"out of memory|can't allocate memory|DefaultCPUAllocator|Invalid buffer size|not enough memory", re.I
+    r"out of memory|can't allocate memory|DefaultCPUAllocator|Invalid buffer size|not enough memory|unable to allocate [\d.]+ ",
+    re.I,
 )
 
 
@@ -84,15 +85,21 @@ def _capacity(parameter: Tensor | None) -> int | None:
         return None
 
 
-def saved_bytes(root: nn.Module, step: Callable[[], Any]) -> int:
-    """Bytes that a step keeps for its backward pass, parameters left out, each storage once."""
+def saved_bytes(root: nn.Module, step: Callable[[], Any], device: torch.device | None = None) -> int:
+    """Bytes that a step keeps for its backward pass, parameters left out, each storage once.
+
+    Args:
+        root: The model.
+        step: Runs the step's forward pass.
+        device: Where to count; everywhere if not given.
+    """
     own = {item.untyped_storage().data_ptr() for item in root.parameters()}
     seen: dict[int, int] = {}
     kept: list[Tensor] = []  # alive until the end: a freed address could be given out again
 
     def pack(tensor: Tensor) -> Tensor:
         place = tensor.untyped_storage().data_ptr()
-        if place not in own:
+        if place not in own and (device is None or tensor.device == device):
             seen[place] = tensor.untyped_storage().nbytes()
             kept.append(tensor)
         return tensor

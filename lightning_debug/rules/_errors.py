@@ -36,7 +36,7 @@ JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
     free_shapes,
 )
 _OWN = re.compile(r"(raise|assert)\b")
-FORETOLD = {"LD103", "LD106", "LD107", "LD116"}
+FORETOLD = {"LD103", "LD106", "LD107", "LD108", "LD116"}
 """What may be told of a step that was tried in isolation: the rest could come of the trial itself."""
 
 
@@ -84,7 +84,8 @@ def claims(record: Record, code: str) -> Iterator[Claim]:
 def claim(error: ErrorRaised, found: Diagnosis) -> Claim:
     """A diagnosis as a claim."""
     known = enriched(error)
-    told = f"{error.foretold[:1].upper()}{error.foretold[1:]}, and the step raises on it: " if error.foretold else ""
+    tried = "" if found.code == "LD108" else ", and the step raises on it"  # a batch too large was not tried
+    told = f"{error.foretold[:1].upper()}{error.foretold[1:]}{tried}: " if error.foretold else ""
     measured = {"cause": found.cause, **found.measured}
     if error.module:
         measured["module"] = error.module

@@ -2,12 +2,14 @@
 
 What it sees: who holds the memory: parameters, gradients and optimizer state by their sizes, and what a step keeps
     for its backward pass, measured on one sample and on two in isolation. From that follows the batch size that
-    would fit.
+    would fit. On a GPU it is told before the first step: what a few samples keep, times the batch, beside what is in
+    use and the optimizer's state to come, is more than there is.
 Why it hurts: the run ends. A batch half as large is a guess where the parts are not known.
 How to fix: the batch size that the finding names, with accumulate_grad_batches to keep the effective one; a lower
     precision; an optimizer with less state where the model itself is too large.
-When to ignore: never: the step has raised. Where no sample fits any more, the parts that could be measured are
-    told.
+When to ignore: never: the step has raised, or will: what is foretold is the least that is needed, and a step whose
+    memory does not grow evenly with its samples, a compiled one, and the host are not foretold. Where no sample fits
+    any more, the parts that could be measured are told.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
