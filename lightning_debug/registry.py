@@ -1,4 +1,10 @@
-"""Finds rules by walking ``rules/``, looks them up by code or name, and selects among them."""
+"""Finds rules by walking ``rules/`` and the entry points of other packages, and selects among them by code or name.
+
+Another package adds rules by naming a module, or a package of modules, in the group ``lightning_debug.rules``:
+
+    [project.entry-points."lightning_debug.rules"]
+    acme = "acme.training_rules"
+"""
 
 from __future__ import annotations
 
@@ -6,8 +12,12 @@ import difflib
 import functools
 import importlib
 import pkgutil
+import re
+import warnings
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib import metadata
+from typing import Any
 
 from lightning_debug import rules as _rules
 from lightning_debug.evidence import Evidence
@@ -18,31 +28,64 @@ class UnknownRule(ValueError):
     """A code or name that no rule has."""
 
 
+GROUP = "lightning_debug.rules"
+"""The entry-point group in which other packages name modules with rules."""
+
+_PREFIX = re.compile(r"[A-Z]{2,8}\d{0,3}")
+
+
 @functools.cache
 def all_rules() -> tuple[Rule, ...]:
-    """Every rule in ``lightning_debug.rules``, by code.
+    """Every rule in ``lightning_debug.rules`` and in the modules that other packages name, by code.
+
+    What another package names and cannot be used is left out, with a warning.
 
     Raises:
-        TypeError: If a module defines no rule or several, or two rules share a code or name.
+        TypeError: If a module of this package defines no rule or several, or two rules share a code or name.
     """
     found: dict[str, Rule] = {}
-    for info in pkgutil.iter_modules(_rules.__path__, f"{_rules.__name__}."):
-        if info.name.rpartition(".")[2].startswith("_"):
-            continue
-        module = importlib.import_module(info.name)
-        here = [
-            item.__rule__
-            for item in vars(module).values()
-            if isinstance(getattr(item, "__rule__", None), Rule) and item.__module__ == info.name
-        ]
-        if len(here) != 1:
-            raise TypeError(f"{info.name} must define one rule, and defines {len(here)}")
-        one = here[0]
-        for other in found.values():
-            if one.code == other.code or one.name == other.name:
-                raise TypeError(f"{one.code} {one.name} and {other.code} {other.name} clash")
-        found[one.code] = one
+    for name in _modules(_rules):
+        _add(found, _rule_of(importlib.import_module(name)))
+    for entry in metadata.entry_points(group=GROUP):
+        try:
+            named = entry.load()
+            modules = [importlib.import_module(name) for name in _modules(named)] or [named]
+            others = [_rule_of(module) for module in modules]
+            for one in others:
+                if one.code.startswith("LD"):
+                    raise TypeError(f"{one.code} is a code of lightning_debug; use capitals of your own")
+                _add(found, one)
+        except Exception as error:  # nothing of another package may keep this one from working
+            warnings.warn(
+                f"lightning_debug: rules of the entry point {entry.name} = {entry.value} are left out: {error}",
+                stacklevel=2,
+            )
     return tuple(found[code] for code in sorted(found))
+
+
+def _modules(package: Any) -> list[str]:
+    infos = pkgutil.iter_modules(getattr(package, "__path__", ()), f"{package.__name__}.")
+    return [info.name for info in infos if not info.name.rpartition(".")[2].startswith("_")]
+
+
+def _rule_of(module: Any) -> Rule:
+    """The one rule that a module defines.
+
+    Raises:
+        TypeError: If it defines none or several.
+    """
+    items = [item for item in vars(module).values() if isinstance(getattr(item, "__rule__", None), Rule)]
+    here: list[Rule] = [item.__rule__ for item in items if item.__module__ == module.__name__]
+    if len(here) != 1:
+        raise TypeError(f"{module.__name__} must define one rule, and defines {len(here)}")
+    return here[0]
+
+
+def _add(found: dict[str, Rule], one: Rule) -> None:
+    for other in found.values():
+        if one.code == other.code or one.name == other.name:
+            raise TypeError(f"{one.code} {one.name} and {other.code} {other.name} clash")
+    found[one.code] = one
 
 
 def fed_by(kinds: Iterable[type[Evidence]]) -> tuple[Rule, ...]:
@@ -112,6 +155,6 @@ class Selection:
 
 def _fits(word: str, one: Rule) -> bool:
     text = word.strip()
-    if text.upper().startswith("LD") and (text[2:].isdigit() or text.upper() == "LD"):
-        return one.code.startswith(text.upper())
+    if _PREFIX.fullmatch(text.upper()) and one.code.startswith(text.upper()):
+        return True
     return text.lower().replace("_", "-") == one.name

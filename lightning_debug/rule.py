@@ -29,7 +29,7 @@ SECTIONS = (
 """The sections of a rule's page, in their order; all but the last are required."""
 
 _HEADING = re.compile(rf"^({'|'.join(SECTIONS)}):[ ]*(.*)$")
-_CODE = re.compile(r"^LD\d{3}$")
+_CODE = re.compile(r"^[A-Z]{2,8}\d{3}$")
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Rule:
     """One fault this tool can find.
 
     Args:
-        code: ``"LD"`` and three digits; the hundred is the family.
+        code: Two to eight capitals and three digits; the hundred is the family. ``"LD"`` is this package's.
         name: The fault in kebab case.
         severity: Error, warning or info.
         needs: Kinds of evidence without which it is not judged.
@@ -124,7 +124,7 @@ def rule(
     parameters with defaults are thresholds, which users may set by code and name.
 
     Args:
-        code: ``"LD"`` and three digits.
+        code: ``"LD"`` and three digits; other capitals (two to eight) in a package of your own.
         severity: How bad its findings are.
         needs: The kind, or kinds, of evidence it cannot do without.
         explains: Codes whose findings are symptoms of this one.
@@ -134,7 +134,7 @@ def rule(
     """
     for item in (code, *explains):
         if not _CODE.match(item):
-            raise ValueError(f"code={item!r} is not 'LD' and three digits")
+            raise ValueError(f"code={item!r} is not two to eight capitals ('LD' in this package) and three digits")
 
     def mark(function: F) -> F:
         kinds = needs if isinstance(needs, tuple) else (needs,)

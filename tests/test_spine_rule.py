@@ -39,7 +39,7 @@ def test_several_needs():
 @pytest.mark.parametrize("place", ["code", "explains"])
 def test_a_malformed_code_is_refused(code, place):
     arguments = {"code": "LD299", "explains": (), place: code if place == "code" else (code,)}
-    with pytest.raises(ValueError, match="is not 'LD' and three digits"):
+    with pytest.raises(ValueError, match="is not two to eight capitals"):
         rule(severity=ERROR, needs=RunContext, **arguments)
 
 
