@@ -18,7 +18,8 @@ STATES = {"Adam": 2, "AdamW": 2, "NAdam": 2, "RAdam": 2, "Adamax": 2, "Adagrad":
 _UNITS = {"": 1, "bytes": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "PiB": 2**50}
 _ASKED = re.compile(r"(?:[Tt]ried to|[Uu]nable to) allocate (-?[\d.]+) ?(KiB|MiB|GiB|TiB|PiB|bytes)?")
 _TELLS = re.compile(
-    r"out of memory|can't allocate memory|DefaultCPUAllocator|Invalid buffer size|not enough memory|unable to allocate [\d.]+ ",
+    r"out of memory|can't allocate memory|DefaultCPUAllocator|Invalid buffer size|not enough memory|"
+    r"unable to allocate [\d.]+ ",
     re.I,
 )
 

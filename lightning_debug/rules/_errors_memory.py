@@ -8,7 +8,8 @@ from lightning_debug.evidence.errors import ErrorRaised, MemoryOwners
 from lightning_debug.rules._errors_words import Diagnosis, size_text
 
 _TELLS = re.compile(
-    r"out of memory|can't allocate memory|DefaultCPUAllocator|Invalid buffer size|not enough memory|unable to allocate [\d.]+ ",
+    r"out of memory|can't allocate memory|DefaultCPUAllocator|Invalid buffer size|not enough memory|"
+    r"unable to allocate [\d.]+ ",
     re.I,
 )
 _HOST = re.compile(r"DefaultCPUAllocator|alloc_cpu|unable to allocate [\d.]+ |Invalid buffer size", re.I)
