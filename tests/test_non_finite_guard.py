@@ -28,13 +28,17 @@ def _strict(monkeypatch):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"action": "explode"}, "action='explode' is not accepted; choose from warn, skip, stop, raise"),
+        ({"action": "explode"}, "action='explode' is not accepted; choose from warn, skip, rollback, stop, raise"),
         ({"max_norm": 0}, "max_norm=0 is not accepted; give a finite number above 0"),
         ({"max_norm": -1.0}, "max_norm=-1.0"),
         ({"max_norm": math.nan}, "max_norm=nan"),
         ({"max_norm": True}, "max_norm=True"),
         ({"clip_value": "big"}, "clip_value='big'"),
         ({"clip_value": math.inf}, "clip_value=inf"),
+        ({"clip_quantile": 1.5}, "clip_quantile=1.5 is not accepted; give a share such as 0.9"),
+        ({"clip_warm_up": 0}, "clip_warm_up=0 is not accepted; give a whole number from 1 on"),
+        ({"keep_every": True}, "keep_every=True"),
+        ({"max_skips": 3}, "max_skips=3 is not accepted; give a whole number, with action='skip' or 'rollback'"),
         ({"norm_type": 0.0}, "norm_type=0.0 is not accepted; give a number above 0, or inf"),
     ],
 )

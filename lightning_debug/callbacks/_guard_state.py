@@ -53,16 +53,25 @@ class Tag:
         found = dict(zip(self.names, values, strict=True))
         losses = {name: value * self.divisor for name, value in found.items() if name.startswith("loss")}
         norms = {name: value for name, value in found.items() if name.startswith("gradient_norm")}
-        return Numbers(losses, norms, found.get("scale"))
+        limits = {name.replace("limit", "gradient_norm"): value for name, value in found.items() if "limit" in name}
+        return Numbers(losses, norms, found.get("scale"), limits)
 
 
 @dataclass(frozen=True)
 class Numbers:
-    """The losses and gradient norms of one batch by name, and the gradient scaler's scale if there is one."""
+    """What is known of one batch.
+
+    Args:
+        losses: Losses by name.
+        norms: Gradient norms by name.
+        scale: The gradient scaler's scale, if there is one.
+        limits: Thresholds that follow from the run's own norms, by the norm's name.
+    """
 
     losses: Mapping[str, float]
     norms: Mapping[str, float]
     scale: float | None = None
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def bad_loss(self) -> bool:
@@ -92,6 +101,7 @@ class Window:
     not_finite: int = 0
     skipped: int = 0
     skipped_by_scaler: int = 0
+    limit: float | None = None  # the latest that follows from the run's own norms
 
     def add(self, step: int, numbers: Numbers, limit: float | None) -> None:
         """Takes in one batch; ``limit`` is the norm's threshold in force."""
@@ -102,7 +112,8 @@ class Window:
             values.append(numbers.losses.get(name))
         for name, norm in numbers.norms.items():
             self.norms.setdefault(name, []).append(norm)
-            self.clipped += limit is not None and norm > limit
+            self.clipped += norm > min(math.inf if limit is None else limit, numbers.limits.get(name, math.inf))
+        self.limit = min(filter(math.isfinite, numbers.limits.values()), default=self.limit)
         self.not_finite += numbers.bad_loss or numbers.bad_gradient
 
     def evidence(self, at: Moment, **how: Any) -> StepWindow:

@@ -38,15 +38,26 @@ class Clipping:
         max_norm: Their norm is brought down to this; ``None`` for no clipping by norm.
         clip_value: Their values are clamped to this magnitude; ``None`` for no clipping by value.
         norm_type: Order of the norm.
+        quantile: Their norm is brought down to this quantile of the run's own norms; ``None`` for not.
+        warm_up: After how many norms that begins.
     """
 
     max_norm: float | None
     clip_value: float | None
     norm_type: float
+    quantile: float | None = None
+    warm_up: int = 100
 
-    def in_force(self, trainer: Trainer) -> tuple[float | None, str]:
-        """The threshold on the norm, ours or the Trainer's, and where it was set."""
+    @property
+    def by_norm(self) -> bool:
+        """Whether gradients are clipped by their norm."""
+        return self.max_norm is not None or self.quantile is not None
+
+    def in_force(self, trainer: Trainer, learned: float | None = None) -> tuple[float | None, str]:
+        """The threshold on the norm, ours or the Trainer's, and where it was set; ``learned``: from the run's norms."""
         found = [(self.max_norm, "NonFiniteGuard(max_norm)")] if self.max_norm is not None else []
+        if learned is not None:
+            found.append((learned, "NonFiniteGuard(clip_quantile)"))
         theirs = trainer.gradient_clip_val
         algorithm = trainer.gradient_clip_algorithm
         by_norm = str(getattr(algorithm, "value", algorithm) or "norm") == "norm"
@@ -76,7 +87,7 @@ class Step:
         self.optimizer = optimizer
         self.tensors = [local(item) for item in raw]
         self._clipping = clipping
-        self._exact: float | None = None
+        self._finite: bool | None = None
         self._scale = scale_of(trainer) if getattr(optimizer, "_step_supports_amp_scaling", False) else None
         if whole:
             norm = _ranks.whole_norm(raw, clipping.norm_type)
@@ -88,19 +99,23 @@ class Step:
 
     def finite(self) -> bool:
         """Whether every value is finite. Reads on the host; an overflow of the norm alone is looked into."""
-        if self.norm is None:
-            return True
-        value = host_value(self.norm)
+        if self._finite is None:
+            self._finite = self.norm is None or self._is_finite(self.norm)
+        return self._finite
+
+    def _is_finite(self, norm: Tensor) -> bool:
+        value = host_value(norm)
         if math.isinf(value):  # squares overflow at 2e19 in float32, at 256 in float16
             scale = 1.0 if self._scale is None else host_value(self._scale)
-            self._exact = exact_norm(self.tensors, self._clipping.norm_type) / scale
-            value = self._exact
-            self.norm = torch.tensor(value, dtype=torch.float64, device=self.norm.device)
+            value = exact_norm(self.tensors, self._clipping.norm_type) / scale
+            self.norm = torch.tensor(value, dtype=torch.float64, device=norm.device)
         return math.isfinite(value)
 
-    def clip(self, trainer: Trainer) -> None:
-        """Clips in place, without a read on the host."""
-        limit = self._clipping.max_norm
+    def clip(self, trainer: Trainer, learned: Tensor | None = None) -> None:
+        """Clips in place, without a read on the host; ``learned``: a threshold from the run's own norms."""
+        limit: float | Tensor | None = self._clipping.max_norm
+        if learned is not None:
+            limit = learned if limit is None else learned.clamp(max=limit)
         if limit is not None and self.norm is not None:
             wrapped = _ranks.clip_wrapped(trainer, limit, self._clipping.norm_type)
             if wrapped is not None:

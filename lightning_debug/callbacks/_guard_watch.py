@@ -8,27 +8,22 @@ from collections import deque
 from typing import Any
 
 from torch import Tensor
-from torch.optim import LBFGS
 
 from lightning_debug.callbacks import _ranks
 from lightning_debug.callbacks._guard_replay import inquire, tells_of_bad
+from lightning_debug.callbacks._guard_response import Policy, Response
 from lightning_debug.callbacks._guard_state import Batch, Numbers, Tag, Window, held, loss_names
-from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, of_all_ranks, scale_of, scaler_of
+from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, scale_of, scaler_of
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.evidence import Moment
-from lightning_debug.evidence.numbers import WeightsCheck
-from lightning_debug.finding import FaultFound
 from lightning_debug.probes.deferred import Deferred, host_value
-from lightning_debug.probes.gradient_norms import drop_gradients, local
-from lightning_debug.probes.nonfinite_tensors import SHOWN, bad_weights, weights_flag
-from lightning_debug.probes.running_statistics import RunningStatistics
+from lightning_debug.probes.gradient_norms import local
+from lightning_debug.probes.nonfinite_tensors import weights_flag
+from lightning_debug.probes.norm_history import NormHistory
 from lightning_debug.session import Session
 
 WINDOW = 50
 """Batches to a window: how often losses and norms are reported as evidence."""
-
-INVESTIGATIONS = 3
-"""How many bad steps of a fit are run again; further ones are only counted."""
 
 HELD, HELD_ON_CPU = 2, 8
 """How many batches are held by reference: on a device, and of one accumulation window on the CPU."""
@@ -45,17 +40,22 @@ class Watch:
 
     Args:
         session: Where evidence goes.
-        action: What to do about a bad step.
+        policy: What to do about a bad step.
         clipping: How gradients are clipped.
         delay: Reads on the CPU are held back for so many batches, as a device would.
     """
 
     def __init__(
-        self, trainer: Trainer, module: LightningModule, session: Session, action: str, clipping: Clipping, delay: int
+        self,
+        trainer: Trainer,
+        module: LightningModule,
+        session: Session,
+        policy: Policy,
+        clipping: Clipping,
+        delay: int,
     ) -> None:
         self._trainer, self._module, self._session = trainer, module, session
-        self._fit = next(_FITS)
-        self._action, self._clipping = action, clipping
+        self._policy, self._clipping = policy, clipping
         self._reads: Deferred[Tag] = Deferred(delay)
         self._at_once = trainer.strategy.root_device.type == "cpu" and not delay
         self._batches: deque[Batch] = deque(maxlen=HELD_ON_CPU if self._at_once else HELD)
@@ -67,17 +67,16 @@ class Watch:
         self._stepped = False
         self._asked = 0
         self._begun = False  # gradients are accumulating
-        self._statistics = RunningStatistics(module) if action in ("skip", "stop") else None
-        self._inquiries = {True: INVESTIGATIONS, False: INVESTIGATIONS}  # for all ranks at once, and for this one
         self._scaler_skips = 0
-        self._poisoned = False  # weights are known not to be finite: nothing more can be learned
+        self._histories: dict[int, NormHistory] = {}
+        self._response = Response(trainer, module, session, policy, self._batches, self.emit, next(_FITS))
 
     def begin(self, index: int, batch: Any) -> None:
         """A batch is about to be trained on."""
         self._batches.append(held(self._count, index, batch, self._trainer.strategy.root_device))
         self._losses, self._norms, self._stepped = [], {}, False
-        if self._statistics is not None and not self._begun:
-            self._statistics.keep()
+        if not self._begun:
+            self._response.begin()
         self._begun = True
 
     def backward(self, loss: Tensor) -> None:
@@ -91,11 +90,11 @@ class Watch:
 
     def step(self, optimizer: Any) -> None:
         """An optimizer is about to step: takes the norm, decides, clips."""
-        trainer, decides = self._trainer, self._action != "warn"
+        trainer, decides = self._trainer, self._policy.decides
         sharded = _ranks.is_sharded(trainer)
-        step = Step(
-            trainer, optimizer, self._clipping, whole=sharded and (decides or self._clipping.max_norm is not None)
-        )
+        step = Step(trainer, optimizer, self._clipping, whole=sharded and (decides or self._clipping.by_norm))
+        index = next((i for i, item in enumerate(trainer.optimizers) if item is optimizer), 0)
+        suffix = "" if len(trainer.optimizers) < 2 else f"_{index}"
         dropped = self._begun = False
         if scaler_of(trainer) is None and (decides or self._at_once):
             gradient = not step.finite()
@@ -106,12 +105,15 @@ class Watch:
             numbers = Tag(self._count, tuple(loss_names(len(losses))), Moment(), self._divisor).read(tuple(values))
             if gradient or (numbers.bad_loss and trainer.world_size == 1):
                 dropped = self._bad_step(optimizer, self._count, numbers, gradient=gradient)
+        if self._policy.action == "rollback" and not dropped:
+            self._response.good() if step.finite() else self._response.mend()
+        history = self._history(index)
         if not dropped:
-            step.clip(trainer)
+            step.clip(trainer, history.limit if history is not None else None)
             self._stepped = True
         if step.norm is not None:
-            index = next((i for i, item in enumerate(trainer.optimizers) if item is optimizer), 0)
-            self._norms["gradient_norm" if len(trainer.optimizers) < 2 else f"gradient_norm_{index}"] = step.norm
+            self._norms[f"gradient_norm{suffix}"] = step.norm
+            self._remember(history, step.norm, f"limit{suffix}")
 
     def end(self, outputs: Any) -> None:
         """A batch was trained on: sends its numbers off, and takes in those that have arrived."""
@@ -125,8 +127,8 @@ class Watch:
             tag = Tag(self._count, tuple(numbers), moment(self._trainer), self._divisor)
             self._reads.put(tag, list(numbers.values()))
         self.arrivals()
-        if self._handled == self._count and self._stepped and not self._poisoned:
-            self.check_weights("step")
+        if self._handled == self._count and self._stepped and not self._response.poisoned:
+            self._response.check_weights("step")
         if len(self._window.steps) >= WINDOW:
             self.emit()
         if self._at_once and not self._begun:
@@ -145,21 +147,26 @@ class Watch:
 
     def finish(self) -> None:
         """Takes in what is still on its way; waits for the device."""
-        self.ask_weights(always=not self._poisoned)
+        self.ask_weights(always=not self._response.poisoned)
         self.arrivals(wait=True)
         self.emit()
 
     def fail(self, exception: BaseException) -> None:
         """The fit ends with an exception. If it tells of a bad value, the step is run again."""
         batch = next((item for item in self._batches if item.count == self._count), None)
-        if self._trainer.world_size == 1 and not self._poisoned and batch is not None and tells_of_bad(exception):
+        if (
+            self._trainer.world_size == 1
+            and not self._response.poisoned
+            and batch is not None
+            and tells_of_bad(exception)
+        ):
             told = f"{type(exception).__name__}: {exception}"
             inquiry = inquire(self._trainer, self._module, batch, [], late=self._stepped, aligned=True)
             if inquiry.origin is not None or inquiry.causes:
                 self.emit()
                 event = bad_step(self._module, None, inquiry, moment(self._trainer), error=told[:300])
                 self._session.observe(event)
-        self._inquiries = {True: 0, False: 0}
+        self._response.forgo()
         self.arrivals(wait=True)
         self.emit()
 
@@ -169,7 +176,7 @@ class Watch:
         for tag, values in self._reads.wait() if wait else self._reads.arrived():
             if tag.names == ("weights",):
                 if not all(map(math.isfinite, values)):
-                    self.check_weights("epoch")
+                    self._response.check_weights("epoch")
                 continue
             numbers = tag.read(values)
             self._window.add(tag.at.step, numbers, limit)
@@ -177,26 +184,16 @@ class Watch:
             known: dict[str, Any] = {}
             if numbers.scale is not None:
                 gradient, known = self._scaler(numbers)
-            if (numbers.bad_loss or gradient) and self._handled < tag.count and not self._poisoned:
+            if (numbers.bad_loss or gradient) and self._handled < tag.count and not self._response.poisoned:
                 unseen = not self._module.automatic_optimization  # a loop of its own may have stepped past our hook
                 late = numbers.scale is None and (tag.count < self._count or self._stepped or unseen)
                 optimizer = self._trainer.optimizers[0] if self._trainer.optimizers else None
                 self._bad_step(optimizer, tag.count, numbers, gradient=gradient, late=late, at=tag.at, **known)
 
-    def check_weights(self, when: str) -> None:
-        """Looks at all parameters and buffers; reads on the host."""
-        flag, checked = weights_flag(self._module)
-        bad = () if flag is None or math.isfinite(host_value(flag)) else bad_weights(self._module)
-        self._poisoned = self._poisoned or (when != "start" and any(item.trainable for item in bad))
-        if bad or when == "start":
-            self._session.observe(
-                WeightsCheck(at=moment(self._trainer), when=when, checked=checked, bad=bad[:SHOWN], bad_count=len(bad))
-            )
-
     def emit(self) -> None:
         """Reports the window."""
-        limit, source = self._clipping.in_force(self._trainer)
-        local = _ranks.is_sharded(self._trainer) and self._action == "warn" and self._clipping.max_norm is None
+        limit, source = self._clipping.in_force(self._trainer, self._window.limit)
+        local = _ranks.is_sharded(self._trainer) and not self._policy.decides and not self._clipping.by_norm
         how = {"norm_type": self._clipping.norm_type, "local": local, "clip_norm": limit, "clipped_by": source}
         self._session.observe(self._window.evidence(moment(self._trainer), **how))
         self._window = Window()
@@ -215,85 +212,43 @@ class Watch:
         known = {"scale": numbers.scale, "scaler_skips": self._scaler_skips}
         return numbers.bad_gradient and self._scaler_skips % SCALER_PATIENCE == 0, known
 
-    def _bad_step(
-        self,
-        optimizer: Any,
-        count: int,
-        numbers: Numbers,
-        *,
-        gradient: bool,
-        late: bool = False,
-        at: Moment | None = None,
-        **known: Any,
-    ) -> bool:
-        """Reports a bad step and acts on it.
-
-        Returns:
-            Whether the step was left out.
-        """
+    def _bad_step(self, optimizer: Any, count: int, numbers: Numbers, **how: Any) -> bool:
+        """Has a bad step dealt with; says whether it was left out."""
         self._handled = count
-        lbfgs = isinstance(optimizer, LBFGS)
-        decides = gradient and self._action != "warn" and not late and not known
-        aligned = self._trainer.world_size == 1 or at is None  # in the hook before a step, all ranks see it
-        if self._inquiries[aligned] and not self._poisoned:
-            self._inquiries[aligned] -= 1
-            how = {"late": late, "aligned": aligned, "at": at, "skipped": decides and not lbfgs, **known}
-            with self._session.guarded("NonFiniteGuard: the origin of a bad step", moment(self._trainer)):
-                self._report(optimizer, count, numbers, **how)
-        if decides and not lbfgs:
-            drop_gradients(optimizer)
-            self._window.skipped += 1
-            if self._statistics is not None:
-                self._statistics.restore()
-        if self._action in ("stop", "raise"):
-            report = self._session.judge()
-            if known and not any(finding.code.startswith("LD30") for finding in report):
-                return False  # a gradient scaler that looks for its scale
-            if self._action == "raise":
-                raise FaultFound(report)
-            self._trainer.should_stop = True
-        return decides and not lbfgs
+        dropped = self._response.act(optimizer, count, numbers, **how)
+        self._window.skipped += dropped
+        return dropped
 
-    def _report(
-        self,
-        optimizer: Any,
-        count: int,
-        numbers: Numbers,
-        *,
-        late: bool,
-        aligned: bool,
-        at: Moment | None,
-        skipped: bool,
-        **known: Any,
-    ) -> None:
-        trainer = self._trainer
-        batch = next((item for item in self._batches if item.count == count), None)
-        others = [item for item in self._batches if item.count != count]
-        inquiry = inquire(trainer, self._module, batch, others, late=late, aligned=aligned)
-        alone = trainer.world_size == 1 and not late and not numbers.bad_loss
-        earlier = list(reversed(others)) if inquiry.finite and alone else []
-        while earlier and inquiry.finite:  # another micro-batch of the same step
-            inquiry = inquire(trainer, self._module, earlier.pop(0), others, late=False, aligned=True)
-        if late and inquiry.finite and not numbers.bad_loss and not any(map(math.isnan, numbers.norms.values())):
-            return  # every gradient was finite, and only the sum of their squares was not
-        action = "scaler" if known else self._action
-        cannot = ""
-        if self._action != "warn" and not skipped and not known:
-            cannot = "LBFGS steps inside its own search" if isinstance(optimizer, LBFGS) else ""
-        if known:
-            known["unscaled_finite"] = inquiry.finite
-        self.emit()
-        event = bad_step(
-            self._module,
-            optimizer,
-            inquiry,
-            at or moment(trainer),
-            loss=numbers.loss,
-            action=action,
-            cannot_skip=cannot,
-            **known,
-        )
-        for one in of_all_ranks(trainer, event, f"guard/{self._fit}/{count}") if aligned else [event]:
-            self._session.observe(one)
-        if late and inquiry.weights:
-            self.check_weights("step")
+    def _remember(self, history: NormHistory | None, norm: Tensor, name: str) -> None:
+        """Puts a norm to those that the threshold follows from, and tells which one was in force."""
+        if history is not None:
+            if history.limit is not None:
+                self._norms[name] = history.limit
+            history.add(norm)
+
+    def _history(self, index: int) -> NormHistory | None:
+        quantile = self._clipping.quantile
+        if quantile is None:
+            return None
+        return self._histories.setdefault(index, NormHistory(quantile, self._clipping.warm_up))
+
+    def check_weights(self, when: str) -> None:
+        """Looks at all parameters and buffers; reads on the host."""
+        self._response.check_weights(when)
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint needs to go on as if nothing had been: nothing, by default."""
+        found: dict[str, Any] = {}
+        if self._histories:
+            found["norms"] = {index: history.state() for index, history in self._histories.items()}
+        if self._policy.max_skips is not None:
+            found["skips"] = self._response.skips
+        return found
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes up what :meth:`state` gave."""
+        self._response.skips = int(state.get("skips", 0))
+        for index, known in state.get("norms", {}).items():
+            history = self._history(int(index))
+            if history is not None:
+                history.load(known, self._trainer.strategy.root_device)

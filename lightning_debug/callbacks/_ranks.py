@@ -92,7 +92,7 @@ def whole_norm(gradients: Sequence[Tensor], norm_type: float) -> Tensor | None:
     return norms[0] if len(norms) == 1 else total_norm(norms, norm_type)
 
 
-def clip_wrapped(trainer: Trainer, max_norm: float, norm_type: float) -> Tensor | None:
+def clip_wrapped(trainer: Trainer, max_norm: float | Tensor, norm_type: float) -> Tensor | None:
     """Clips through the model's own wrapper where only that knows the whole norm (the first FSDP). A collective.
 
     Returns:

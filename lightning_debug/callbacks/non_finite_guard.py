@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import os
 from typing import Any, Literal, get_args
 
 import torch
 
 from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._guard_response import Policy
 from lightning_debug.callbacks._guard_step import Clipping
 from lightning_debug.callbacks._guard_watch import Watch
-from lightning_debug.callbacks._lightning import LightningModule, Trainer
-from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow, WeightsCheck
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, report_folder
+from lightning_debug.evidence.numbers import NonFiniteStep, SkipBudget, StepWindow, WeightsCheck
 
-Action = Literal["warn", "skip", "stop", "raise"]
+Action = Literal["warn", "skip", "rollback", "stop", "raise"]
+
+KEY = "lightning_debug.NonFiniteGuard"
+"""Where a checkpoint holds what a resumed run goes on from."""
 
 
 class NonFiniteGuard(DebugCallback):
@@ -38,20 +43,30 @@ class NonFiniteGuard(DebugCallback):
     Args:
         action: What to do about a step whose gradient is not finite. ``warn``: report it. ``skip``: also leave the
             step out, as if it had not been (gradients are taken away, so that momentum and weight decay stand
-            still as well; running statistics of batch-norm are put back). ``stop``: leave it out and end the fit.
-            ``raise``: end it with ``FaultFound``.
+            still as well; running statistics of batch-norm are put back). ``rollback``: leave it out, and go back to
+            the last good weights and optimizer states, a copy of which is kept on the device; schedules go on.
+            ``stop``: leave it out and end the fit. ``raise``: end it with ``FaultFound``.
         max_norm: Scale gradients down to this norm when theirs is larger.
         clip_value: Clamp every gradient value to ``[-clip_value, clip_value]``, after ``max_norm``.
         norm_type: Order of the norm; ``inf`` for the largest magnitude.
+        clip_quantile: Scale gradients down to this quantile of the norms of the run's last 512 steps (of each
+            optimizer's own; 0.9: the norm that nine of ten steps stay below). ``max_norm`` may cap it. Checkpoints
+            hold the norms, and a resumed run goes on from them.
+        clip_warm_up: After how many finite norms ``clip_quantile`` begins to clip.
+        max_skips: How many steps ``skip`` or ``rollback`` may leave out; with one more training stops (LD312).
+        keep_every: Optimizer steps from one copy of good weights to the next, for ``rollback``.
+        save_batch: Write the batch of a bad step, the weights it met and the random state to a file, and beside it a
+            script that replays it. Of the first three bad steps, to the folder of the report.
 
     Raises:
         ValueError: If an argument is not accepted.
     """
 
-    produces = (StepWindow, NonFiniteStep, WeightsCheck)
+    produces = (StepWindow, NonFiniteStep, WeightsCheck, SkipBudget)
 
     _watch: Watch | None = None
     _delay: int = 0
+    _resumed: dict[str, Any] | None = None
 
     def __init__(
         self,
@@ -59,6 +74,11 @@ class NonFiniteGuard(DebugCallback):
         max_norm: float | None = None,
         clip_value: float | None = None,
         norm_type: float = 2.0,
+        clip_quantile: float | None = None,
+        clip_warm_up: int = 100,
+        max_skips: int | None = None,
+        keep_every: int = 50,
+        save_batch: bool = False,
     ) -> None:
         if action not in get_args(Action):
             raise ValueError(f"action={action!r} is not accepted; choose from {', '.join(get_args(Action))}")
@@ -69,12 +89,26 @@ class NonFiniteGuard(DebugCallback):
                 )
         if not (_is_number(norm_type, above=0.0) or norm_type == math.inf):
             raise ValueError(f"norm_type={norm_type!r} is not accepted; give a number above 0, or inf")
+        if clip_quantile is not None and not (_is_number(clip_quantile, above=0.0) and clip_quantile <= 1):
+            raise ValueError(f"clip_quantile={clip_quantile!r} is not accepted; give a share such as 0.9, or None")
+        for name, count, least in (("clip_warm_up", clip_warm_up, 1), ("keep_every", keep_every, 1)):
+            if not _is_count(count, least):
+                raise ValueError(f"{name}={count!r} is not accepted; give a whole number from {least} on")
+        if max_skips is not None and not (_is_count(max_skips, 0) and action in ("skip", "rollback")):
+            raise ValueError(
+                f"max_skips={max_skips!r} is not accepted; give a whole number, with action='skip' or 'rollback'"
+            )
         self.action = action
         self.max_norm = max_norm
         self.clip_value = clip_value
         self.norm_type = float(norm_type)
 
-        self._clipping = Clipping(max_norm, clip_value, self.norm_type)
+        self.clip_quantile = clip_quantile
+        self.clip_warm_up = clip_warm_up
+        self.max_skips = max_skips
+        self.keep_every = keep_every
+        self.save_batch = save_batch
+        self._state: dict[str, Any] = {}
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -83,11 +117,29 @@ class NonFiniteGuard(DebugCallback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at the weights before the first step."""
-        clipping = Clipping(self.max_norm, self.clip_value, self.norm_type)
-        self._watch = Watch(trainer, pl_module, self.session, self.action, clipping, self._delay)
+        clipping = Clipping(self.max_norm, self.clip_value, self.norm_type, self.clip_quantile, self.clip_warm_up)
+        folder = ""
+        if self.save_batch:  # a collective: asked for on every rank
+            folder = self.settings.report_dir or os.path.join(report_folder(trainer), "lightning_debug")
+        policy = Policy(self.action, self.max_skips, self.keep_every, folder)
+        self._watch = Watch(trainer, pl_module, self.session, policy, clipping, self._delay)
+        self._state = {}
+        if self._resumed is not None:
+            self._watch.load(self._resumed)
+            self._resumed = None
         self._watch.check_weights("start")
         if type(trainer.strategy).__name__ == "DeepSpeedStrategy":
             self.unavailable(NonFiniteStep, "DeepSpeed keeps gradients inside its engine", trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Adds the norms behind ``clip_quantile``, and the steps counted for ``max_skips``; by default nothing."""
+        state = self._watch.state() if self._watch is not None else self._state
+        if state:
+            checkpoint[KEY] = state
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keeps what a checkpoint held for the fit that is about to start."""
+        self._resumed = checkpoint.get(KEY)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Keeps hold of the batch."""
@@ -120,6 +172,7 @@ class NonFiniteGuard(DebugCallback):
         """Takes in what is still on its way."""
         if self._watch is not None:
             self._watch.finish()
+            self._state = self._watch.state()  # for a checkpoint that is written after this
             self._watch = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -131,6 +184,10 @@ class NonFiniteGuard(DebugCallback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of the last batches."""
         self._watch = None
+
+
+def _is_count(value: Any, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
 def _is_number(value: Any, *, above: float) -> bool:

@@ -200,6 +200,7 @@ class NonFiniteStep(Evidence):
         optimizer: Class name of the optimizer.
         learning_rate: Its (first group's) learning rate; ``None`` when not a plain number.
         epsilon: Its ``eps``, where it has one.
+        saved: The script that replays the step, where it was saved; or why it was not.
     """
 
     loss: float | None = None
@@ -221,6 +222,22 @@ class NonFiniteStep(Evidence):
     optimizer: str = ""
     learning_rate: float | None = None
     epsilon: float | None = None
+    saved: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipBudget(Evidence):
+    """More steps were left out than was allowed, and training stops.
+
+    Args:
+        skipped: Steps left out.
+        allowed: How many were allowed.
+        action: ``"skip"`` or ``"rollback"``.
+    """
+
+    skipped: int = 0
+    allowed: int = 0
+    action: str = "skip"
 
 
 @dataclass(frozen=True, kw_only=True)

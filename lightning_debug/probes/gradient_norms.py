@@ -107,7 +107,7 @@ def exact_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> float:
 
 
 @torch.no_grad()
-def scale_to_norm(tensors: Sequence[Tensor], max_norm: float, norm: Tensor) -> None:
+def scale_to_norm(tensors: Sequence[Tensor], max_norm: float | Tensor, norm: Tensor) -> None:
     """Scales gradients in place as ``torch.nn.utils.clip_grads_with_norm_`` does; a norm that is no number leaves them.
 
     Nothing is read on the host.

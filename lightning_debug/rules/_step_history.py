@@ -137,6 +137,13 @@ def lower_rate(record: Record, event: NonFiniteStep) -> str:
     return f" ({rate:g}) tenfold"
 
 
+def replay(event: NonFiniteStep) -> str:
+    """How to run the step again by hand, where it was saved."""
+    if not event.saved:
+        return ""
+    return f" Replay it: python {event.saved}." if event.saved.endswith(".py") else f" The step: {event.saved}."
+
+
 _DRIVEN = frozenset(
     """
     division-by-tiny division-by-zero edge-of-domain exp-overflow log-of-negative log-of-tiny log-of-zero

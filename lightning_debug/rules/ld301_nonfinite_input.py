@@ -87,10 +87,10 @@ from lightning_debug.evidence.numbers import NonFiniteStep, NonFiniteTensor, Ste
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._step_history import kind
+from lightning_debug.rules._step_history import kind, replay
 
 
-@rule("LD301", severity=ERROR, needs=StepWindow, explains=("LD302", "LD303", "LD304"))
+@rule("LD301", severity=ERROR, needs=StepWindow, explains=("LD302", "LD303", "LD304", "LD312"))
 def nonfinite_input(record: Record) -> Iterator[Claim]:
     """Claims each batch field without whose bad values the step is finite."""
     for event in record.of(NonFiniteStep):
@@ -134,7 +134,7 @@ def _claim(event: NonFiniteStep, field: NonFiniteTensor) -> Claim:
             "loss": event.loss,
             "proved_by_replacing": event.proved,
         },
-        fix=fix,
+        fix=fix + replay(event),
         at=event.at,
     )
 

@@ -73,10 +73,10 @@ from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, driven, history, kind, rate_fix, unknown
+from lightning_debug.rules._step_history import broken_before, driven, history, kind, rate_fix, replay, unknown
 
 
-@rule("LD302", severity=ERROR, needs=StepWindow, explains=("LD303", "LD304"))
+@rule("LD302", severity=ERROR, needs=StepWindow, explains=("LD303", "LD304", "LD312"))
 def nonfinite_loss(record: Record, *, growth: float = 1000.0) -> Iterator[Claim]:
     """Claims steps whose loss is not finite, by the operation that made it so."""
     for event in record.of(NonFiniteStep):
@@ -121,4 +121,4 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     else:
         message = f"{lead}; where it begins is not known, because {unknown(event)}."
         about, fix = "training_step", "NonFiniteGuard(action='raise') stops before the update and names the operation."
-    return Claim(message=message, subject=about, measured=measured, fix=fix, at=event.at)
+    return Claim(message=message, subject=about, measured=measured, fix=fix + replay(event), at=event.at)

@@ -77,10 +77,10 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, driven, history, rate_fix, unknown
+from lightning_debug.rules._step_history import broken_before, driven, history, rate_fix, replay, unknown
 
 
-@rule("LD303", severity=ERROR, needs=StepWindow, explains=("LD304",))
+@rule("LD303", severity=ERROR, needs=StepWindow, explains=("LD304", "LD312"))
 def nonfinite_gradient(record: Record, *, growth: float = 1000.0, lowest_scale: float = 1.0) -> Iterator[Claim | Skip]:
     """Claims steps whose gradient is not finite, by the operation that made it so."""
     for gap in record.of(Unavailable):
@@ -139,4 +139,4 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     else:
         message = f"{what}; where it begins is not known, because {unknown(event)}."
         about, fix = first, "NonFiniteGuard(action='raise') stops before the update and names the operation."
-    return Claim(message=message + end, subject=about, measured=measured, fix=fix, at=event.at)
+    return Claim(message=message + end, subject=about, measured=measured, fix=fix + replay(event), at=event.at)
