@@ -21,7 +21,7 @@ class Moons(pl.LightningModule):
         for inputs, outputs in itertools.pairwise(sizes):
             layers.append(nn.Linear(inputs, outputs))
             if not FAULT and outputs != sizes[-1]:
-                layers.append(nn.ELU())
+                layers.append(nn.ReLU())
         self.layers = nn.Sequential(*layers)
 
     def training_step(self, batch, batch_idx):
@@ -37,7 +37,7 @@ class Moons(pl.LightningModule):
         self.log("val_acc", (scores.argmax(1) == y).float().mean())
 
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=5e-3)
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
 
 
 x, y = make_moons(1000, noise=0.15)

@@ -35,12 +35,12 @@ class SeriesClassifier(pl.LightningModule):
         self.log("val_acc", (scores.argmax(1) == batch[1]).float().mean())
 
     def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=1e-3)
+        return torch.optim.Adam(self.parameters(), lr=2e-3)
 
 
 label = torch.randint(0, 3, (1000,))
 time = torch.arange(20) / 20 * 6.28
-phase = torch.rand(1000, 1, 3) * 6.28
+phase = torch.rand(1000, 1, 3)
 x = torch.sin(time[None, :, None] * (label[:, None, None] + 1) + phase) + 0.2 * torch.randn(1000, 20, 3)
 train, val = TensorDataset(x[:800], label[:800]), TensorDataset(x[800:], label[800:])
 trainer = pl.Trainer(max_epochs=4, accelerator="cpu", logger=False, enable_checkpointing=False)

@@ -33,7 +33,8 @@ def loss_sign(loss: Tensor) -> tuple[int, str]:
 
     Returns:
         1 and a function's name where every known loss function in it enters positively, -1 where every one
-        enters negatively, and 0 where none was found, they differ, or a factor is not known.
+        enters negatively, and 0 where none was found, they differ, or a factor is not known. The square of a
+        difference from data counts as one, alone or over a variance, as in a Gaussian likelihood.
 
     >>> import torch
     >>> scores = torch.zeros(2, 3, requires_grad=True)
@@ -48,7 +49,7 @@ def loss_sign(loss: Tensor) -> tuple[int, str]:
     return found[0]
 
 
-def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool:
+def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool:  # noqa: C901 - by kind of node
     """Follows scalar arithmetic; whether all of it was understood."""
     if node is None or left <= 0:
         return True
@@ -59,6 +60,9 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
     inputs = [item for item, _ in node.next_functions]
     if name in _SAME:
         return _walk(inputs[0], sign, found, left - 1)
+    if _is_squared_error(node, name):
+        found.append((sign, "the squared error"))
+        return True
     if name == "NegBackward":
         return _walk(inputs[0], -sign, found, left - 1)
     if name == "AddBackward":
@@ -72,9 +76,46 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
         return bool(found)
     if name in ("MulBackward", "DivBackward"):
         factor = _factor(node, inputs)
+        if factor is None and name == "DivBackward" and _divides_by_positive(node, inputs):
+            return _walk(inputs[0], sign, found, left - 1)  # by the variance, in a likelihood written out
         if factor is None:
             return False
         return _walk(next(item for item in inputs if item is not None), sign * factor, found, left - 1)
+    return False
+
+
+def _is_squared_error(node: Any, name: str) -> bool:
+    """The square of a difference from data: of a prediction, or of a mean in a likelihood."""
+    if name != "PowBackward" or getattr(node, "_saved_exponent", None) != 2:
+        return False
+    inner = node.next_functions[0][0]
+    if type(inner).__name__.rstrip("0123456789") not in ("SubBackward", "RsubBackward"):
+        return False
+    return len(inner.next_functions) == 2 and sum(item is None for item, _ in inner.next_functions) == 1
+
+
+def _divides_by_positive(node: Any, inputs: list[Any]) -> bool:
+    if inputs[0] is None or len(inputs) < 2:
+        return False
+    if inputs[1] is not None:
+        return _is_positive(inputs[1], 8)
+    value = getattr(node, "_saved_other", None)
+    return isinstance(value, Tensor) and bool((value > 0).all().tolist())
+
+
+def _is_positive(node: Any, left: int) -> bool:
+    """Whether a value is above 0 by the way it was made."""
+    if node is None or left <= 0:
+        return False
+    name = type(node).__name__.rstrip("0123456789")
+    if name in ("ExpBackward", "SoftplusBackward"):
+        return True
+    if name == "PowBackward":
+        return getattr(node, "_saved_exponent", None) in (2, 4)
+    inputs = [item for item, _ in node.next_functions]
+    if name in ("MulBackward", "DivBackward"):
+        factor = _factor(node, inputs)
+        return factor == 1 and _is_positive(next(item for item in inputs if item is not None), left - 1)
     return False
 
 

@@ -99,6 +99,8 @@ def _attribute(error: ErrorRaised) -> Diagnosis | None:
 
 
 def _container_as_tensor(error: ErrorRaised) -> Diagnosis | None:
+    if error.error == "TypeError" and "must be Tensor, not str" in error.message:
+        return _key_as_tensor(error)
     found = re.search(r"must be Tensor, not (list|tuple|dict)", error.message)
     kind = found[1] if found else ""
     if error.error != "TypeError" or not kind or not error.containers["batch"].startswith(f"a {kind} "):
@@ -107,6 +109,15 @@ def _container_as_tensor(error: ErrorRaised) -> Diagnosis | None:
     keys = re.findall(r"'([^']*)'", about.partition("keys")[2])
     fix = f"Pass the tensor: batch[{keys[0]!r}]." if keys else "Unpack the batch first: x, y = batch, and pass x."
     return Diagnosis("LD111", "container-for-tensor", f"the model is given the whole batch, {about}.", fix)
+
+
+def _key_as_tensor(error: ErrorRaised) -> Diagnosis | None:
+    about = error.containers["batch"]
+    keys = re.findall(r"'[^']*'", about.partition("keys")[2])
+    if not about.startswith("a dict ") or not keys:
+        return None
+    told = f"a text is passed for a tensor: batch is {about}, and to unpack it or to iterate over it gives its keys."
+    return Diagnosis("LD111", "key-for-value", told, f"Read it by keys: {', '.join(f'batch[{key}]' for key in keys)}.")
 
 
 def _tree(error: ErrorRaised) -> ast.AST | None:

@@ -85,7 +85,11 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import in_use, number
 
-_SYMPTOMS = ("LD309", "LD501", "LD505", "LD507", "LD510", "LD517", "LD520", "LD605", "LD702", "LD705")
+_SYMPTOMS = (
+    *("LD306", "LD307", "LD308", "LD309"),
+    *("LD501", "LD505", "LD507", "LD510", "LD517", "LD520"),
+    *("LD605", "LD702", "LD705", "LD712"),
+)
 
 
 @rule("LD509", severity=WARNING, needs=FieldValues, explains=_SYMPTOMS)

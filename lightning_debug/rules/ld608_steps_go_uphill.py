@@ -110,7 +110,9 @@ def steps_go_uphill(record: Record, *, min_cosine: float = 0.1, min_steps: int =
             f"{cosines[0]:.2f} with the gradient), and so make {last.loss_function} larger.",
             subject="loss",
             measured={"loss_function": last.loss_function, "loss_sign": -1, "cosine": cosines[0], "steps": len(first)},
-            fix=f"Return {last.loss_function}(...) without the minus sign.",
+            fix="Return the squared error, or the negative log-likelihood: turn the sign of the loss."
+            if " " in last.loss_function
+            else f"Return {last.loss_function}(...) without the minus sign.",
             at=last.at,
         )
     elif last.loss_sign > 0 and uphill:
