@@ -1,15 +1,20 @@
 """Regret of learning-rate rules: points lost against the best of a half-decade grid of whole trainings.
 
-    python -m benchmarks.lr_range [--seeds 3] [--tasks WORD] [--oracle benchmarks/lr_oracle.json]
+    python -m benchmarks.lr_range [--seeds 3] [--tasks WORD] [--group report] [--found FILE]
 
 The oracle's trainings are kept in a file, so that a rerun only runs the rules: ours, Lightning's ``Tuner.lr_find``,
 the valley rule (the middle of the longest falling stretch of the smoothed curve) and a tenth of the rate at its
-minimum. Between grid points scores are interpolated in log rate.
+minimum. Between grid points scores are interpolated in log rate. What the rules suggest is kept in a file if one is
+named, so that a run that was cut off goes on.
+
+Regret is told twice: against the scores of the seed itself, whose best is partly luck (test parts are small), and
+against the mean scores of all seeds, which is what choosing a rate costs on average.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import logging
 import math
@@ -25,7 +30,8 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks.lr_tasks import TASKS, Task, batches, loss_of, train
-from lightning_debug.experiments.lr_search import Plan, run_sweep, search
+from lightning_debug.experiments.lr_search import search
+from lightning_debug.experiments.lr_trials import Plan, run_sweep
 
 GRID = [10 ** (power / 2) for power in range(-10, 3)]
 ORACLE = os.path.join(os.path.dirname(__file__), "lr_oracle.json")
@@ -82,7 +88,7 @@ class Module(pl.LightningModule):
 def ours(task: Task, seed: int) -> float | None:
     run = Run(task, seed)
     steps = task.epochs * math.ceil(len(run.x) / task.batch)
-    return search(run, Plan(trial_steps=max(10, min(200, steps)))).suggestion
+    return search(run, Plan(trial_steps=max(10, min(Plan.trial_steps, steps)))).suggestion
 
 
 def lightnings(task: Task, seed: int) -> float | None:
@@ -145,38 +151,64 @@ def oracle(path: str, tasks: list[Task], seeds: int) -> dict[str, float]:
     return known
 
 
-def regret(known: dict[str, float], task: Task, seed: int, lr: float | None) -> float:
-    scores = [known[f"{task.name}|{seed}|{one:.3g}"] for one in GRID]
+def regret(known: dict[str, float], task: Task, seeds: list[int], lr: float | None) -> float:
+    """Points lost at a rate, by the mean scores of some seeds."""
+    scores = [statistics.mean(known[f"{task.name}|{seed}|{one:.3g}"] for seed in seeds) for one in GRID]
     at = math.log10(lr) if lr else -5.0
     return max(scores) - float(np.interp(at, np.log10(GRID), scores))
+
+
+def suggestions(path: str | None, tasks: list[Task], seeds: int) -> dict[str, float | None]:
+    """What the rules say by task, seed and rule; what a file holds already is taken from there."""
+    found: dict[str, float | None] = {}
+    if path and os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            found = json.load(file)
+    for task in tasks:
+        for name, rule in RULES.items():
+            begun = time.monotonic()
+            for seed in range(seeds):
+                key = f"{task.name}|{seed}|{name}"
+                if key not in found:
+                    found[key] = rule(task, seed)
+            rates = ", ".join(f"{found[f'{task.name}|{seed}|{name}'] or math.nan:.2g}" for seed in range(seeds))
+            print(f"{task.name}: {name}: {rates} ({time.monotonic() - begun:.0f} s)", flush=True)
+            if path:
+                with open(path, "w", encoding="utf-8") as file:
+                    json.dump(found, file, indent=0)
+    return found
 
 
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--seeds", type=int, default=3)
     arguments.add_argument("--tasks", default="", help="Only tasks whose name contains this.")
+    arguments.add_argument("--group", choices=["tune", "report"], help="Only this half of the tasks.")
     arguments.add_argument("--oracle", default=ORACLE)
+    arguments.add_argument("--found", help="Where to keep what the rules suggest.")
     options = arguments.parse_args()
     torch.set_num_threads(1)
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    tasks = [task for task in TASKS if options.tasks in task.name]
+    tasks = [task for task in TASKS if options.tasks in task.name and options.group in (None, task.group)]
     known = oracle(options.oracle, tasks, options.seeds)
-    found: dict[tuple[str, str], list[float]] = {}
-    for task in tasks:
-        told = []
-        for name, rule in RULES.items():
-            begun = time.monotonic()
-            regrets = [regret(known, task, seed, rule(task, seed)) for seed in range(options.seeds)]
-            found.setdefault((task.group, name), []).extend(regrets)
-            told.append(f"{name} {max(regrets):.1f} ({time.monotonic() - begun:.0f} s)")
-        print(f"{task.name}: {', '.join(told)}", flush=True)
-    print("\n| tasks | rule | mean | median | worst | within 1.5 | above 20 |\n|---|---|---|---|---|---|---|")
-    for (group, name), values in sorted(found.items()):
+    found = suggestions(options.found, tasks, options.seeds)
+    every = list(range(options.seeds))
+    head = "| tasks | regret against | rule | mean | median | worst | within 1.5 | above 20 |"
+    print(f"\n{head}\n|---|---|---|---|---|---|---|---|")
+    for group, against, name in itertools.product(("tune", "report"), ("mean of seeds", "seed itself"), RULES):
+        values = [
+            regret(known, task, every if against == "mean of seeds" else [seed], found[f"{task.name}|{seed}|{name}"])
+            for task in tasks
+            for seed in every
+            if task.group == group
+        ]
+        if not values:
+            continue
         within, above = (sum(map(test, values)) / len(values) for test in (lambda v: v <= 1.5, lambda v: v > 20))
         print(
-            f"| {group} ({len(values)}) | {name} | {statistics.mean(values):.2f} | {statistics.median(values):.2f} "
-            f"| {max(values):.1f} | {within:.0%} | {above:.0%} |"
+            f"| {group} ({len(values)}) | {against} | {name} | {statistics.mean(values):.2f} "
+            f"| {statistics.median(values):.2f} | {max(values):.1f} | {within:.0%} | {above:.0%} |"
         )
 
 

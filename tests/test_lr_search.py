@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_debug.experiments.lr_search import Budget, Plan, run_sweep, search
+from lightning_debug.experiments.lr_search import search
+from lightning_debug.experiments.lr_trials import Budget, Plan, run_sweep
 from lightning_debug.experiments.lr_valley import Sweep, pool
 
 

@@ -16,7 +16,8 @@ from lightning_debug.evidence.lr_range import LRContest, LRRange, LRTrial
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
 from lightning_debug.experiments.lr_contest import contest, far_better, glance, start_loss
-from lightning_debug.experiments.lr_search import Budget, Plan, Search, Trial, search
+from lightning_debug.experiments.lr_search import Search, search
+from lightning_debug.experiments.lr_trials import Budget, Plan, Trial
 
 FEWEST = 10
 """Steps that a trial has at least, and a run that is judged."""

@@ -20,8 +20,8 @@ from lightning_debug.callbacks._lr_experiment import Experiment, NoLoss, NotTrie
 from lightning_debug.callbacks._lr_show import Progress, show
 from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
 from lightning_debug.experiments._surroundings import silence
-from lightning_debug.experiments.isolation import Unrepeatable, isolated
-from lightning_debug.experiments.lr_search import Plan, check
+from lightning_debug.experiments.isolation import Unrepeatable, in_eager, isolated
+from lightning_debug.experiments.lr_trials import Plan, check
 
 KEEP = 0.3
 """Share of the experiments' time that is left to the other ones."""
@@ -71,7 +71,7 @@ class LRRangeFinder(DebugCallback):
         lr_max: float = 10.0,
         steps: int = 100,
         sweeps: int = 3,
-        trial_steps: int = 200,
+        trial_steps: int = 300,
         seconds: float | None = None,
         apply: bool = False,
         progress: bool = True,

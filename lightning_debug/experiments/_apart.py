@@ -29,17 +29,17 @@ def apart(error: Callable[[], Exception]) -> Iterator[None]:
     """
     from torch.distributed import distributed_c10d  # a build of torch may lack it
 
-    asked: Any = distributed_c10d._rank_not_in_group  # noqa: SLF001 - all collectives ask it
+    asked: Any = distributed_c10d._rank_not_in_group  # all collectives ask it
     here = threading.get_ident()
 
     def refuse(*arguments: Any, **named: Any) -> Any:
-        caller = sys._getframe(1).f_code.co_name  # noqa: SLF001 - there is no other way to know who asks
+        caller = sys._getframe(1).f_code.co_name  # there is no other way to know who asks
         if threading.get_ident() != here or caller in _QUESTIONS:
             return asked(*arguments, **named)
         raise error()
 
-    distributed_c10d._rank_not_in_group = refuse  # noqa: SLF001
+    distributed_c10d._rank_not_in_group = refuse
     try:
         yield
     finally:
-        distributed_c10d._rank_not_in_group = asked  # noqa: SLF001
+        distributed_c10d._rank_not_in_group = asked

@@ -100,7 +100,9 @@ class StepCode:
             return
         self._scanned[function.__code__] = None
         self._functions.append(function)
-        for code in _nested(function.__code__):
+        # torch.compile puts a function of its own, with its own globals, around the user's.
+        own = is_user_code(str(function.__globals__.get("__name__", "")))
+        for code in _nested(function.__code__) if own else ():
             self._called.update(code.co_names)
             loaded, imported = _names(code)
             for name in sorted(loaded):

@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from lightning_debug.experiments.lr_search import Budget, Plan, Runner, Shape, Trial, run_trial
+from lightning_debug.experiments.lr_trials import Budget, Plan, Runner, Shape, Trial, run_trial
 
 PATIENT = 1000
 """Runs are taken to be at least so many steps long: a sane rate needs some time, however short a test run is."""
