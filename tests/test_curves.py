@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from lightning_debug import cli, curves_cli
+from lightning_debug.curves import csv_logs, event_files, stopping
+from lightning_debug.curves.finished import curves_of
 from lightning_debug.curves.names import recognised
 from lightning_debug.curves.noise import SIGMAS, residual_noise, rise
 from lightning_debug.curves.series import Series
@@ -152,3 +154,117 @@ def test_the_noise_after_a_divergence_is_not_that_of_the_start():
     series = Series()
     series.extend(range(200), np.concatenate([1 + 0.1 * draw.normal(size=100), np.exp(draw.normal(3, 2, 100))]))
     assert training_course(series).start_error < 0.1
+
+
+def _events(folder, steps, name="events.out.tfevents.1", tag="train_loss", value=lambda step: 2 * 0.97**step):
+    """An event file in TensorBoard's own hand."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    writer = SummaryWriter(str(folder / name))
+    for step in steps:
+        writer.add_scalar(tag, value(step), step)
+        writer.add_scalar("lr-Adam", 0.1, step)
+        writer.add_scalar("new/style", float(step), step, new_style=True)
+        if step % 5 == 4:
+            writer.add_scalar("val_loss", value(step) + 0.1, step)
+    writer.add_text("note", "some text", 3)
+    writer.close()
+    (written,) = (folder / name).iterdir()
+    written.rename(folder / f"{name}.0")
+    (folder / name).rmdir()
+    (folder / f"{name}.0").rename(folder / name)
+    return folder / name
+
+
+def test_event_files_hold_what_tensorboard_reads(tmp_path):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    path = _events(tmp_path, range(400))
+    notes = []
+    found = list(event_files.chunks(path, notes))
+    theirs = EventAccumulator(str(path), size_guidance={"scalars": 0, "tensors": 0})
+    theirs.Reload()
+    for tag in ("train_loss", "lr-Adam", "val_loss"):
+        steps, values = (np.concatenate([chunk[tag][part] for chunk in found]) for part in (0, 1))
+        assert [(item.step, item.value) for item in theirs.Scalars(tag)] == list(zip(steps, values, strict=True))
+    assert np.concatenate([chunk["new/style"][1] for chunk in found]).tolist() == list(range(400))
+    assert notes == []
+
+
+def test_a_damage_in_the_middle_leaves_the_rest(tmp_path, monkeypatch):
+    path = _events(tmp_path, range(400))
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2
+    content[middle : middle + 500] = b"\xff" * 500
+    path.write_bytes(content[:-5])
+    monkeypatch.setattr(event_files, "BLOCK", 4096)
+    read = curves_of(tmp_path)
+    assert 385 <= read.train.length < 400
+    assert read.train.steps.max() == 399
+    assert any("damaged at byte" in note for note in read.notes)
+    assert any("passed over; the rest is read" in note for note in read.notes)
+    assert any("ends within an event" in note for note in read.notes)
+
+
+def test_after_a_restart_the_later_values_count(tmp_path):
+    _events(tmp_path, range(60), "events.out.tfevents.1", value=lambda step: 5.0)
+    _events(tmp_path, range(40, 100), "events.out.tfevents.2", value=lambda step: 1.0)
+    read = curves_of(tmp_path)
+    assert read.train.length == 100
+    assert read.train.steps.tolist() == list(range(100))
+    assert read.train.between(40, 100)[0] == 1.0
+    assert read.validations.steps == list(range(4, 100, 5))
+    assert any("20 values of train_loss were trained again after a restart" in note for note in read.notes)
+
+
+def test_a_tail_of_nan_and_broken_lines_are_told(tmp_path):
+    rows = [*_overfitting(), *((epoch, 10 * epoch + 9, "nan", "nan") for epoch in range(40, 44))]
+    _write(tmp_path / "run", rows)
+    with (tmp_path / "run" / "metrics.csv").open("a", encoding="utf-8") as file:
+        file.write('44,449,"0.5",\n45,')
+    read = curves_of(tmp_path / "run")
+    assert read.train.broken_since is None
+    assert read.train.nonfinite == 4
+    assert len(read.validations) == 40
+    assert any("4 values of val_loss are NaN or infinite, all of them from step 409 on" in note for note in read.notes)
+    assert any("1 lines are not as the header says" in note for note in read.notes)
+
+
+def test_the_same_values_at_once_and_one_by_one(tmp_path, monkeypatch):
+    draw = np.random.default_rng(0)
+    rows = [(step // 50, step, draw.normal(), "" if step % 7 else draw.normal()) for step in range(500)]
+    _write(tmp_path / "run", rows)
+    path = tmp_path / "run" / "metrics.csv"
+    monkeypatch.setattr(csv_logs, "BLOCK", 1000)
+
+    def read():
+        return [
+            (name, *pair)
+            for chunk in csv_logs.chunks(path, [])
+            for name, v in chunk.items()
+            for pair in zip(*v, strict=True)
+        ]
+
+    fast = read()
+    monkeypatch.setattr(csv_logs, "_at_once", lambda *_: None)
+    assert read() == fast
+    assert len(fast) == 500 + 500 + 72
+
+
+def test_a_long_series_taken_at_once_is_the_same():
+    values = np.random.default_rng(0).normal(size=10_000)
+    one, two = Series(most=64), Series(most=64)
+    one.extend(np.arange(10_000), values)
+    for step, value in enumerate(values.tolist()):
+        two.extend([step], [value])
+    np.testing.assert_allclose(one.means, two.means)
+    np.testing.assert_allclose(one.squares, two.squares)
+    assert (one.steps == two.steps).all()
+    assert (one.highest == two.highest).all()
+
+
+def test_long_validation_curves_are_smoothed_in_cells(monkeypatch):
+    values = np.random.default_rng(0).normal(size=1000) + np.log(np.arange(1000) + 1.0)
+    exact = stopping.smooth_in_log(values, 0.1)
+    monkeypatch.setattr(stopping, "MOST", 100)
+    assert np.abs(stopping.smooth_in_log(values, 0.1) - exact).max() < 0.1 * np.ptp(exact) / 6

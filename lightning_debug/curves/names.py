@@ -99,6 +99,17 @@ def recognised(names: Iterable[str], train: str = "", val: str = "", metric: str
     return Names(train, val, metric, mode_of(metric))
 
 
+def role(name: str) -> bool:
+    """Whether a name may be one of those that :func:`recognised` picks.
+
+    >>> role("train_loss"), role("val_acc"), role("lr-Adam"), role("test_loss")
+    (True, True, False, False)
+    """
+    if name.startswith(_OURS) or _TEST.search(name):
+        return False
+    return bool(_VALIDATION.search(name) or _LOSS.search(name))
+
+
 def mode_of(metric: str) -> Mode:
     """Whether a metric of that name is better when larger.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_debug.curves.noise import Array
 
@@ -15,7 +16,8 @@ class Series:
     """Values in order, kept as windows: mean, highest, sum of squared deviations, count and first step of each.
 
     Windows hold one value each until there are more than ``most``; then neighbours are merged two by two, and all
-    windows from then on are that much longer. Values that are NaN or infinite are counted and left out.
+    windows from then on are that much longer. Values that are NaN or infinite are counted and left out;
+    ``broken_since`` is the step from which on there are no others.
 
     Args:
         most: How many windows to keep; even.
@@ -33,22 +35,63 @@ class Series:
         self._open: list[tuple[int, float]] = []
         self.length = 0
         self.nonfinite = 0
+        self.broken_since: int | None = None
 
     def extend(self, steps: Iterable[int], values: Iterable[float]) -> None:
         """Appends values with their steps."""
-        for step, value in zip(steps, values, strict=True):
-            self.length += 1
-            if not np.isfinite(value):
-                self.nonfinite += 1
-                continue
-            self._open.append((int(step), float(value)))
-            if len(self._open) >= self._size:
-                self._rows.append(_row(self._open))
-                self._open = []
-                if len(self._rows) >= self._most:
-                    pairs = zip(self._rows[::2], self._rows[1::2], strict=True)
-                    self._rows = [_merged(one, two) for one, two in pairs]
-                    self._size *= 2
+        places = np.fromiter(steps, np.int64) if not isinstance(steps, np.ndarray) else steps.astype(np.int64)
+        numbers = np.fromiter(values, np.float64) if not isinstance(values, np.ndarray) else values.astype(np.float64)
+        if len(places) != len(numbers):
+            raise ValueError(f"{len(places)} steps and {len(numbers)} values")
+        good = np.isfinite(numbers)
+        self.length += len(numbers)
+        self.nonfinite += int(len(numbers) - good.sum())
+        self._note_tail(places, good)
+        places, numbers = places[good], numbers[good]
+        at = 0
+        while at < len(numbers):
+            room = self._size * (self._most - len(self._rows)) - len(self._open)
+            part = slice(at, at + room)
+            at += room
+            self._append(places[part], numbers[part])
+            if len(self._rows) >= self._most:
+                pairs = zip(self._rows[::2], self._rows[1::2], strict=True)
+                self._rows = [_merged(one, two) for one, two in pairs]
+                self._size *= 2
+
+    def _append(self, places: NDArray[np.int64], numbers: Array) -> None:
+        if self._open:
+            places = np.concatenate([[step for step, _ in self._open], places])
+            numbers = np.concatenate([[value for _, value in self._open], numbers])
+        many = len(numbers) // self._size
+        whole = many * self._size
+        if many:
+            windows = numbers[:whole].reshape(many, self._size)
+            means = windows.mean(axis=1)
+            squares = ((windows - means[:, None]) ** 2).sum(axis=1)
+            columns = (means.tolist(), squares.tolist(), windows.max(axis=1).tolist())
+            steps = places[: whole : self._size].tolist()
+            self._rows += [
+                (step, self._size, mean, square, top) for step, mean, square, top in zip(steps, *columns, strict=True)
+            ]
+        self._open = list(zip(places[whole:].tolist(), numbers[whole:].tolist(), strict=True))
+
+    def _note_tail(self, places: NDArray[np.int64], good: NDArray[np.bool_]) -> None:
+        if not len(good) or good[-1]:
+            self.broken_since = None if len(good) else self.broken_since
+            return
+        since = int(np.flatnonzero(good)[-1]) + 1 if good.any() else 0
+        if since or self.broken_since is None:
+            self.broken_since = int(places[since])
+
+    def cut(self, step: int) -> int:
+        """Forgets the values from a step on, as far as whole windows go; returns how many that are."""
+        kept = [row for row in self._rows if row[0] < step]
+        left = [item for item in self._open if item[0] < step]
+        gone = sum(row[1] for row in self._rows[len(kept) :]) + len(self._open) - len(left)
+        self._rows, self._open = kept, left
+        self.length -= gone
+        return gone
 
     def _column(self, index: int) -> Array:
         rows = [*self._rows, *([_row(self._open)] if self._open else [])]

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from lightning_debug.curves.noise import Array, Values, residual_noise
 
@@ -22,6 +23,8 @@ LOSS_WIDTH = 0.1
 """Width of the smoothing of the loss: the kernel's standard deviation, in the logarithm of the epoch."""
 METRIC_WIDTH = 0.2
 """Likewise for the metric, which is the noisier."""
+MOST = 1024
+"""A longer curve is smoothed by cells."""
 TOLERANCE = 4.0
 """How many times its noise the smoothed loss may lie above its lowest value."""
 
@@ -55,10 +58,25 @@ def smooth_in_log(values: Values, width: float) -> Array:
     array = np.asarray(values, dtype=np.float64)
     known = np.isfinite(array)
     place = np.log(np.arange(len(array)) + 2.0)
+    if len(array) > MOST:
+        return _smooth_long(array, known, place, width)
     kernel = np.exp(-0.5 * ((place[:, None] - place[None, :]) / width) ** 2) * known[None, :]
     with np.errstate(invalid="ignore", divide="ignore"):
         course = kernel @ np.where(known, array, 0.0) / kernel.sum(axis=1)
     return np.where(known, course, np.nan)
+
+
+def _smooth_long(array: Array, known: NDArray[np.bool_], place: Array, width: float) -> Array:
+    """The same of a long curve, whose later values lie so near to each other that they can be taken together."""
+    cells = np.floor(place / (width / 10)).astype(np.int64)
+    _, cells = np.unique(cells, return_inverse=True)
+    counts = np.bincount(cells, known)
+    sums = np.bincount(cells, np.where(known, array, 0.0))
+    middles = np.bincount(cells, place) / np.bincount(cells)
+    kernel = np.exp(-0.5 * ((middles[:, None] - middles[None, :]) / width) ** 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        course = kernel @ sums / (kernel @ counts)
+    return np.where(known, np.interp(place, middles, course), np.nan)
 
 
 def keep_epoch(loss: Values | None = None, metric: Values | None = None, *, mode: Mode = "max") -> Kept:

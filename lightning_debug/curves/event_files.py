@@ -1,0 +1,311 @@
+"""Scalars out of TensorBoard's event files, a few megabytes in memory at a time.
+
+A file is a row of records: eight bytes of length, four of checksum, an ``Event``, four of checksum. The events of one
+tag are alike byte for byte but for time, step and value, so that one of each kind is taken apart and the others are
+read by their places, many at once. A record that is like no other is given to protobuf.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_debug.curves.noise import Array
+
+Chunk = dict[str, tuple[NDArray[np.int64], Array]]
+"""Steps and values by name, each in the order of the file."""
+
+BLOCK = 2**23
+MOST_BYTES = 2**26
+"""A record that claims to be longer is taken for damage."""
+MOST_KINDS = 64
+HEADER, FOOTER = 12, 4
+
+_VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
+_SIZES = {_DOUBLE: 8, _FLOAT: 4}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Events that are alike.
+
+    Args:
+        tag: Their tag.
+        like: One of them, as bytes.
+        fixed: Which bits all of them share.
+        step: Where the step's bytes are; empty for step 0, which is not written.
+        value: Where the value's four bytes begin.
+    """
+
+    tag: str
+    like: NDArray[np.uint8]
+    fixed: NDArray[np.uint8]
+    step: slice
+    value: int
+
+
+@dataclass
+class _Found:
+    places: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    steps: dict[str, list[NDArray[np.int64]]] = field(default_factory=dict)
+    values: dict[str, list[Array]] = field(default_factory=dict)
+
+    def add(self, tag: str, places: NDArray[np.int64], steps: NDArray[np.int64], values: Array) -> None:
+        self.places.setdefault(tag, []).append(places)
+        self.steps.setdefault(tag, []).append(steps)
+        self.values.setdefault(tag, []).append(values)
+
+    def chunk(self) -> Chunk:
+        found: Chunk = {}
+        for tag, places in self.places.items():
+            order = np.argsort(np.concatenate(places), kind="stable")
+            found[tag] = np.concatenate(self.steps[tag])[order], np.concatenate(self.values[tag])[order]
+        return found
+
+
+def chunks(path: Path, notes: list[str]) -> Iterator[Chunk]:
+    """The scalars of a file; what is damaged is passed over, and told in ``notes``."""
+    headers: dict[bytes, int] = {}
+    kinds: dict[int, list[Kind]] = {}
+    kept, begins, lost, damages = b"", 0, 0, 0
+    with path.open("rb") as file:
+        while True:
+            block = file.read(BLOCK)
+            data, at = kept + block, 0
+            starts: list[int] = []
+            lengths: list[int] = []
+            while True:
+                at, whole = _records(data, at, headers, starts, lengths)
+                if whole:
+                    break
+                after = _next_record(data, at + 1)
+                if not lost:
+                    notes.append(f"{path.name} is damaged at byte {begins + at}")
+                damages += 1
+                lost += after - at
+                at = after
+            unread = _decoded(data, starts, lengths, kinds, found := _Found())
+            if unread:
+                notes.append(f"{path.name}: {unread} events could not be read")
+            if found.places:
+                yield found.chunk()
+            kept, begins = data[at:], begins + at
+            if not block:
+                break
+    if lost:
+        notes.append(f"{path.name}: {lost} bytes in {damages} places were passed over; the rest is read")
+    if kept:
+        notes.append(f"{path.name} ends within an event (cut off, or still being written); what came before is read")
+
+
+def _records(
+    data: bytes, at: int, headers: dict[bytes, int], starts: list[int], lengths: list[int]
+) -> tuple[int, bool]:
+    """Finds whole records; returns where they end, and whether only more bytes are missing there."""
+    end, before = len(data), -1
+    while at + HEADER <= end:
+        header = data[at : at + HEADER]
+        length = headers.get(header, -1)
+        if length < 0:
+            length = _checked(header)
+            if length < 0:
+                return at, False
+            headers[header] = length
+        size = HEADER + length + FOOTER
+        if at + size > end:
+            return at, True
+        if length == before:
+            many = _alike(data, at, size)
+            starts += range(at + HEADER, at + many * size, size)
+            lengths += [length] * many
+            at, before = at + many * size, -1
+            continue
+        starts.append(at + HEADER)
+        lengths.append(length)
+        at, before = at + size, length
+    return at, True
+
+
+def _alike(data: bytes, at: int, size: int, most: int = 1 << 16) -> int:
+    """How many records of the same length follow each other."""
+    many = min((len(data) - at) // size, most)
+    rows = np.frombuffer(data, np.uint8, many * size, at).reshape(many, size)[:, :HEADER]
+    other = np.flatnonzero((rows != rows[0]).any(axis=1))
+    return int(other[0]) if len(other) else many
+
+
+def _checked(header: bytes) -> int:
+    """The length in a header; -1 where its checksum is another."""
+    length, told = struct.unpack("<QI", header)
+    if length > MOST_BYTES:
+        return -1
+    crc = 0xFFFFFFFF
+    for byte in header[:8]:
+        crc = _CRC[(crc ^ byte) & 0xFF] ^ (crc >> 8)
+    crc ^= 0xFFFFFFFF
+    masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
+    return int(length) if masked == told else -1
+
+
+def _crc_table() -> list[int]:
+    table = []
+    for byte in range(256):
+        crc = byte
+        for _ in range(8):
+            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
+        table.append(crc)
+    return table
+
+
+_CRC = _crc_table()
+"""Castagnoli's."""
+
+
+def _next_record(data: bytes, at: int) -> int:
+    """Where the next record begins after a damage: the next bytes that are a length and its checksum."""
+    while at + HEADER <= len(data):
+        zeros = data.find(b"\0\0\0\0\0", at + 3)  # lengths below 16 MiB have five zeros at their end
+        if zeros < 0:
+            break
+        for place in range(max(at, zeros - 3), zeros + 1):
+            header = data[place : place + HEADER]
+            if len(header) == HEADER and struct.unpack_from("<Q", header)[0] and _checked(header) > 0:
+                return place
+        at = max(at + 1, zeros - 2)
+    return max(at, len(data) - HEADER + 1)
+
+
+def _decoded(data: bytes, starts: list[int], lengths: list[int], kinds: dict[int, list[Kind]], found: _Found) -> int:
+    """Reads the events at given places; returns how many could not be."""
+    unread = 0
+    array, sizes = np.frombuffer(data, np.uint8), np.array(lengths, np.int64)
+    places = np.array(starts, np.int64)
+    for length in np.unique(sizes):
+        left = places[sizes == length]
+        rows = array[left[:, None] + np.arange(length)]
+        known = kinds.setdefault(int(length), [])
+        for kind in known:
+            left, rows = _taken(kind, left, rows, found)
+        while len(left):
+            kind_or_none = _kind(bytes(rows[0])) if len(known) < MOST_KINDS else None
+            if kind_or_none is None:
+                unread += not _by_protobuf(bytes(rows[0]), left[:1], found)
+                left, rows = left[1:], rows[1:]
+                continue
+            known.append(kind_or_none)
+            left, rows = _taken(kind_or_none, left, rows, found)
+    return unread
+
+
+def _taken(
+    kind: Kind, places: NDArray[np.int64], rows: NDArray[np.uint8], found: _Found
+) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """Reads the events of one kind; returns the others."""
+    if not len(rows):
+        return places, rows
+    same = ((rows & kind.fixed) == (kind.like & kind.fixed)).all(axis=1)
+    if not same.any():
+        return places, rows
+    chosen = rows if same.all() else rows[same]
+    steps = np.zeros(len(chosen), np.int64)
+    for power, column in enumerate(range(kind.step.start, kind.step.stop)):
+        steps |= (chosen[:, column] & 0x7F).astype(np.int64) << (7 * power)
+    bits = np.ascontiguousarray(chosen[:, kind.value : kind.value + 4])
+    found.add(kind.tag, places[same], steps, bits.view("<f4")[:, 0].astype(np.float64))
+    return places[~same], rows[~same]
+
+
+def _kind(event: bytes) -> Kind | None:
+    """Takes an event apart; ``None`` where it is not one scalar of four bytes."""
+    fixed = np.full(len(event), 0xFF, np.uint8)
+    step, summary = slice(0, 0), (0, 0)
+    try:
+        for number, wire, start, end in _fields(event, 0, len(event)):
+            if number == 1 and wire == _DOUBLE:
+                fixed[start:end] = 0
+            elif number == 2 and wire == _VARINT:
+                step = slice(start, end)
+                fixed[start:end] = 0x80  # how many bytes the step has
+            elif number == 5 and wire == _BYTES:
+                if summary != (0, 0):
+                    return None
+                summary = (start, end)
+        inside = list(_fields(event, *summary))
+        if len(inside) != 1 or inside[0][:2] != (1, _BYTES) or step.stop - step.start > 9:
+            return None
+        parts = {number: (wire, start, end) for number, wire, start, end in _fields(event, *inside[0][2:])}
+        tag = event[parts[1][1] : parts[1][2]].decode()
+        place = parts[2][1] if parts.get(2, (None,))[0] == _FLOAT else _in_tensor(event, parts.get(8))
+    except (KeyError, IndexError, ValueError):
+        return None
+    if place is None:
+        return None
+    fixed[place : place + 4] = 0
+    return Kind(tag, np.frombuffer(event, np.uint8), fixed, step, place)
+
+
+def _in_tensor(event: bytes, tensor: tuple[int, int, int] | None) -> int | None:
+    """Where a tensor that is one float has its four bytes."""
+    if tensor is None or tensor[0] != _BYTES:
+        return None
+    parts = {number: (wire, start, end) for number, wire, start, end in _fields(event, *tensor[1:])}
+    shape = parts.get(2, (0, 0, 0))
+    if shape[2] > shape[1] or 1 not in parts or event[parts[1][1]] != 1:
+        return None
+    places = [start for number in (4, 5) if number in parts for wire, start, end in [parts[number]] if end - start == 4]
+    return places[0] if len(places) == 1 else None
+
+
+def _fields(event: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """Number, wire type, begin and end of each field of a message."""
+    while at < end:
+        key, at = _varint(event, at)
+        wire, start = key & 7, at
+        if wire == _VARINT:
+            _, at = _varint(event, at)
+        elif wire == _BYTES:
+            length, start = _varint(event, at)
+            at = start + length
+        elif wire in _SIZES:
+            at += _SIZES[wire]
+        else:
+            raise ValueError("an unknown kind of field")
+        if at > end:
+            raise ValueError("a field is cut off")
+        yield key >> 3, wire, start, at
+
+
+def _varint(event: bytes, at: int) -> tuple[int, int]:
+    number = shift = 0
+    while True:
+        byte = event[at]
+        at += 1
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number, at
+        shift += 7
+
+
+def _by_protobuf(content: bytes, place: NDArray[np.int64], found: _Found) -> bool:
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.util.tensor_util import make_ndarray
+
+    try:
+        event = Event.FromString(content)
+        for value in event.summary.value:
+            kind = value.WhichOneof("value")
+            if kind == "simple_value":
+                number = float(value.simple_value)
+            elif kind == "tensor" and not value.tensor.tensor_shape.dim and value.tensor.dtype in (1, 2):
+                number = float(make_ndarray(value.tensor))
+            else:
+                continue
+            found.add(value.tag, place, np.array([event.step], np.int64), np.array([number]))
+    except Exception:  # protobuf has no typed error to catch
+        return False
+    return True

@@ -1,0 +1,169 @@
+"""The curves of a finished run out of its logs, in bounded memory, whatever their length."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lightning_debug.curves import csv_logs, event_files
+from lightning_debug.curves.event_files import Chunk
+from lightning_debug.curves.names import Names, recognised, role
+from lightning_debug.curves.noise import Array
+from lightning_debug.curves.series import Series
+from lightning_debug.curves.validation import Validations
+
+EVENTS, TABLE = "*tfevents*", "metrics.csv"
+MOST_NAMES = 256
+"""Curves followed at once."""
+MOST_TURNS = 20
+"""Steps that go back more often within one stretch of a log are out of order, and no restarts."""
+
+
+@dataclass
+class Logged:
+    """One name's values.
+
+    Args:
+        series: The values.
+        last: The last step.
+        overlap: Values that a restart went over again.
+    """
+
+    series: Series = field(default_factory=Series)
+    last: int = -1
+    overlap: int = 0
+
+    def take(self, steps: NDArray[np.int64], values: Array) -> None:
+        """Appends values. Where steps go back, the run was taken up from there: what came later holds."""
+        turns = np.flatnonzero(np.diff(steps) < 0) + 1
+        if len(turns) > MOST_TURNS:
+            order = np.argsort(steps, kind="stable")
+            steps, values, turns = steps[order], values[order], turns[:0]
+        for part_steps, part in zip(np.split(steps, turns), np.split(values, turns), strict=True):
+            first = int(part_steps[0])
+            if first < self.last:
+                self.overlap += self.series.cut(first)
+            self.series.extend(part_steps, part)
+            self.last = int(part_steps[-1])
+
+
+@dataclass
+class Epochs:
+    """Which epoch a step belongs to: the steps at which the logged epoch changes."""
+
+    starts: list[int] = field(default_factory=list)
+    numbers: list[float] = field(default_factory=list)
+
+    def take(self, steps: NDArray[np.int64], values: Array) -> None:
+        """Appends logged epochs."""
+        changes = np.flatnonzero(np.diff(values, prepend=self.numbers[-1] if self.numbers else math.nan) != 0)
+        for index in changes:
+            step = int(steps[index])
+            while self.starts and self.starts[-1] >= step:
+                self.starts.pop()
+                self.numbers.pop()
+            self.starts.append(step)
+            self.numbers.append(float(values[index]))
+
+    def at(self, step: int, otherwise: int) -> int:
+        """The epoch of a step."""
+        index = int(np.searchsorted(self.starts, step, side="right")) - 1
+        number = self.numbers[index] if index >= 0 else math.nan
+        return int(number) if math.isfinite(number) else otherwise
+
+
+@dataclass
+class Curves:
+    """What a run's logs hold.
+
+    Args:
+        names: What was recognised.
+        present: All names that have values.
+        train: Training loss.
+        validations: Validation loss and metric.
+        notes: What could not be read, and what was left out.
+    """
+
+    names: Names
+    present: frozenset[str]
+    train: Series
+    validations: Validations
+    notes: list[str]
+
+
+def curves_of(folder: Path, *, train: str = "", val: str = "", metric: str = "") -> Curves:
+    """Reads a folder's logs.
+
+    Args:
+        folder: Where event files or ``metrics.csv`` are.
+        train: Name of the training loss; recognised if left out.
+        val: Name of the validation loss, likewise.
+        metric: Name of the validation metric, likewise.
+    """
+    notes: list[str] = []
+    present: dict[str, None] = {}
+    logged: dict[str, Logged] = {}
+    epochs, given = Epochs(), {train, val, metric}
+    for chunk in _chunks(folder, notes):
+        for name, (steps, values) in chunk.items():
+            present.setdefault(name)
+            if name == "epoch":
+                epochs.take(steps, values)
+            elif (name in logged or len(logged) < MOST_NAMES) and (name in given or role(name)):
+                logged.setdefault(name, Logged()).take(steps, values)
+    names = recognised(present, train, val, metric)
+    used = [name for name in (names.train, names.val, names.metric) if name in logged]
+    for name in used:
+        notes += _told(name, logged[name])
+    validations = _validations(names, logged, epochs)
+    training = logged[names.train].series if names.train in logged else Series()
+    return Curves(names, frozenset(present), training, validations, notes)
+
+
+def _chunks(folder: Path, notes: list[str]) -> Iterator[Chunk]:
+    seen: set[str] = set()
+    for path in sorted(folder.glob(EVENTS)):
+        for chunk in _guarded(path, event_files.chunks(path, notes), notes):
+            seen.update(chunk)
+            yield chunk
+    table = folder / TABLE
+    if table.is_file():  # two loggers may have written the same
+        for chunk in _guarded(table, csv_logs.chunks(table, notes), notes):
+            yield {name: values for name, values in chunk.items() if name not in seen}
+
+
+def _guarded(path: Path, values: Iterator[Chunk], notes: list[str]) -> Iterator[Chunk]:
+    try:
+        yield from values
+    except Exception as error:  # the files of other programs may be anything; what came before counts
+        notes.append(f"{path.name} is read up to a damage: {type(error).__name__}: {error}")
+
+
+def _told(name: str, logged: Logged) -> list[str]:
+    found, series = [], logged.series
+    if logged.overlap:
+        found.append(f"{logged.overlap} values of {name} were trained again after a restart; the later ones count")
+    if series.nonfinite:
+        since = f", all of them from step {series.broken_since} on" if series.broken_since is not None else ""
+        found.append(f"{series.nonfinite} values of {name} are NaN or infinite{since}")
+    return found
+
+
+def _validations(names: Names, logged: dict[str, Logged], epochs: Epochs) -> Validations:
+    seen = Validations(loss_name=names.val, metric_name=names.metric, mode=names.mode)
+    by_name = {
+        name: dict(zip(logged[name].series.steps.tolist(), logged[name].series.means.tolist(), strict=True))
+        for name in (names.val, names.metric)
+        if name in logged
+    }
+    for order, step in enumerate(sorted({step for values in by_name.values() for step in values})):
+        seen.steps.append(int(step))
+        seen.epochs.append(epochs.at(int(step), order))
+        seen.losses.append(by_name.get(names.val, {}).get(step, math.nan))
+        seen.metrics.append(by_name.get(names.metric, {}).get(step, math.nan))
+    return seen
