@@ -11,8 +11,9 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_debug.callbacks.data_auditor import DataAuditor
 from lightning_debug.debugger import Debugger
-from lightning_debug.evidence.data import UnreadableSample
+from lightning_debug.evidence.data import ScannedData, UnreadableSample
 from lightning_debug.finding import Claim, Report
 from lightning_debug.registry import get
 
@@ -46,7 +47,7 @@ def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, work
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=[debugger],
+        callbacks=[debugger, *([DataAuditor(scan="only")] if _audits(debugger) else [])],
     )
     try:
         with warnings.catch_warnings():
@@ -56,8 +57,16 @@ def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, work
         if debugger.report.status != "interrupted":
             raise
     except Exception as error:
-        raise ReadingFailed(_culprit(error, debugger), debugger.report) from error
+        raise ReadingFailed(_culprit(f"{type(error).__name__}: {error}", debugger), debugger.report) from error
+    failed = [item.outcome for item in debugger.session.record.of(ScannedData) if item.outcome.startswith("failed: ")]
+    if failed:
+        raise ReadingFailed(_culprit(failed[0].partition(": ")[2], debugger), debugger.report)
     return debugger.report
+
+
+def _audits(debugger: Debugger) -> bool:
+    """Whether the data are to be looked at at all."""
+    return any(isinstance(part, DataAuditor) for part in debugger.parts)
 
 
 class ReadingFailed(Exception):
@@ -112,11 +121,10 @@ def _reader(lightning: Any) -> Any:
     return Reader()
 
 
-def _culprit(error: Exception, debugger: Debugger) -> str:
+def _culprit(told: str, debugger: Debugger) -> str:
     """Names the sample that raised, where that is known."""
     record = debugger.session.record
     for claim in get("LD521").function(record) if record.seen(UnreadableSample) else ():
         message = claim.message if isinstance(claim, Claim) else claim.reason
         return message[0].lower() + message[1:].rstrip(".")
-    text = str(error).strip()
-    return f"reading the data raises {type(error).__name__}: {text.splitlines()[-1] if text else error!r}"
+    return f"reading the data raises {told.strip().splitlines()[-1]}"

@@ -15,7 +15,7 @@ from lightning_debug.evidence.data_relations import LabelLearning, SharedSamples
 from tests.data_programs import make
 from tests.helpers import trainer
 from tests.identity import PROGRAMS, differing
-from tests.test_data_auditor import Tiny
+from tests.test_data_auditor import Batches, Tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
@@ -151,12 +151,12 @@ def test_an_interrupt_tells_what_was_read_and_ends_the_fit(monkeypatch, capsys):
     assert "interrupted; the report tells of the 76 samples read by then" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("given", ["stream", "list", "empty"])
+@pytest.mark.parametrize("given", ["stream", "batches", "empty"])
 def test_what_cannot_be_scanned_is_said(given):
     auditor = DataAuditor(scan="full")
     loader = {
         "stream": lambda: DataLoader(Streamed(20), 4),
-        "list": lambda: [torch.randn(4, 3)] * 3,
+        "batches": lambda: Batches(*[(torch.randn(4, 3), torch.zeros(4))] * 3),
         "empty": lambda: DataLoader([], 4),
     }[given]()
     trainer(auditor, max_epochs=1).fit(Tiny(), loader)

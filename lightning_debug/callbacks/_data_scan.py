@@ -13,8 +13,10 @@ from torch.utils import data as torch_data
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.callbacks._data_relations import DataRelations
 from lightning_debug.callbacks._data_run import DataRun
-from lightning_debug.callbacks._data_unreadable import ask_again, described
+from lightning_debug.callbacks._data_tap import HOOK
+from lightning_debug.callbacks._data_unreadable import ask_again, described, unreadable_in
 from lightning_debug.callbacks._data_values import ValuesInData
+from lightning_debug.callbacks._lightning import batch_hook_owner
 from lightning_debug.evidence.data import ScannedData
 from lightning_debug.experiments._surroundings import random_state, set_random_state
 from lightning_debug.probes.unreadable import is_of_loading
@@ -117,12 +119,13 @@ def _sampler(sampler: Any, source: Any, generator: torch.Generator) -> Any:
     return copied
 
 
-def scan(run: DataRun, *, bar: bool) -> None:
+def scan(run: DataRun, *, bar: bool, live: bool = False) -> None:
     """Reads every loader of training and validation to its end.
 
     Args:
         run: What to hand the batches to; it is finished afterwards.
         bar: Whether to show progress.
+        live: Whether to read the run's own loaders, because no training follows.
 
     Raises:
         KeyboardInterrupt: After what was read by then is told, and that it is not all.
@@ -131,30 +134,34 @@ def scan(run: DataRun, *, bar: bool) -> None:
     run.begin()
     try:
         for stage in STAGES:
-            for source in run.context.sources(stage):
-                _scan(run, source, bar=bar)
+            sources = run.context.sources(stage)
+            for source in sources:
+                _scan(run, source, len(sources), bar=bar, live=live)
             run.end_of_epoch(stage)
-        run.finish()
     except KeyboardInterrupt:
-        run.finish()
         count = sum(run.delivered.values())
         sys.stderr.write(f"lightning_debug: interrupted; the report tells of the {count} samples read by then\n")
         raise
     finally:
+        run.finish()
         set_random_state(state)
 
 
-def _scan(run: DataRun, source: Source, *, bar: bool) -> None:
+def _scan(run: DataRun, source: Source, loaders: int, *, bar: bool, live: bool) -> None:
     stage, session, count = source.stage, run.auditor.session, 0
     facts: dict[str, Any] = {"stage": stage, "loader": source.index, "samples": source.length}
     outcome = "failed"
     before = run.delivered[stage]
     recorded: RecordedBatches | None = None
     try:
-        loader, recorded = private_loader(source)
-        for batch in _shown(loader, stage, _length(recorded), bar=bar):
+        if stage == "train" and loaders > 1:
+            raise NotScanned("there are several training loaders")
+        loader = source.loader
+        if not live:
+            loader, recorded = private_loader(source)
+        for batch in _shown(loader, stage, _length(recorded or loader), bar=bar):
             with run.auditor.attempt("scanning a batch", run.context.trainer):
-                run.read(stage, source.index, 0, batch)
+                run.read(stage, source.index, 0, _prepared(run, batch, source.index) if live else batch)
             count += 1
         outcome = "complete"
     except NotScanned as error:
@@ -163,16 +170,22 @@ def _scan(run: DataRun, source: Source, *, bar: bool) -> None:
         outcome = "interrupted"
         raise
     except Exception as error:
-        outcome = f"failed: {type(error).__name__}"
-        if not is_of_loading(error):  # a worker that was killed, a dataset that cannot be sent to one
-            session.failed("DataAuditor: scan", error, run.context.moment())
-            return
-        asked = recorded.asked(count) if recorded is not None else []
-        index, raised = ask_again(source, asked)
-        session.observe(described(raised or error, source, index, run.context.moment(), run.delivered))
+        outcome, now = f"failed: {type(error).__name__}: {error}", run.context.moment()
+        if live and is_of_loading(error):
+            session.observe(unreadable_in(error, source, now, run.delivered))
+        elif is_of_loading(error):
+            index, raised = ask_again(source, recorded.asked(count) if recorded is not None else [])
+            session.observe(described(raised or error, source, index, now, run.delivered))
+        elif not live:  # a worker that was killed, a dataset that cannot be sent to one
+            session.failed("DataAuditor: scan", error, now)
     finally:
         read = run.delivered[stage] - before
         session.observe(ScannedData(at=run.context.moment(), read=read, outcome=outcome, **facts))
+
+
+def _prepared(run: DataRun, batch: Any, index: int) -> Any:
+    """The batch as a run's own tap sees it."""
+    return getattr(batch_hook_owner(run.context.trainer, HOOK), HOOK)(batch, index)
 
 
 def _shown(loader: Any, stage: Stage, total: int | None, *, bar: bool) -> Iterator[Any]:
@@ -184,10 +197,10 @@ def _shown(loader: Any, stage: Stage, total: int | None, *, bar: bool) -> Iterat
     yield from track(loader, described, total, console=Console(stderr=True), transient=True, disable=not bar)
 
 
-def _length(batches: RecordedBatches) -> int | None:
+def _length(batches: Any) -> int | None:
     try:
         return len(batches)
-    except Exception:  # a batch sampler without a length
+    except Exception:  # a stream, or a batch sampler without a length
         return None
 
 

@@ -28,20 +28,29 @@ def unreadable_sample(
     now = context.moment()
     stages: tuple[Stage, Stage] = "train", "validate"
     sources = [item for stage in stages for item in context.sources(stage)]
+    mine = [item for item in sources if item.stage == now.stage]
     if known is not None:
-        found = [item for item in sources if item.dataset is known[0]]
-        here = [item for item in found if item.stage == now.stage]
-        source = next(iter(here or found), None)
-        return described(error, source, known[1], now, delivered) if source is not None else None
-    mine = [item for item in sources if item.stage == now.stage and not item.streams]  # a worker raised
-    for source in mine:
-        length, begin = source.length or 0, delivered.get(source.stage, 0)
-        begin = begin if begin < length else 0  # where a loader in the dataset's order got to
-        index, raised = ask_again(source, [*range(begin, length), *range(begin)])
-        if raised is not None:
-            return described(raised, source, index, now, delivered)
-    source = next((item for item in sources if item.stage == now.stage), None)
-    return described(error, source, None, now, delivered) if source is not None else None
+        mine = [item for item in (*mine, *sources) if item.dataset is known[0]][:1]
+    found = [unreadable_in(error, source, now, delivered) for source in mine]
+    return next((item for item in found if item.index is not None), next(iter(found), None))
+
+
+def unreadable_in(error: BaseException, source: Source, at: Any, delivered: Mapping[Stage, int]) -> UnreadableSample:
+    """The same where the loader is known.
+
+    Args:
+        error: What was raised.
+        source: The loader that raised.
+        at: When.
+        delivered: Samples delivered before, by stage.
+    """
+    known = asked_for(error)
+    if known is not None or source.streams:
+        return described(error, source, None if known is None else known[1], at, delivered)
+    length, begin = source.length or 0, delivered.get(source.stage, 0)  # a worker raised
+    begin = begin if begin < length else 0  # where a loader in the dataset's order got to
+    index, raised = ask_again(source, [*range(begin, length), *range(begin)])
+    return described(raised or error, source, index, at, delivered)
 
 
 def ask_again(source: Source, indices: Iterable[int]) -> tuple[int | None, Exception | None]:

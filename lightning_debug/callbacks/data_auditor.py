@@ -29,7 +29,8 @@ class DataAuditor(DebugCallback):
         labels: Likewise of the labels.
         scan: ``"full"`` reads the whole training and validation sets once before training, through loaders of its
             own with at least one worker process, so that what is wrong is told before the first step. Ctrl-C tells
-            of what was read by then, and ends the fit. Of several ranks the first one reads.
+            of what was read by then, and ends the fit. Of several ranks the first one reads. ``"only"`` reads the
+            run's own loaders once and ends the fit before its first step, as ``lightning-debug audit`` does.
 
     Raises:
         ValueError: If ``scan`` is something else.
@@ -42,15 +43,16 @@ class DataAuditor(DebugCallback):
     )
 
     _run: DataRun | None = None
+    _scanned: DataRun | None = None
 
     def __init__(
         self,
         inputs: str | list[str] | None = None,
         labels: str | list[str] | None = None,
-        scan: Literal["full"] | None = None,
+        scan: Literal["full", "only"] | None = None,
     ) -> None:
-        if scan not in (None, "full"):
-            raise ValueError(f"scan={scan!r} must be 'full' or None")
+        if scan not in (None, "full", "only"):
+            raise ValueError(f"scan={scan!r} must be 'full', 'only' or None")
         self.inputs, self.labels, self.scan = inputs, labels, scan
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -58,18 +60,31 @@ class DataAuditor(DebugCallback):
         self._end()
         if trainer.barebones:
             return
-        few = is_fast_dev_run(trainer) or bool(getattr(trainer, "overfit_batches", 0))
-        if self.scan and not few and trainer.global_rank == 0:
-            with self.attempt("scanning", trainer):
-                context = ScanContext(trainer, pl_module)
-                run = DataRun(self, context, PARTS_OF_SCAN, self.inputs, self.labels)
-                scan(run, bar=trainer.progress_bar_callback is not None)
+        if self._scan_first(trainer, pl_module):
+            return
         run = self._run = DataRun(self, DataContext(trainer, pl_module), PARTS_OF_DATA, self.inputs, self.labels)
         run.begin()
         run.tap = BatchTap(batch_hook_owner(trainer, HOOK), run.see)
         reason = can_watch(pl_module)
         for kind in PRODUCES if reason else ():
             self.unavailable(kind, reason, trainer)
+
+    def _scan_first(self, trainer: Trainer, pl_module: LightningModule) -> bool:
+        """Scans if asked to; says whether that was all."""
+        context = ScanContext(trainer, pl_module)
+        only = self.scan == "only" and len(context.sources("train")) == 1
+        few = is_fast_dev_run(trainer) or bool(getattr(trainer, "overfit_batches", 0))
+        if not only and (self.scan != "full" or few or trainer.global_rank != 0):
+            return False
+        parts = PARTS_OF_DATA if only else PARTS_OF_SCAN
+        run = self._scanned = DataRun(self, context, parts, self.inputs, self.labels)
+        if only:
+            trainer.should_stop = True
+            scan(run, bar=trainer.progress_bar_callback is not None, live=True)
+        else:
+            with self.attempt("scanning", trainer):
+                scan(run, bar=trainer.progress_bar_callback is not None)
+        return only
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Counts batches from 0 again."""
@@ -113,7 +128,8 @@ class DataAuditor(DebugCallback):
         """Tells what was gathered so far, and which sample could not be read."""
         if isinstance(exception, Exception):
             with self.attempt("naming the sample", trainer):
-                delivered = self._run.delivered if self._run is not None else {}
+                run = self._run or self._scanned
+                delivered = run.delivered if run is not None else {}
                 found = unreadable_sample(exception, DataContext(trainer, pl_module), delivered)
                 if found is not None:
                     self.session.observe(found)
@@ -122,6 +138,7 @@ class DataAuditor(DebugCallback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Takes the tap away."""
         self._end()
+        self._scanned = None
 
     def _finish(self, *, wait: bool = True) -> None:
         run = self._run
@@ -138,5 +155,6 @@ class DataAuditor(DebugCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        state.pop("_run", None)
+        for name in ("_run", "_scanned"):
+            state.pop(name, None)
         return state

@@ -23,6 +23,8 @@ NEIGHBOURS = 5
 MOST_TESTED = 768
 WEAK = 0.15
 """Of the way from chance to certainty: where neighbours tell more, no shift is looked for."""
+MOST_SHIFTED = 8192
+"""Rows by which labels are moved at most."""
 ENOUGH = 0.01
 """A test with a smaller p-value ends the search: there is a dependence."""
 CONFIRMING = 999
@@ -124,9 +126,10 @@ class Shift:
 
 
 def best_shift(near: _Neighbours, labels: Array, count: int) -> Shift:
-    """Tries every shift that leaves half of the rows."""
+    """Tries every shift that leaves half of the rows, up to :data:`MOST_SHIFTED`."""
     scores, moves = [], []
-    for move in (*range(-(count // 2), 0), *range(1, max(count // 2, len(labels) - count) + 1)):
+    furthest = min(MOST_SHIFTED, max(count // 2, len(labels) - count))
+    for move in (*range(-(count // 2), 0), *range(1, furthest + 1)):
         low, high = max(0, -move), min(count, len(labels) - move)
         if high - low < max(32, count // 2):
             continue
