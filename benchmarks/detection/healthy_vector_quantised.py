@@ -15,6 +15,7 @@ class VQ(pl.LightningModule):
         self.encoder = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, width))
         self.decoder = nn.Sequential(nn.Linear(width, 64), nn.ReLU(), nn.Linear(64, 64))
         self.codebook = nn.Embedding(codes, width)
+        nn.init.uniform_(self.codebook.weight, -0.2, 0.2)
 
     def step(self, x):
         z = self.encoder(x)
