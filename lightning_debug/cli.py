@@ -14,8 +14,11 @@ from typing import Any
 from jsonargparse import ArgumentParser, DefaultHelpFormatter
 
 from lightning_debug import _curves_command, audit, registry
+from lightning_debug._lightning_cli import DebugCLI, add_debug_arguments
 from lightning_debug.registry import UnknownRule
 from lightning_debug.settings import PREFIX, TALLY, Settings, SettingsError, unknown_variables
+
+__all__ = ["DebugCLI", "add_debug_arguments", "main"]
 
 FAULT_EXIT = 3
 """Exit code of ``run`` when the script succeeded and a finding reached ``--fail-on``."""
@@ -238,9 +241,6 @@ def _prepare(options: Any) -> tuple[str, bool]:
     os.environ.update({PREFIX + name.upper(): value for name, value in given.items()}, LIGHTNING_DEBUG="1")
     in_fit = Settings.resolve().fail_on
     return str(options.get("fail_on", in_fit)), in_fit != "never"
-
-
-# ---------------------------------------------------------------------------------------------- demo
 
 
 def _demo(options: Any) -> int:

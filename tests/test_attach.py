@@ -235,3 +235,12 @@ def test_settings_reach_the_attached_debugger(on, monkeypatch, tmp_path):
     monkeypatch.setenv("LIGHTNING_DEBUG_REPORT_DIR", str(tmp_path / "out"))
     settings = debuggers(trainer_of(L))[0].settings
     assert (settings.select, settings.fail_on, settings.report_dir) == (("LD0",), "warning", str(tmp_path / "out"))
+
+
+def test_a_prediction_spares_the_report_of_the_fit(on, tmp_path):
+    model = model_of(pl)
+    trainer_of(pl, default_root_dir=tmp_path).fit(model, loader())
+    written = {path: path.read_bytes() for path in tmp_path.rglob("report.*")}
+    assert sorted(path.name for path in written) == ["report.html", "report.json"]
+    trainer_of(pl, default_root_dir=tmp_path).predict(model, loader())
+    assert {path: path.read_bytes() for path in tmp_path.rglob("report.*")} == written

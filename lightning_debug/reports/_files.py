@@ -5,6 +5,17 @@ from __future__ import annotations
 import contextlib
 import os
 
+from lightning_debug.finding import Report
+
+
+def is_worth_a_file(report: Report) -> bool:
+    """Whether a run has something to keep; one that only predicted has not, and spares the report of the fit before.
+
+    >>> is_worth_a_file(Report(status="finished")), is_worth_a_file(Report(status="interrupted"))
+    (False, True)
+    """
+    return report.context is not None or bool(report.findings) or report.status != "finished"
+
 
 def write_text(path: str, text: str) -> None:
     """Writes a file whole or not at all: a reader never sees half of it, and a full disk spares the old one.

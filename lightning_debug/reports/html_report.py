@@ -20,7 +20,7 @@ from lightning_debug.evidence.schedules import ScheduleForecast
 from lightning_debug.finding import Finding, Report
 from lightning_debug.record import Record
 from lightning_debug.reports._curves import charts, curves, ends_of_epochs
-from lightning_debug.reports._files import write_text
+from lightning_debug.reports._files import is_worth_a_file, write_text
 from lightning_debug.reports._schedules import schedule_charts
 from lightning_debug.reports._text import (
     alarms,
@@ -104,7 +104,7 @@ def render(
         plots_missing: Why there are none, where that needs saying.
         find_rule: The rule behind a code; ``None`` where no page is known.
     """
-    return _template().render(
+    return template().render(
         report=report,
         cards=_cards(report.headlines, report, find_rule),
         most_others=MOST_OTHERS,
@@ -236,7 +236,8 @@ def _inline(text: str) -> Markup:
 
 
 @functools.cache
-def _template() -> jinja2.Template:
+def template(name: str = "report.html.jinja") -> jinja2.Template:
+    """A page to fill."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("lightning_debug.reports", ""),
         autoescape=True,
@@ -247,7 +248,7 @@ def _template() -> jinja2.Template:
     environment.filters.update(
         clean=clean, label=label, shown=shown, prose=prose, inline=_inline, plural=plural, capital=capital
     )
-    return environment.get_template("report.html.jinja")
+    return environment.get_template(name)
 
 
 class HtmlSink:
@@ -268,5 +269,7 @@ class HtmlSink:
 
     def on_report(self, report: Report, record: Record) -> None:
         """Writes the page."""
+        if not is_worth_a_file(report):
+            return
         plots, missing = draw_plots(report, record)
         write_text(self._path, render(report, plots=plots, plots_missing=missing))

@@ -34,7 +34,7 @@ from typing import Any
 from lightning_debug.evidence import Evidence, RunContext, from_plain, to_plain
 from lightning_debug.finding import Finding, Report, Severity, Skip
 from lightning_debug.record import Record
-from lightning_debug.reports._files import write_text
+from lightning_debug.reports._files import is_worth_a_file, write_text
 
 SCHEMA = "lightning_debug/1"
 """Name and version of what is written."""
@@ -162,4 +162,5 @@ class JsonSink:
 
     def on_report(self, report: Report, record: Record) -> None:
         """Writes the file."""
-        write_text(self._path, to_json(report, record, self._settings))
+        if is_worth_a_file(report):
+            write_text(self._path, to_json(report, record, self._settings))
