@@ -72,7 +72,7 @@ def test_many_causes_and_many_reasons_are_cut():
     skips = [Skip(f"reason {n}", f"LD{300 + n}", "x") for n in range(9)]
     text = summary(Report(tuple(causes), tuple(skips)))
     assert "and 18 more causes: LD112 fault, LD113 fault" in text
-    assert "3 rules for other reasons, which the report names" in text
+    assert "6 rules for other reasons, which the report names" in text
 
 
 def test_a_terminal_gets_colour_a_log_does_not(monkeypatch):
@@ -131,7 +131,7 @@ def test_the_report_is_named_only_if_it_was_written(tmp_path):
             page.write_text("x", encoding="utf-8")
         stream = io.StringIO()
         ConsoleSink(str(page), stream).on_report(FULL, Record())
-        assert (str(page) in stream.getvalue()) is present
+        assert ("report     report.html" in stream.getvalue()) is present
 
 
 def test_tqdm_bars_are_cleared_before_and_drawn_again_after(monkeypatch):
@@ -180,3 +180,11 @@ def test_without_tqdm(monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "tqdm", None)
     ConsoleSink().on_finding(SOFTMAX)
     assert "LD201" in capsys.readouterr().err
+
+
+def test_a_run_that_broke_off_says_once_that_the_rest_was_not_judged():
+    broke = finding("LD101", "shape-mismatch", ERROR, "It does not fit.", "net")
+    skips = tuple(Skip(f"reason {n}", f"LD{300 + n}", "x") for n in range(9))
+    text = summary(Report((broke,), skips, status="failed: RuntimeError"))
+    assert "not judged 9 rules, most of them because the run ended there" in text
+    assert "reason 3" not in text

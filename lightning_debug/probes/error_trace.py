@@ -208,7 +208,13 @@ def grouped(rows: list[ShapeRow]) -> tuple[ShapeRow, ...]:
             and row.inputs != last.inputs
         ):
             result[-1] = replace(
-                last, operation=row.operation, output=row.output, batch=row.batch, gradient=row.gradient
+                last,
+                operation=row.operation,
+                inputs=last.inputs or row.inputs,  # batch-norm counts its batches first
+                given=last.given or row.given,
+                output=row.output,
+                batch=row.batch,
+                gradient=row.gradient,
             )
         elif row.grouped or row.inputs:
             result.append(row)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import sys
+from typing import Any
 
 import torch
 
@@ -13,6 +15,7 @@ _OWN = tuple(
     for module in (torch, sys.modules[__name__.partition(".")[0]])
     if module.__file__
 )
+_OLD_CELL = re.compile(r"<ipython-input-(\d+)-\w+>")
 _FRAMEWORKS = ("pytorch_lightning", "lightning", "lightning_fabric", "torchmetrics", "lightning_utilities")
 
 
@@ -26,7 +29,21 @@ def is_library(filename: str) -> bool:
 
 
 def display_path(filename: str) -> str:
-    """The path as a user would write it: relative below the working directory, else as it is."""
+    """The path as a user would write it: relative below the working directory, else as it is.
+
+    A cell of a notebook is named as the notebook numbers it.
+
+    >>> display_path("<ipython-input-12-0a1b2c3d>")
+    'In[12]'
+    """
+    old = _OLD_CELL.match(filename)
+    if old:
+        return f"In[{old[1]}]"
+    if "ipykernel_" in filename and "IPython" in sys.modules:
+        shell: Any = sys.modules["IPython"].get_ipython()
+        cells = getattr(getattr(shell, "compile", None), "_filename_map", {})
+        if filename in cells:
+            return f"In[{cells[filename]}]"
     return _below(filename, os.getcwd()) if os.path.isabs(filename) else filename
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -150,6 +151,15 @@ def by_code(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:
     for finding in findings:
         groups.setdefault(finding.code, []).append(finding)
     return [tuple(group) for group in groups.values()]
+
+
+def shown_path(path: str) -> str:
+    """A path as one would type it: relative, where it lies below the working directory."""
+    try:
+        relative = os.path.relpath(path)
+    except ValueError:  # on another drive
+        return path
+    return path if relative.startswith("..") else relative
 
 
 def skips_by_reason(report: Report) -> list[tuple[str, tuple[str, ...]]]:

@@ -36,6 +36,7 @@ from lightning_debug.reports._text import (
     place,
     plural,
     shown,
+    shown_path,
     skips_by_reason,
     verdict,
 )
@@ -53,7 +54,7 @@ TABLE = 12
 """Lines of a table of shapes that are told in the console: the last ones before an error."""
 
 BLOCKS = 12
-REASONS = 6
+REASONS = 3
 STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "bold blue"}
 NAME = "lightning_debug"
 
@@ -176,15 +177,23 @@ def _closing(report: Report, page: str | None) -> list[Row]:
     """What stands under the causes: notes, what was not judged, where to read more."""
     notes = by_code(item for item in report.headlines if not _grave(report, item))
     told = [f"{group[0].code} {group[0].name}: {_first(group)}" for group in notes]
-    reasons = skips_by_reason(report)
-    skipped = [f"{listed(codes, limit=6)}, because {reason}" for reason, codes in reasons[:REASONS]]
-    if len(reasons) > REASONS:
-        left = sum(len(codes) for _, codes in reasons[REASONS:])
-        skipped.append(f"{plural(left, 'rule')} for other reasons, which the report names")
+    skipped = _not_judged(report)
     rows = [(AGAIN if position else "notes", text) for position, text in enumerate(told)]
     rows += [(AGAIN if position else "not judged", text) for position, text in enumerate(skipped)]
     rows += [("read more", f"lightning-debug explain {finding.code}") for finding in alarms(report)[:1]]
     return rows if page is None else [*rows, ("report", clean(page))]
+
+
+def _not_judged(report: Report) -> list[str]:
+    reasons = skips_by_reason(report)
+    if reasons and report.status.startswith("failed") and any(item.code.startswith("LD1") for item in report.headlines):
+        count = plural(sum(len(codes) for _, codes in reasons), "rule")  # that the run broke off is reason enough
+        return [f"{count}, most of them because the run ended there; the report names each reason"]
+    told = [f"{listed(codes, limit=6)}, because {reason}" for reason, codes in reasons[:REASONS]]
+    if len(reasons) > REASONS:
+        left = sum(len(codes) for _, codes in reasons[REASONS:])
+        told.append(f"{plural(left, 'rule')} for other reasons, which the report names")
+    return told
 
 
 def _plain(rows: Sequence[Row]) -> Iterator[str]:
@@ -249,7 +258,7 @@ class ConsoleSink:
         if not fresh:
             return
         self._summed |= fresh
-        page = self._page if self._page is not None and os.path.exists(self._page) else None
+        page = shown_path(self._page) if self._page is not None and os.path.exists(self._page) else None
         self._print(f"\n{summary(report, page)}\n", Group("", rich_summary(report, page), ""))
 
     def _print(self, plain: str, renderable: RenderableType, *, wrap: bool = True) -> None:
