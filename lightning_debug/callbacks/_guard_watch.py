@@ -12,6 +12,7 @@ from torch import Tensor
 from lightning_debug.callbacks import _ranks
 from lightning_debug.callbacks._guard_replay import inquire, tells_of_bad
 from lightning_debug.callbacks._guard_response import Policy, Response
+from lightning_debug.callbacks._guard_scaling import ScalingWatch
 from lightning_debug.callbacks._guard_state import Batch, Numbers, Tag, Window, held, loss_names
 from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, scale_of, scaler_of
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
@@ -69,6 +70,7 @@ class Watch:
         self._begun = False  # gradients are accumulating
         self._scaler_skips = 0
         self._histories: dict[int, NormHistory] = {}
+        self._scaling = ScalingWatch(trainer, module, session)
         self._response = Response(trainer, module, session, policy, self._batches, self.emit, next(_FITS))
 
     def begin(self, index: int, batch: Any) -> None:
@@ -127,6 +129,7 @@ class Watch:
             tag = Tag(self._count, tuple(numbers), moment(self._trainer), self._divisor)
             self._reads.put(tag, list(numbers.values()))
         self.arrivals()
+        self._scaling.end()
         if self._handled == self._count and self._stepped and not self._response.poisoned:
             self._response.check_weights("step")
         if len(self._window.steps) >= WINDOW:
@@ -149,6 +152,7 @@ class Watch:
         """Takes in what is still on its way; waits for the device."""
         self.ask_weights(always=not self._response.poisoned)
         self.arrivals(wait=True)
+        self._scaling.finish()
         self.emit()
 
     def fail(self, exception: BaseException) -> None:
@@ -167,6 +171,7 @@ class Watch:
                 event = bad_step(self._module, None, inquiry, moment(self._trainer), error=told[:300])
                 self._session.observe(event)
         self._response.forgo()
+        self._scaling.finish()
         self.arrivals(wait=True)
         self.emit()
 

@@ -14,6 +14,7 @@ from lightning_debug.callbacks._guard_step import Clipping
 from lightning_debug.callbacks._guard_watch import Watch
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, report_folder
 from lightning_debug.evidence.numbers import NonFiniteStep, SkipBudget, StepWindow, WeightsCheck
+from lightning_debug.evidence.optimization import ScaledClipping
 
 Action = Literal["warn", "skip", "rollback", "stop", "raise"]
 
@@ -62,7 +63,7 @@ class NonFiniteGuard(DebugCallback):
         ValueError: If an argument is not accepted.
     """
 
-    produces = (StepWindow, NonFiniteStep, WeightsCheck, SkipBudget)
+    produces = (StepWindow, NonFiniteStep, WeightsCheck, SkipBudget, ScaledClipping)
 
     _watch: Watch | None = None
     _delay: int = 0

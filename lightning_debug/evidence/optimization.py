@@ -260,16 +260,22 @@ class KeptGraphs(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledClipping(Evidence):
-    """Gradient norms of one optimizer step under a gradient scaler.
+    """Gradient norms of one optimizer under a gradient scaler, of those of its first steps that were finite.
 
     Args:
-        scale: The scaler's scale.
-        arrived_norm: Norm of the gradient as backward made it, divided by the scale.
-        used_norm: Norm of the gradient that the optimizer used.
+        arrived: Norm of the gradient as backward left it, multiplied by the scale.
+        clipped: Norm of the same gradient when the scaler was about to unscale it.
+        scales: The scaler's scale at each of these steps.
+        index: The optimizer's position among the Trainer's.
         automatic: Whether Lightning drives the optimizer.
+        own: Whether the scaler is one that the module made for itself.
+        line: ``file.py:31`` of the only line of the module's hooks that clips gradients; empty where there are others.
     """
 
-    scale: float = 1.0
-    arrived_norm: float = 0.0
-    used_norm: float = 0.0
+    arrived: tuple[float, ...] = ()
+    clipped: tuple[float, ...] = ()
+    scales: tuple[float, ...] = ()
+    index: int = 0
     automatic: bool = False
+    own: bool = False
+    line: str = ""
