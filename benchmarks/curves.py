@@ -1,11 +1,10 @@
 """How often CurveDiagnoser names what was done to a run: short real runs, changed on purpose, and healthy ones.
 
-Each run trains a small network on generated data under a real Trainer with CurveDiagnoser alone. A scenario is an
+Each run trains a small network on generated data with CurveDiagnoser alone. A scenario is an
 intervention: learning rate up or down, capacity, label noise, dropout, an easy split, features that do not arrive, a
 corrupted batch. A rate or a network counts as changed for the worse only where the same run without the change ends
-at less than half the training loss, and 0.4 lower; other draws are drawn again. What is named is the first warning or
-error of the LD7 family; where there is none, the information that the scenario is about. Seeds below 1000 were used
-for tuning; report with others:
+at less than half the training loss, and 0.4 lower; others are drawn again. What is named is the first LD7 warning or
+error; where there is none, the information the scenario is about. Seeds below 1000 were tuned on; report with others:
 
     python benchmarks/curves.py --runs 20 --seed 1000
 """

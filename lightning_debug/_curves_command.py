@@ -20,6 +20,9 @@ def add(commands: Any, fault_exit: int, **options: Any) -> None:
     for name, what in (("train", "training loss"), ("val", "validation loss"), ("metric", "validation metric")):
         parser.add_argument(f"--{name}", default="", metavar="NAME", help=f"Name of the {what}, if not the usual one.")
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="As JSON.")
+    parser.add_argument(
+        "--html", metavar="FILE", default="", help="Also write one page with a table over the runs and their curves."
+    )
     levels = ["error", "warning", "never"]
     parser.add_argument("--fail-on", choices=levels, default="never", help=f"Exit with {fault_exit} at such a finding.")
     commands.add_subcommand("curves", parser, help="Judge finished runs by their logs.")
@@ -33,6 +36,7 @@ def run(options: Any, show: Callable[[str], int], fault_exit: int) -> int:
     """
     from lightning_debug import curves_cli
     from lightning_debug.finding import Report
+    from lightning_debug.reports._files import write_text
 
     names = {name: options.get(name, "") for name in ("train", "val", "metric")}
     try:
@@ -40,5 +44,7 @@ def run(options: Any, show: Callable[[str], int], fault_exit: int) -> int:
     except curves_cli.NoLogs as error:
         raise SettingsError(str(error)) from error
     found = [curves_cli.diagnose(folder, **names) for folder in folders]
+    if options.get("html"):
+        write_text(options.html, curves_cli.as_page(found))
     show(curves_cli.as_json(found) if options.get("json") else curves_cli.table(found))
     return fault_exit if any(Report(run.findings).reaches(options.fail_on) for run in found) else 0

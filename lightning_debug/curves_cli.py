@@ -9,14 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from lightning_debug import registry
-from lightning_debug.curves.finished import EVENTS, TABLE, curves_of
+from lightning_debug.curves.finished import EVENTS, TABLE, Curves, curves_of
 from lightning_debug.curves.reading import read_curves
 from lightning_debug.evidence import to_plain
 from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import Finding
 from lightning_debug.judge import judge
 from lightning_debug.record import Record
+from lightning_debug.reports._curves import Chart, Curve
+from lightning_debug.reports.curves_page import RunCurves, page
+from lightning_debug.reports.curves_page import table as rows
 
+MOST_POINTS = 400
+"""Points of a training curve that are drawn; more are averaged."""
 MOST_TOLD = 20
 """Names told where one is not there."""
 
@@ -33,11 +38,15 @@ class Run:
         folder: Where they are.
         findings: What was found.
         notes: What could not be read, and what was left out.
+        reading: What was judged.
+        read: The curves.
     """
 
     folder: Path
     findings: tuple[Finding, ...] = ()
     notes: list[str] = field(default_factory=list)
+    reading: CurveReading | None = None
+    read: Curves | None = None
 
 
 def runs(folders: Sequence[str]) -> list[Path]:
@@ -81,6 +90,7 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
     reading = read_curves(read.train, validations, epochs=count, final=True, assumed=True, baseline=baseline)
     rules = [one for one in registry.all_rules() if CurveReading in one.needs]
     run.findings = judge(Record([reading]), rules).findings
+    run.reading, run.read = reading, read
     return run
 
 
@@ -89,17 +99,67 @@ def _wanted(names: Any) -> list[tuple[str, str]]:
 
 
 def table(found: Sequence[Run]) -> str:
-    """One verdict a run, alarms first, then what could not be read."""
-    lines = []
+    """A table over the runs, then what is said of each: alarms first, then what could not be read."""
+    lines = [*rows([_shown(run) for run in found]), ""] if len(found) > 1 else []
     for run in found:
-        alarms = [item for item in run.findings if item.severity >= "warning"]
-        lines.append(f"{run.folder}: {', '.join(f'{item.code} {item.name}' for item in alarms) or 'no warning'}")
+        lines.append(f"{run.folder}: {_verdict(run)}")
         lines += [f"  {item.severity} {item.code}: {item.message}" for item in run.findings]
         lines += [f"  note: {note}" for note in run.notes]
     return "\n".join(lines)
 
 
+def as_page(found: Sequence[Run]) -> str:
+    """The same as one page of HTML, with a picture of each run."""
+    return page([_shown(run, charts=True) for run in found])
+
+
+def _verdict(run: Run) -> str:
+    alarms = [item for item in run.findings if item.severity >= "warning"]
+    return ", ".join(f"{item.code} {item.name}" for item in alarms) or ("no warning" if run.reading else "not judged")
+
+
+def _shown(run: Run, *, charts: bool = False) -> RunCurves:
+    reading, read = run.reading, run.read
+    name = str(run.folder)
+    if reading is None or read is None:
+        return RunCurves(name, (_verdict(run), *"-----"), notes=tuple(run.notes))
+    val, best = reading.validation, reading.best
+    numbers = (
+        reading.training.end if reading.training else None,
+        val.end if val else None,
+        val.metric_end if val and val.metric else None,
+    )
+    cells = (
+        _verdict(run),
+        str(reading.epochs),
+        *("-" if number is None else f"{number:.4g}" for number in numbers),
+        "-" if best is None else str(best.epoch),
+    )
+    seen = read.validations
+    drawn = _charts(read) if charts else ()
+    return RunCurves(
+        name, cells, drawn, run.findings, tuple(run.notes), dict(zip(seen.epochs, seen.steps, strict=True))
+    )
+
+
+def _charts(read: Curves) -> tuple[Chart, ...]:
+    seen, train = read.validations, read.train
+    every = max(1, len(train.means) // MOST_POINTS)
+    losses = []
+    if len(train.means):
+        chunks = [slice(at, at + every) for at in range(0, len(train.means), every)]
+        steps, counts, means = train.steps, train.counts, train.means
+        pooled = [float((counts[part] * means[part]).sum() / counts[part].sum()) for part in chunks]
+        losses.append(Curve(read.names.train, tuple(zip(map(int, steps[::every]), pooled, strict=True))))
+    if seen.loss_name and seen.steps:
+        losses.append(Curve(seen.loss_name, tuple(zip(seen.steps, seen.losses, strict=True))))
+    metrics = [Curve(seen.metric_name, tuple(zip(seen.steps, seen.metrics, strict=True)))] if seen.metric_name else []
+    return tuple(
+        Chart(title, tuple(found)) for title, found in (("loss", losses), (seen.metric_name, metrics)) if found
+    )
+
+
 def as_json(found: Sequence[Run]) -> str:
     """The same as JSON: a list of runs."""
-    rows = [{"run": str(run.folder), "findings": to_plain(run.findings), "notes": run.notes} for run in found]
-    return json.dumps(rows, indent=2, allow_nan=False)
+    told = [{"run": str(run.folder), "findings": to_plain(run.findings), "notes": run.notes} for run in found]
+    return json.dumps(told, indent=2, allow_nan=False)

@@ -1,7 +1,9 @@
 """Curve arithmetic, names, and finished runs judged by their logs."""
 
+import dataclasses
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -107,6 +109,23 @@ def test_a_name_that_is_not_there_is_told(tmp_path):
     assert "no values named nonsense" in curves_cli.diagnose(tmp_path / "run", val="nonsense").notes[0]
 
 
+def test_several_runs_have_a_table_and_one_page_of_pictures(tmp_path, capsys):
+    _write(tmp_path / "overfits", _overfitting())
+    _write(tmp_path / "empty", [])
+    page = tmp_path / "out" / "curves.html"
+    assert cli.main(["curves", str(tmp_path), "--html", str(page)]) == 0
+    head, _, overfits, *_ = capsys.readouterr().out.splitlines()
+    assert head.split() == "run verdict epochs train loss val loss metric keep epoch".split()
+    assert "LD707 overfitting-from-epoch" in overfits
+    assert overfits.split()[-1] == "11"
+    text = page.read_text(encoding="utf-8")
+    assert "LD707: epoch 1" in text
+    assert text.count("<svg") == 1
+    assert '<g class="read">' in text
+    assert "<script" not in text
+    assert "://" not in re.sub(r'xmlns(:xlink)?="[^"]*"', "", text)
+
+
 def test_a_folder_without_logs_is_refused(tmp_path, capsys):
     assert cli.main(["curves", str(tmp_path)]) == cli.USAGE_EXIT
     assert "holds neither" in capsys.readouterr().err
@@ -135,6 +154,17 @@ def test_underfitting_waits_where_more_epochs_would_do():
     creeps, falls = Shift(amount=-0.02, error=0.005), Shift(amount=-0.08, error=0.005)
     assert [claim.subject for claim in underfitting(_settled(creeps))] == ["training loss"]
     assert not list(underfitting(_settled(falls)))
+
+
+def test_a_model_trained_before_does_not_underfit():
+    def starts(start):
+        record = _settled(Shift())
+        reading = record.last(CurveReading)
+        course = dataclasses.replace(reading.training, start=start)
+        return Record([*record.of(LossKind), *record.of(ReferenceLoss), dataclasses.replace(reading, training=course)])
+
+    assert [isinstance(item, Claim) for item in underfitting(starts(1.5))] == [True]
+    assert [isinstance(item, Claim) for item in underfitting(starts(0.7))] == [False]
 
 
 @pytest.mark.parametrize(("steps", "epochs", "said"), [(63, 1, False), (400, 1, True), (63, 3, True)])

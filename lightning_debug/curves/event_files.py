@@ -2,7 +2,7 @@
 
 A file is a row of records: eight bytes of length, four of checksum, an ``Event``, four of checksum. The events of one
 tag are alike byte for byte but for time, step and value, so that one of each kind is taken apart and the others are
-read by their places, many at once. A record that is like no other is given to protobuf.
+read by their places, many at once.
 """
 
 from __future__ import annotations
@@ -16,18 +16,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lightning_debug.curves.noise import Array
+from lightning_debug.curves.wire import (
+    BYTES,
+    DOUBLE,
+    FLOAT,
+    VARINT,
+    Field,
+    fields,
+    length_in,
+    scalar_in_tensor,
+    scalars_of,
+)
 
 Chunk = dict[str, tuple[NDArray[np.int64], Array]]
 """Steps and values by name, each in the order of the file."""
 
 BLOCK = 2**23
-MOST_BYTES = 2**26
-"""A record that claims to be longer is taken for damage."""
 MOST_KINDS = 64
 HEADER, FOOTER = 12, 4
-
-_VARINT, _DOUBLE, _BYTES, _FLOAT = 0, 1, 2, 5
-_SIZES = {_DOUBLE: 8, _FLOAT: 4}
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ def _records(
         header = data[at : at + HEADER]
         length = headers.get(header, -1)
         if length < 0:
-            length = _checked(header)
+            length = length_in(header)
             if length < 0:
                 return at, False
             headers[header] = length
@@ -139,33 +145,6 @@ def _alike(data: bytes, at: int, size: int, most: int = 1 << 16) -> int:
     return int(other[0]) if len(other) else many
 
 
-def _checked(header: bytes) -> int:
-    """The length in a header; -1 where its checksum is another."""
-    length, told = struct.unpack("<QI", header)
-    if length > MOST_BYTES:
-        return -1
-    crc = 0xFFFFFFFF
-    for byte in header[:8]:
-        crc = _CRC[(crc ^ byte) & 0xFF] ^ (crc >> 8)
-    crc ^= 0xFFFFFFFF
-    masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-    return int(length) if masked == told else -1
-
-
-def _crc_table() -> list[int]:
-    table = []
-    for byte in range(256):
-        crc = byte
-        for _ in range(8):
-            crc = (crc >> 1) ^ (0x82F63B78 if crc & 1 else 0)
-        table.append(crc)
-    return table
-
-
-_CRC = _crc_table()
-"""Castagnoli's."""
-
-
 def _next_record(data: bytes, at: int) -> int:
     """Where the next record begins after a damage: the next bytes that are a length and its checksum."""
     while at + HEADER <= len(data):
@@ -174,7 +153,7 @@ def _next_record(data: bytes, at: int) -> int:
             break
         for place in range(max(at, zeros - 3), zeros + 1):
             header = data[place : place + HEADER]
-            if len(header) == HEADER and struct.unpack_from("<Q", header)[0] and _checked(header) > 0:
+            if len(header) == HEADER and struct.unpack_from("<Q", header)[0] and length_in(header) > 0:
                 return place
         at = max(at + 1, zeros - 2)
     return max(at, len(data) - HEADER + 1)
@@ -194,7 +173,7 @@ def _decoded(data: bytes, starts: list[int], lengths: list[int], kinds: dict[int
         while len(left):
             kind_or_none = _kind(bytes(rows[0])) if len(known) < MOST_KINDS else None
             if kind_or_none is None:
-                unread += not _by_protobuf(bytes(rows[0]), left[:1], found)
+                unread += not _alone(bytes(rows[0]), left[:1], found)
                 left, rows = left[1:], rows[1:]
                 continue
             known.append(kind_or_none)
@@ -225,22 +204,22 @@ def _kind(event: bytes) -> Kind | None:
     fixed = np.full(len(event), 0xFF, np.uint8)
     step, summary = slice(0, 0), (0, 0)
     try:
-        for number, wire, start, end in _fields(event, 0, len(event)):
-            if number == 1 and wire == _DOUBLE:
+        for number, wire, start, end in fields(event, 0, len(event)):
+            if number == 1 and wire == DOUBLE:
                 fixed[start:end] = 0
-            elif number == 2 and wire == _VARINT:
+            elif number == 2 and wire == VARINT:
                 step = slice(start, end)
                 fixed[start:end] = 0x80  # how many bytes the step has
-            elif number == 5 and wire == _BYTES:
+            elif number == 5 and wire == BYTES:
                 if summary != (0, 0):
                     return None
                 summary = (start, end)
-        inside = list(_fields(event, *summary))
-        if len(inside) != 1 or inside[0][:2] != (1, _BYTES) or step.stop - step.start > 9:
+        inside = list(fields(event, *summary))
+        if len(inside) != 1 or inside[0][:2] != (1, BYTES) or step.stop - step.start > 9:
             return None
-        parts = {number: (wire, start, end) for number, wire, start, end in _fields(event, *inside[0][2:])}
+        parts = {number: (wire, start, end) for number, wire, start, end in fields(event, *inside[0][2:])}
         tag = event[parts[1][1] : parts[1][2]].decode()
-        place = parts[2][1] if parts.get(2, (None,))[0] == _FLOAT else _in_tensor(event, parts.get(8))
+        place = parts[2][1] if parts.get(2, (None,))[0] == FLOAT else _in_tensor(event, parts.get(8))
     except (KeyError, IndexError, ValueError):
         return None
     if place is None:
@@ -249,63 +228,18 @@ def _kind(event: bytes) -> Kind | None:
     return Kind(tag, np.frombuffer(event, np.uint8), fixed, step, place)
 
 
-def _in_tensor(event: bytes, tensor: tuple[int, int, int] | None) -> int | None:
+def _in_tensor(event: bytes, tensor: Field | None) -> int | None:
     """Where a tensor that is one float has its four bytes."""
-    if tensor is None or tensor[0] != _BYTES:
-        return None
-    parts = {number: (wire, start, end) for number, wire, start, end in _fields(event, *tensor[1:])}
-    shape = parts.get(2, (0, 0, 0))
-    if shape[2] > shape[1] or 1 not in parts or event[parts[1][1]] != 1:
-        return None
-    places = [start for number in (4, 5) if number in parts for wire, start, end in [parts[number]] if end - start == 4]
-    return places[0] if len(places) == 1 else None
+    places = scalar_in_tensor(event, tensor)
+    return places[0] if places is not None and places[1] == 4 else None
 
 
-def _fields(event: bytes, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-    """Number, wire type, begin and end of each field of a message."""
-    while at < end:
-        key, at = _varint(event, at)
-        wire, start = key & 7, at
-        if wire == _VARINT:
-            _, at = _varint(event, at)
-        elif wire == _BYTES:
-            length, start = _varint(event, at)
-            at = start + length
-        elif wire in _SIZES:
-            at += _SIZES[wire]
-        else:
-            raise ValueError("an unknown kind of field")
-        if at > end:
-            raise ValueError("a field is cut off")
-        yield key >> 3, wire, start, at
-
-
-def _varint(event: bytes, at: int) -> tuple[int, int]:
-    number = shift = 0
-    while True:
-        byte = event[at]
-        at += 1
-        number |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return number, at
-        shift += 7
-
-
-def _by_protobuf(content: bytes, place: NDArray[np.int64], found: _Found) -> bool:
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.util.tensor_util import make_ndarray
-
+def _alone(event: bytes, place: NDArray[np.int64], found: _Found) -> bool:
+    """Reads an event that is like no other; whether it could be."""
     try:
-        event = Event.FromString(content)
-        for value in event.summary.value:
-            kind = value.WhichOneof("value")
-            if kind == "simple_value":
-                number = float(value.simple_value)
-            elif kind == "tensor" and not value.tensor.tensor_shape.dim and value.tensor.dtype in (1, 2):
-                number = float(make_ndarray(value.tensor))
-            else:
-                continue
-            found.add(value.tag, place, np.array([event.step], np.int64), np.array([number]))
-    except Exception:  # protobuf has no typed error to catch
+        step, told = scalars_of(event)
+    except (KeyError, IndexError, ValueError, struct.error):
         return False
+    for tag, number in told:
+        found.add(tag, place, np.array([step], np.int64), np.array([number]))
     return True

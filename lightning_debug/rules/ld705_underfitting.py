@@ -11,8 +11,9 @@ Why it hurts: the model is too small, too regularised or too frozen for the task
     epochs help.
 How to fix: more layers or units, a structure that fits the data, less weight decay or dropout, more layers
     unfrozen.
-When to ignore: when the model is simple on purpose, as a baseline. Silent where the batch is no table of
-    numbers with one target each: a task with much noise looks the same from outside.
+When to ignore: when the model is simple on purpose, as a baseline. Silent where the loss begins below `trained` of
+    what knowing nothing costs (fine-tuning, where a small learning rate is meant to change little), and where the
+    batch is no table of numbers with one target each: a task with much noise looks the same from outside.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -114,17 +115,23 @@ def underfitting(
     better: float = 0.6,
     jitter: float = 0.05,
     agree: float = 0.7,
+    trained: float = 0.6,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss settles high, quietly, in training and validation alike."""
     course = training(record, steps=steps, final=True)
     if isinstance(course, Skip):
         yield course
         return
-    if newest(record).epochs < epochs and course.steps < long:
-        yield Skip(f"{course.steps} steps in fewer than {epochs} epochs are too short to settle in")
-        return
     now, price = level(record, course), baseline(record)
     if price is None or not high * price < now < 0.95 * price:
+        return
+    short = newest(record).epochs < epochs and course.steps < long
+    if short or course.start < trained * price:
+        yield Skip(
+            "the run is too short to settle in"
+            if short
+            else "the loss begins far below what knowing nothing costs: the model had been trained before"
+        )
         return
     moving = course.late.sigmas < -falls
     slopes = (course.first_slope, course.second_slope)

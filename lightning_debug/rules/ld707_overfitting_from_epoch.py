@@ -99,8 +99,10 @@ def overfitting_from_epoch(
         return
     course = newest(record).training
     price = max(baseline(record) or 0.0, seen.first, course.start if course is not None else 0.0)
-    if not diverges(seen, sigmas=sigmas, worse=worse, price=price) or not tracked(seen, price=price):
+    if not diverges(seen, sigmas=sigmas, worse=worse, price=price):
         return
+    if not tracked(seen, price=price) and not newest(record).assumed:
+        return  # LD706; logs alone tell too little for that
     before = seen.train_at_lowest
     if (
         before is None
