@@ -2,7 +2,9 @@
 
 What it sees: linear layers and convolutions whose rows, one a unit, were all equal before training, and are equal
     after the first steps: they got equal gradients, or none. Also, before training, layers that make signals larger
-    ``gain`` times or more each, at least two of them, so that the last one gives values around ``largest`` or more.
+    ``gain`` times or more each, at least two of them, so that the last one gives values around ``largest`` or more; or
+    that make them smaller ``gain`` times or more each, so that less than ``died`` of the first one's input is left,
+    where predictions still do not depend on the input after training for ``steps`` steps.
 Why it hurts: units that start alike and get equal gradients stay alike: a layer of them is one unit. Weights of zero
     in several layers pass neither signals nor gradients on. Signals that grow from layer to layer give an enormous
     loss to begin with, and gradients to match.
@@ -74,7 +76,7 @@ Repaired:
     trainer.fit(Classifier(), train, val)
 
 Example:
-    >>> from lightning_debug.evidence.model import AlikeUnits, Initialisation
+    >>> from lightning_debug.evidence.model import AlikeUnits, Initialisation, InputDependence
     >>> from lightning_debug.record import Record
     >>> unit = AlikeUnits(name="net.0.weight", shape=(32, 8), moved=True, gradient_alike=True)
     >>> for claim in degenerate_initialisation(Record([Initialisation(steps=8, alike=(unit,))])):
@@ -90,7 +92,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.model import AlikeUnits, Initialisation
+from lightning_debug.evidence.model import AlikeUnits, Initialisation, InputDependence, LayerSignal
 from lightning_debug.finding import WARNING, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -103,8 +105,10 @@ from lightning_debug.rules._model import listed, named
     needs=Initialisation,
     explains=("LD210", "LD306", "LD307", "LD309", "LD605", "LD702", "LD704", "LD705", "LD712"),
 )
-def degenerate_initialisation(record: Record, *, gain: float = 4.0, largest: float = 30.0) -> Iterator[Claim]:
-    """Claims one finding for units that stay alike, or else one for signals that grow."""
+def degenerate_initialisation(
+    record: Record, *, gain: float = 4.0, largest: float = 30.0, died: float = 1e-3, steps: int = 30
+) -> Iterator[Claim]:
+    """Claims one finding for units that stay alike, or else one for signals that grow, or die and stay dead."""
     for seen in record.of(Initialisation):
         alike = [unit for unit in seen.alike if unit.moved or (unit.gradient_zero and seen.others_move)]
         if alike and seen.steps:
@@ -128,6 +132,35 @@ def degenerate_initialisation(record: Record, *, gain: float = 4.0, largest: flo
                 at=seen.at,
             )
             return
+        fading = [item for item in seen.signals if item.before > 0 and item.after * gain <= item.before]
+        gone = bool(fading) and seen.signals[-1].after <= died * seen.signals[0].before
+        if len(fading) >= 2 and gone and _constant(record, steps):
+            yield _fading(seen, fading)
+            return
+
+
+def _constant(record: Record, steps: int) -> bool:
+    """Whether the latest look at predictions finds that inputs do not change them."""
+    seen = record.last(InputDependence)
+    return seen is not None and seen.steps >= steps and seen.targets_vary and seen.change <= 1e-3 * seen.spread
+
+
+def _fading(seen: Initialisation, fading: list[LayerSignal]) -> Claim:
+    first, last = fading[0], seen.signals[-1]
+    factor = first.after / first.before
+    return Claim(
+        message=f"Before training, {len(fading)} of {len(seen.signals)} layers make signals smaller "
+        f"({named(first.place)} {factor:.2g} times), {named(last.place)} gives values around {last.after:.2g}, and "
+        f"training has not changed that: predictions do not depend on the input.",
+        subject=first.place.module or first.place.line,
+        measured={
+            "fading": tuple(item.place.module for item in fading),
+            "gain_of_the_first": factor,
+            "last_output": last.after,
+        },
+        fix="Initialise weights by their fan-in: nn.init.kaiming_normal_ before ReLU, xavier_uniform_ else.",
+        at=seen.at,
+    )
 
 
 def _alike(seen: Initialisation, alike: list[AlikeUnits]) -> Claim:
