@@ -58,7 +58,7 @@ class Shrunk(Classifier):
     ("kind", "decay"), [(torch.optim.Adam, 2.0), (torch.optim.AdamW, 20.0), (torch.optim.SGD, 3.0)]
 )
 def test_weight_decay_too_strong(kind, decay):
-    assert "LD606" in found(Shrunk(kind, decay), max_epochs=4)
+    assert "LD606" in found(Shrunk(kind, decay), max_epochs=2)
 
 
 class KeepsList(Classifier):

@@ -22,6 +22,12 @@ def test_is_quiet_with_averaging():
     assert not found(Classifier(), max_epochs=4, callbacks=[StochasticWeightAveraging(swa_lrs=1e-2)])
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(pl.callbacks, "EMAWeightAveraging"), reason="this Lightning has no such callback")
+def test_is_quiet_with_an_average_that_lightning_keeps():
+    assert not found(Classifier(), max_epochs=3, callbacks=[pl.callbacks.EMAWeightAveraging()])
+
+
 @pytest.mark.parametrize("every", [3, {0: 4, 1: 2}])
 def test_is_quiet_with_accumulation(every):
     options = {"accumulate_grad_batches": every} if isinstance(every, int) else {}

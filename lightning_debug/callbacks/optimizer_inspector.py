@@ -26,6 +26,7 @@ from lightning_debug.evidence.schedules import (
     ScheduleProgress,
 )
 from lightning_debug.probes.update_kept_graphs import kept_graphs
+from lightning_debug.probes.update_ratio import rate_in_use
 
 MOST_EPOCHS = 8
 """Epochs whose first batch is followed by a look at the model's attributes."""
@@ -129,7 +130,10 @@ class OptimizerInspector(DebugCallback):
         if self._schedules is not None:
             self._schedules.epoch_end(trainer, pl_module)
         if self._coverage is not None:
-            self._coverage.epoch_end(trainer, pl_module, self._future)
+            future = self._future
+            if future is None and trainer.current_epoch == 1 and not trainer.lr_scheduler_configs:
+                future = rate_in_use(trainer.optimizers)  # nothing is there to change it any more
+            self._coverage.epoch_end(trainer, pl_module, future)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says what was not trained at all."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -60,6 +60,14 @@ def group_update(
         ]
 
     return read
+
+
+def rate_in_use(optimizers: Iterable[Any]) -> float | None:
+    """The highest learning rate of all groups; ``None`` where one is not a number."""
+    groups = [group for optimizer in optimizers for group in optimizer.param_groups]
+    rates = [plain_rate(group.get("lr")) for group in groups]
+    known = [rate for rate in rates if rate is not None]
+    return max(known) if known and len(known) == len(rates) else None
 
 
 def plain_rate(value: Any) -> float | None:
