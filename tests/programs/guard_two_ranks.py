@@ -11,6 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_debug import NonFiniteGuard
+from lightning_debug.callbacks.non_finite_guard import KEY
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
 from tests.guarded import Program, mse, table
 from tests.helpers import trainer
@@ -86,6 +87,28 @@ def main(folder: Path, rank: int) -> None:
         event = guard.session.record.first(NonFiniteStep)
         assert (event.causes, event.at.rank, event.gradient_count) == (("batch[0]",), 1, 4), event  # told to rank 0
         assert guard.report.headlines[0].code == "LD301"
+
+    guard = NonFiniteGuard("rollback", keep_every=1, clip_quantile=0.5, clip_warm_up=1)
+    program, weights, one = fit("ddp", guard)
+    assert all(torch.isfinite(item).all() for item in weights)
+    agree(weights)
+    agree([torch.tensor(one._checkpoint_connector.dump_checkpoint()[KEY]["norms"][0]["limit"])])
+    assert skipped(guard) == 1
+    assert {int(held["step"]) for held in program.optimizers().optimizer.state.values()} == {2}  # one was undone
+
+    guard = NonFiniteGuard("skip", max_skips=0)
+    _, weights, one = fit("ddp", guard)
+    assert one.global_step == 2
+    agree(weights)
+    if rank == 0:
+        assert [item.code for item in guard.report.headlines] == ["LD301"], guard.report.findings
+        assert "LD312" in [item.code for item in guard.report.findings]
+
+    guard = NonFiniteGuard("rollback", keep_every=1, clip_quantile=0.5, clip_warm_up=1)
+    _, weights, _ = fit(ModelParallelStrategy(), guard, kind=Sharded)
+    assert all(torch.isfinite(item).all() for item in weights)
+    agree(weights)
+    assert skipped(guard) == 1
 
     guard = NonFiniteGuard("stop")
     _, weights, one = fit("ddp", guard)
