@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
 from lightning_debug.callbacks.data_auditor import DataAuditor
 from lightning_debug.debugger import Debugger
@@ -31,7 +31,7 @@ def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, work
         The report; ``"interrupted"`` after Ctrl-C, with what was seen by then.
 
     Raises:
-        ReadingFailed: If a dataset raises.
+        ReadingFailed: If a dataset raises, or there is nothing to read.
     """
     data: Any = found[0]
     lightning = importlib.import_module(_package(data))
@@ -61,6 +61,8 @@ def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, work
     failed = [item.outcome for item in debugger.session.record.of(ScannedData) if item.outcome.startswith("failed: ")]
     if failed:
         raise ReadingFailed(_culprit(failed[0].partition(": ")[2], debugger), debugger.report)
+    if trainer.num_training_batches == 0:
+        raise ReadingFailed("the training data are empty: no batch was read", debugger.report)
     return debugger.report
 
 
@@ -92,9 +94,12 @@ def _package(data: Any) -> str:
 
 
 def _loader(given: Any, batch_size: int, workers: int, *, shuffle: bool) -> Any:
+    if isinstance(given, IterableDataset):
+        return DataLoader(given, batch_size=batch_size, num_workers=workers)
     if isinstance(given, DataLoader) or not hasattr(given, "__getitem__"):
         return given
-    return DataLoader(given, batch_size=batch_size, num_workers=workers, shuffle=shuffle)
+    empty = hasattr(given, "__len__") and len(given) == 0  # no sampler shuffles nothing
+    return DataLoader(given, batch_size=batch_size, num_workers=workers, shuffle=shuffle and not empty)
 
 
 def _reader(lightning: Any) -> Any:

@@ -45,6 +45,22 @@ class Data(pl.LightningDataModule):
 made = Data()
 train_set, val_set = Subset(made.full, range(160)), Subset(made.full, range(160, 240))
 raises, interrupted = Raises(), Interrupted()
+
+from torch.utils.data import IterableDataset
+
+class Stream(IterableDataset):
+    def __iter__(self):
+        return iter([(torch.randn(3), index % 2) for index in range(50)])
+
+inputs = torch.randn(60, 3)
+empty, stream = TensorDataset(inputs[:0], inputs[:0]), Stream()
+texts = [(row, "cat" if index % 2 else "dog") for index, row in enumerate(inputs)]
+no_tensors = [{"text": "a" * index} for index in range(60)]
+ragged = DataLoader([torch.randn(1 + index % 3, 3) for index in range(60)], 20, collate_fn=list)
+one_hot = TensorDataset(inputs, torch.eye(2)[torch.arange(60) % 2])
+multi_hot = TensorDataset(inputs, (torch.rand(60, 4) > 0.5).float())
+zero_d = DataLoader([(row, torch.tensor(1.0)) for row in inputs], batch_size=None)
+uncollatable = [torch.zeros(3), torch.zeros(4)]
 """
 
 
@@ -101,3 +117,24 @@ def test_what_is_not_there_is_refused(run, words):
 def test_a_wrong_target_is_refused(target, capsys):
     assert cli.main(["audit", target]) == cli.USAGE_EXIT
     assert capsys.readouterr().err.startswith("lightning-debug audit: ")
+
+
+@pytest.mark.parametrize(
+    "names", ["train_set,empty", "stream", "texts", "no_tensors", "ragged", "one_hot", "multi_hot", "zero_d"]
+)
+def test_odd_data_are_read_to_their_end(run, names):
+    code, told, report = run(names)
+    assert code == 0, told
+    assert "LD001" not in json.dumps(report)
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        ("uncollatable", "reading the data raises RuntimeError: stack expects each tensor to be equal size"),
+        ("empty", "the training data are empty: no batch was read"),
+    ],
+)
+def test_what_cannot_be_read_is_told(run, names, reason):
+    code, told, _ = run(names)
+    assert (code, reason in told) == (audit.FAILED_EXIT, True), told
