@@ -92,6 +92,9 @@ def main(name: str, folder: Path) -> int:
             failed = [str(item.message) for item in ours[0].report.findings if item.code in ("LD001", "LD002")]
             count = failed or [item.reason for item in ours[0].report.skips if item.code == "LD605"]
             bad += bool(failed)
+            rates = [f"{item.suggestion} of {len(item.trials)} trials" for item in ours[0].results]
+            refused = [item.reason for item in ours[0].report.skips if item.code == "LD602"]
+            print(f"{name} {label} suggests {rates or refused}", flush=True)
         print(f"{name} on {WORLD}: {label}: {different or 'identical'} {count}", flush=True)
         bad += bool(different)
     return bad

@@ -42,3 +42,8 @@ def test_identical(name, ranks, tmp_path):
     assert done.returncode == 0, "\n".join([*told, done.stderr[-3000:]])
     assert all("identical" in line for line in told)
     assert any("experiments: identical" in line for line in told)
+    for label in ("searches", "searches later"):
+        suggested = [line for line in done.stdout.splitlines() if line.startswith(f"{name} {label} suggests")]
+        assert len(suggested) == ranks
+        assert len(set(suggested)) == 1, suggested  # every rank has the same result, or the same reason
+        assert ("trials" in suggested[0]) == (name not in ("fsdp2", "ddp manual")), suggested

@@ -209,6 +209,47 @@ def test_adversaries_are_searched_in_turn_and_not_judged():
     assert not judged(Adversaries(), clouds(), max_epochs=1).report.findings
 
 
+class Partners(pl.LightningModule):
+    """An encoder that is stepped every second batch, and a head, each with an optimizer."""
+
+    def __init__(self, encoder, head):
+        super().__init__()
+        self.automatic_optimization = False
+        self.encoder, self.head = nn.Sequential(nn.Linear(8, 16), nn.ReLU()), nn.Linear(16, 4)
+        self.rates = encoder, head
+
+    def training_step(self, batch, batch_idx):
+        encoder, head = self.optimizers()
+        self.manual_backward(F.cross_entropy(self.head(self.encoder(batch[0])), batch[1]))
+        head.step()
+        head.zero_grad()
+        if batch_idx % 2:
+            encoder.step()
+            encoder.zero_grad()
+
+    def configure_optimizers(self):
+        parts = zip((self.encoder, self.head), self.rates, strict=True)
+        return [torch.optim.SGD(part.parameters(), lr) for part, lr in parts]
+
+
+@pytest.mark.parametrize(("rates", "expected"), [((0.05, 0.05), []), ((0.05, 3e4), ["LD601"])])
+def test_several_optimizers_of_a_manual_step_are_tried_in_turn(rates, expected):
+    model = Partners(*rates)
+    debugger = judged(model, clouds(), max_epochs=2)
+    assert [seen.optimizer for seen in debugger.session.record.of(LRRange)] == [0, 1]
+    assert codes(debugger.report) == expected
+    assert [finding.subject for finding in debugger.report.findings] == ["lr of optimizers[1] (SGD)"] * len(expected)
+    told = [str(finding.message) for finding in debugger.report.findings]
+    assert ["training loss goes" in message for message in told] == [True] * len(expected), told
+    assert not any(optimizer._optimizer_step_post_hooks for optimizer in model.trainer.optimizers)
+
+
+def test_it_may_begin_amid_the_training():
+    finder = LRRangeFinder(progress=False, steps=12, sweeps=1, trial_steps=10, at_step=5)
+    trainer(finder, max_epochs=1).fit(Classes(adam(1e-3)), clouds(256))
+    assert [seen.at.step for seen in finder.results] == [5]
+
+
 class Stream(IterableDataset):
     def __init__(self, loader):
         self.rows = [(x, y) for x, y in zip(*loader.dataset.tensors, strict=True)]

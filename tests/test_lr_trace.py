@@ -164,6 +164,8 @@ def told(finder, model=None, **options):
         ({"lr_max": float("nan")}, "lr_max=nan must be a number"),
         ({"trial_steps": None}, "trial_steps=None must be a whole number"),
         ({"seconds": -1}, "seconds=-1 must be above 0"),
+        ({"at_step": -1}, "at_step=-1 must be at least 0"),
+        ({"at_step": 999}, "training ended before step 999"),
     ],
 )
 def test_bad_arguments_are_told_and_training_goes_on(given, words):

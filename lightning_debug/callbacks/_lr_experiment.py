@@ -15,7 +15,7 @@ from lightning_debug.callbacks._lr_schedule import Schedule, planned_steps, sche
 from lightning_debug.evidence.lr_range import LRContest, LRRange, LRTrial
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
-from lightning_debug.experiments.lr_contest import contest, far_better, glance, start_loss
+from lightning_debug.experiments.lr_contest import Contest, contest, far_better, glance, start_loss
 from lightning_debug.experiments.lr_search import Search, search
 from lightning_debug.experiments.lr_trials import Budget, Plan, Trial
 
@@ -111,6 +111,9 @@ def run_experiment(
         result = _quick(runner, plan, found, planned, budget, asked.progress, base, grace)
     else:
         result = _whole(runner, plan, found, budget, asked.progress, base)
+    if result.optimizers > 1 and result.suggestion is not None:
+        told = f"{result.reason}, with the other optimizers at their rates, whose losses may pull against it"
+        result = dataclasses.replace(result, reason=told, confidence="rough")
     return dataclasses.replace(result, cut_short=budget.cut, seconds=working_time() - begun), found
 
 
@@ -158,15 +161,18 @@ def _quick(
             confidence="rough" if holds else "none",
             reason=f"{words}{tried}" if holds else f"no clear answer: {words}{tried}",
         )
-    progress(f"{found.peak:.2g} against {seen.rival.lr:.2g}")
-    held = contest(runner, plan, found.peak, seen.rival.lr, seen.start, budget=budget, shape=shape, known=seen.trials)
-    return dataclasses.replace(
+    base = dataclasses.replace(
         base,
         suggestion=seen.rival.lr,
         confidence="rough",
         reason=f"in {plan.trial_steps} steps the loss goes from {seen.start:.3g} to {seen.rival.score:.3g}",
-        contest=None if held is None else LRContest(**dataclasses.asdict(held)),
     )
+    if base.optimizers > 1 and math.isfinite(used.score):
+        return base  # the loss of another optimizer may rise meanwhile: no verdict, so no proof is needed
+    progress(f"{found.peak:.2g} against {seen.rival.lr:.2g}")
+    start = seen.start if math.isfinite(seen.start) else used.losses[0]
+    held = contest(runner, plan, found.peak, seen.rival.lr, start, budget=budget, shape=shape, known=seen.trials)
+    return base if held is None else dataclasses.replace(base, contest=_told(held, runner.measurable))
 
 
 def _whole(
@@ -196,13 +202,18 @@ def _whole(
         return base
     start = start_loss(runner)
     start = start if math.isfinite(start) else outcome.start_loss
-    if not far_better(start, used.score, best.score):
+    if not far_better(start, used.score, best.score) or (base.optimizers > 1 and math.isfinite(used.score)):
         return base
     shape = None if found.constant else found.shape
     progress(f"{found.peak:.2g} against {best.lr:.2g}")
     known = outcome.trials if shape is None else ()
     held = contest(runner, plan, found.peak, best.lr, start, budget=budget, shape=shape, known=known)
-    return base if held is None else dataclasses.replace(base, contest=LRContest(**dataclasses.asdict(held)))
+    return base if held is None else dataclasses.replace(base, contest=_told(held, runner.measurable))
+
+
+def _told(held: Contest, held_out: bool) -> LRContest:
+    """The contest as evidence."""
+    return LRContest(**dataclasses.asdict(held), held_out=held_out)
 
 
 def _trials(trials: tuple[Trial, ...]) -> tuple[LRTrial, ...]:

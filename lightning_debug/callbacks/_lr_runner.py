@@ -82,6 +82,11 @@ class SandboxRunner:
         self.measured = len(batches.held_out)
         """Batches that a measurement takes; may be lowered."""
 
+    @property
+    def measurable(self) -> bool:
+        """Whether losses on held-out examples can be had."""
+        return self._measurable
+
     def clock(self) -> float:
         """The time, as all ranks have agreed on it."""
         return working_time() if self._trainer.world_size == 1 else self._clock

@@ -20,7 +20,7 @@ from lightning_debug.callbacks._lr_experiment import Experiment, NoLoss, NotTrie
 from lightning_debug.callbacks._lr_show import Progress, show
 from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
 from lightning_debug.experiments._surroundings import silence
-from lightning_debug.experiments.isolation import Unrepeatable, in_eager, isolated
+from lightning_debug.experiments.isolation import Unrepeatable, isolated
 from lightning_debug.experiments.lr_trials import Plan, check
 
 KEEP = 0.3

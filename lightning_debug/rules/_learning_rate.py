@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any
 
 from lightning_debug.evidence.lr_range import LRContest, LRRange
@@ -23,9 +24,23 @@ def noticeable(contest: LRContest, least: float) -> bool:
     return fall > least * abs(contest.start) and fall > 2 * spread
 
 
-def unsettled(seen: LRRange) -> Skip | None:
+def culprit(every: Iterable[LRRange]) -> LRRange | None:
+    """Of several optimizers, the one at whose rate the loss blows up in every order, whatever the others' losses do.
+
+    One that blows up takes the others with it: it is the one whose lower rate ends lowest.
+    """
+    blown = [seen for seen in every if seen.contest is not None and all(map(math.isinf, seen.contest.in_use))]
+    return min(blown, key=lambda seen: max(seen.contest.others) if seen.contest else math.inf, default=None)
+
+
+def which(contest: LRContest) -> str:
+    """What the losses of a contest are of, in a sentence."""
+    return "the held-out loss" if contest.held_out else "the training loss"
+
+
+def unsettled(seen: LRRange, culprit: LRRange | None = None) -> Skip | None:
     """Why there is no verdict although there was an experiment."""
-    if seen.optimizers > 1:
+    if seen.optimizers > 1 and seen is not culprit:
         return Skip("the losses of several optimizers may pull in different directions")
     if seen.contest is None and seen.cut_short:
         return Skip("the experiment was cut short before the answer was clear")

@@ -12,7 +12,8 @@ How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a
     thoroughly and draws the range.
 When to ignore: when the rate is meant to be lowered by hand. Silent on spikes that recover within the trial, on
     warm-up (trials follow the schedule), on a loss that is not finite at any rate or turns to NaN without rising
-    (an operation is at fault then), and on several optimizers.
+    (an operation is at fault then), and on several optimizers, unless the loss blows up at the rate in use in every
+    order of the data.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -90,7 +91,17 @@ from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled
+from lightning_debug.rules._learning_rate import (
+    culprit,
+    falls,
+    measured,
+    noticeable,
+    subject,
+    times,
+    told,
+    unsettled,
+    which,
+)
 
 
 @rule(
@@ -114,7 +125,7 @@ def learning_rate_too_high(
     """Claims one finding for each optimizer whose rate loses to a lower one, or whose run blows up from the start."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
     for seen in latest.values():
-        reason = unsettled(seen)
+        reason = unsettled(seen, culprit(latest.values()))
         if reason is not None:
             yield reason
             continue
@@ -131,7 +142,7 @@ def learning_rate_too_high(
             yield Skip("the loss is not finite without having risen, so an operation is at fault, not the rate")
             continue
         yield Claim(
-            message=f"In {contest.steps} steps at lr={seen.in_use:.2g} the held-out loss goes from "
+            message=f"In {contest.steps} steps at lr={seen.in_use:.2g} {which(contest)} goes from "
             f"{contest.start:.4g} to {told(contest.in_use)}, at lr={contest.other:.2g} to {told(contest.others)}.",
             subject=subject(seen),
             measured=measured(seen),

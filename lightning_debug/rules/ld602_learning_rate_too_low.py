@@ -87,7 +87,7 @@ from lightning_debug.evidence.lr_range import LRRange
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled
+from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled, which
 
 
 @rule("LD602", severity=WARNING, needs=LRRange, explains=("LD702", "LD703", "LD704", "LD705", "LD712", "LD715"))
@@ -124,7 +124,7 @@ def learning_rate_too_low(
         if any(one >= share * other or one * pace >= arrive * other for one, other in zip(used, others, strict=True)):
             continue
         yield Claim(
-            message=f"In {contest.steps} steps at lr={seen.in_use:.2g} the held-out loss goes from "
+            message=f"In {contest.steps} steps at lr={seen.in_use:.2g} {which(contest)} goes from "
             f"{contest.start:.4g} to {told(contest.in_use)}, at lr={contest.other:.2g} to {told(contest.others)}.",
             subject=subject(seen),
             measured={**measured(seen), "planned_steps": seen.planned_steps},
