@@ -230,3 +230,12 @@ def test_one_graph_for_both_stages_is_no_leak():
     assert "LD510" not in codes(one, one)
     twice = DataLoader(TensorDataset(nodes, graph["y"]), batch_size=20)
     assert "LD510" in codes(twice, twice)
+
+
+def test_equal_pairs_of_users_and_items_are_chance():
+    """As many users as samples, nearly; some meet the same item again."""
+    torch.manual_seed(0)
+    users, items = torch.randint(0, 200, (1400,)), torch.randint(0, 25, (1400,))
+    pairs = [{"user": user, "item": item} for user, item in zip(users, items, strict=True)]
+    train, val = DataLoader(pairs[:1120], batch_size=20, shuffle=True), DataLoader(pairs[1120:], batch_size=20)
+    assert "LD510" not in codes(train, val)

@@ -131,8 +131,14 @@ def is_continuous(rows: Array) -> bool:
     unlike = np.unique(rows, axis=0)
     if len(np.unique(unlike[:, : min(64, unlike.shape[1])])) > ALPHABET and unlike.shape[1] >= 64:
         return True
-    most = max((len(np.unique(unlike[:, column])) for column in range(min(256, unlike.shape[1]))), default=0)
-    return unlike.shape[1] > 1 and most > 0.5 * len(unlike) and len(unlike) >= 8
+    columns = [_distinct(unlike[:, column]) for column in range(min(256, unlike.shape[1]))]
+    return unlike.shape[1] > 1 and any(columns) and len(unlike) >= 8
+
+
+def _distinct(column: Array) -> bool:
+    """Whether values hardly come twice; numbers of users or items do, though there are as many as samples."""
+    whole = bool((column == np.round(column)).all())
+    return len(np.unique(column)) > (0.9 if whole else 0.5) * len(column)
 
 
 def _expected_pairs(table: Array, count: int) -> float:
