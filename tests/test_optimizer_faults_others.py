@@ -2,10 +2,20 @@
 
 import pytest
 
+from lightning_debug import Debugger
 from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
 from tests.helpers import trainer
 from tests.optimizer_programs import inspected
-from tests.optimizer_programs_others import FAULTS, Images, ImagesCycle, Words, WordsCycle
+from tests.optimizer_programs_others import (
+    FAULTS,
+    Images,
+    ImagesCycle,
+    ImagesFrozen,
+    MemoryBank,
+    Words,
+    WordsCycle,
+    WordsFrozen,
+)
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # Lightning's own words about such programs
 
@@ -21,6 +31,20 @@ def test_is_found(program):
     report = fitted(program, **options)
     assert {item.code for item in report.headlines} == {FAULTS[program]}, report.headlines
     assert report.headlines[0].at.epoch <= 1
+
+
+@pytest.mark.parametrize("program", [ImagesFrozen, WordsFrozen])
+def test_a_model_that_is_frozen_throughout_is_explained(program):
+    watch, model = Debugger(strict=True, console=False), program()
+    with pytest.raises(RuntimeError, match="does not require grad"):
+        trainer(watch, max_epochs=2).fit(model, model.train_dataloader())
+    [found] = watch.report.headlines
+    assert found.code == "LD109"
+    assert "no parameter requires a gradient" in found.message
+
+
+def test_a_memory_bank_is_quiet():
+    assert not fitted(MemoryBank).headlines
 
 
 @pytest.mark.parametrize("program", [Images, Words])

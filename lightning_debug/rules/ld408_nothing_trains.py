@@ -2,9 +2,8 @@
 
 What it sees: after the optimizer stepped (or, under manual optimization, never did), every trainable parameter that
     could be compared equals its value at the start, bit for bit, and the reason: the optimizer holds other tensors,
-    every parameter is frozen, no gradient arrives, the gradient is zero, the learning rate is 0, the updates are lost
-    to rounding, or nothing steps.
-    Except for the first reason it waits for ``min_batches`` batches or the end of training.
+    no gradient arrives, the gradient is zero, the learning rate is 0, the updates are lost to rounding, or nothing
+    steps. Except for the first reason it waits for ``min_batches`` batches or the end of training.
 Why it hurts: nothing is learned; the loss only wanders with the batches.
 How to fix: what the reason says: build the optimizer from the parameters of the model as it is; return a loss that was
     not detached; set the learning rate; call ``optimizer.step()``.
@@ -97,7 +96,7 @@ Reason = tuple[str, str, str]
 def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim | Skip]:
     """Claims one finding with the reason."""
     evidence = record.last(TrainingEffect)
-    if evidence is None or evidence.changed or not (evidence.compared or _all_frozen(evidence)):
+    if evidence is None or evidence.changed or not evidence.compared:
         return
     if not evidence.optimized:
         yield Skip("there is no optimizer")
@@ -109,11 +108,8 @@ def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim |
         return
     told, subject, fix = reason
     sooner = [item for item in record.of(TrainingEffect) if _known(item, min_batches) == subject]
-    counted = (
-        f"{evidence.compared} trainable parameters are" if evidence.compared else f"{evidence.frozen} parameters are"
-    )
     yield Claim(
-        message=f"All {counted}, to the last bit, what they were before "
+        message=f"All {evidence.compared} trainable parameters are, to the last bit, what they were before "
         f"{evidence.batches} batches and {evidence.optimizer_steps} optimizer steps: {told}.",
         subject=subject,
         measured={
@@ -134,15 +130,6 @@ def _known(seen: TrainingEffect, min_batches: int) -> str | None:
     return reason[1] if reason and not seen.changed else None
 
 
-def _all_frozen(seen: TrainingEffect) -> bool:
-    return bool(seen.frozen and not seen.trainable and seen.optimized and seen.automatic)
-
-
-def _frozen() -> Reason:
-    told = "every one of them is frozen (requires_grad=False)"
-    return told, "requires_grad", "Unfreeze what is to learn: self.head.requires_grad_(True) before the optimizer."
-
-
 def _unstepped(seen: TrainingEffect) -> Reason | None:
     if not seen.ended or seen.automatic or not seen.with_gradient:
         return None
@@ -155,8 +142,6 @@ def _unstepped(seen: TrainingEffect) -> Reason | None:
 
 def _reason(seen: TrainingEffect, settled: bool) -> Reason | None:
     stepped = seen.optimizer_steps >= 2
-    if _all_frozen(seen):
-        return _frozen() if stepped and settled else None
     if stepped and not seen.in_optimizer:
         told = f"none of them is among the {seen.optimized} tensors that the optimizer holds"
         return told, "configure_optimizers", "Build the optimizer from the parameters that the model trains with."
