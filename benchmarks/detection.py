@@ -281,6 +281,8 @@ def main() -> None:
     if options.readme:
         path = Path(options.readme)
         text = path.read_text(encoding="utf-8")
+        if not re.search(f"{BEGIN}.*?{END}", text, flags=re.DOTALL):
+            parser.error(f"{path} must hold the markers {BEGIN} and {END}")
         path.write_text(re.sub(f"{BEGIN}.*?{END}", f"{BEGIN}\n{table(done)}\n{END}", text, flags=re.DOTALL))
 
 
