@@ -2,23 +2,20 @@
 
 Prints, for each type of data: how many of healthy random data sets are told anything by the rules with a p-value
 (wanted: none), the smallest share of copied, leaked and misaligned samples of 1000 that is found in 95 % of the data
-sets, how often labels that are moved or shuffled as a whole are found, and the time that one batch costs.
+sets, and how often labels that are moved or shuffled as a whole are found.
 """
 
 from __future__ import annotations
 
 import argparse
-import time
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from torch.utils.data import TensorDataset
 
-from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_raw import raw_samples
-from lightning_debug.probes.relation_stream import SampleStream
 from tests.data_programs import KINDS, codes, loader, make
 
 
@@ -103,18 +100,6 @@ def misaligned(kind: str, seeds: int) -> tuple[str, str]:
     return shuffled, late
 
 
-def cost(batch: tuple[torch.Tensor, ...], repeats: int = 20) -> tuple[float, float]:
-    """Milliseconds a batch, at first and when the first rows are kept; roles are known from the first batch on."""
-    fields, size = batch_roles(batch), len(batch[0])
-    times = []
-    stream = SampleStream()
-    for _ in range(repeats):
-        start = time.perf_counter()
-        stream.add(fields, size)
-        times.append(time.perf_counter() - start)
-    return 1e3 * times[0], 1e3 * float(np.median(times[-5:]))
-
-
 def main() -> None:
     """Prints the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -132,12 +117,6 @@ def main() -> None:
         aligned = "   ".join(f"{share:.2f}" for share in alignment(kind, few))
         wrong = "  ".join(misaligned(kind, few))
         print(f"{kind:<9} copies {shares[0]}  leaks {shares[1]}  misaligned {wrong}  ({aligned})", flush=True)
-    for name, batch in {
-        "64 x 3 x 224 x 224 floats": (torch.randn(64, 3, 224, 224), torch.arange(64) % 10),
-        "32 x 512 tokens": (torch.randint(0, 1000, (32, 512)), torch.arange(32) % 10),
-    }.items():
-        first, later = cost(batch)
-        print(f"{name}: {first:.2f} ms at first, {later:.2f} ms later; 16 bytes a sample")
 
 
 if __name__ == "__main__":

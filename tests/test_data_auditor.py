@@ -125,6 +125,7 @@ class Batches:
 ODD = {
     "stream": DataLoader(Stream(), batch_size=4),
     "list of batches": Batches(*[(torch.randn(4, 3), torch.zeros(4))] * 3),
+    "empty": DataLoader(TensorDataset(torch.zeros(0, 3), torch.zeros(0)), batch_size=4),
     "no tensors": DataLoader([{"text": "a"}] * 8, batch_size=4),
     "ragged": DataLoader([torch.randn(1 + index % 3, 3) for index in range(8)], batch_size=4, collate_fn=list),
     "0-d": Batches(*[(torch.randn(4, 3), torch.tensor(1.0))] * 3),
