@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,7 +44,7 @@ def test_identical(name, ranks, tmp_path):
     assert all("identical" in line for line in told)
     assert any("experiments: identical" in line for line in told)
     for label in ("searches", "searches later"):
-        suggested = [line for line in done.stdout.splitlines() if line.startswith(f"{name} {label} suggests")]
+        suggested = re.findall(rf"{name} {label} suggests (\[.*?\])", done.stdout)
         assert len(suggested) == ranks
         assert len(set(suggested)) == 1, suggested  # every rank has the same result, or the same reason
         assert ("trials" in suggested[0]) == (name not in ("fsdp2", "ddp manual")), suggested
