@@ -1,8 +1,8 @@
 """The matrix of ways in, as a table, written from a test-run into ``lightning_debug/README.md``.
 
-``pytest -m "slow or not slow" --junitxml=ways.xml tests/...`` and then ``python -m benchmarks.ways_in ways.xml``. Each row
-names its tests, so that nothing is said that did not run; what was left out of the run says so. Without
-``--write`` the table is printed.
+``pytest -m "slow or not slow" --junitxml=ways.xml tests/...`` and then
+``python -m benchmarks.ways_in ways.xml --write lightning_debug/README.md``. Each row names its tests, so that nothing
+is said that did not run; what was left out of the run says so. Without ``--write`` the table is printed.
 """
 
 from __future__ import annotations
