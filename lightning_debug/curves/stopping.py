@@ -2,7 +2,9 @@
 
 One validation set is small, so a metric's best epoch is in good part luck: both curves are smoothed first, in the
 logarithm of the epoch, since curves change over ten times as long after ten times as many epochs. Of the epochs at
-which the smoothed loss has not degraded by more than its noise, the one with the best smoothed metric is kept.
+which the smoothed loss has not degraded by more than its noise, the one with the best smoothed metric is kept. Where
+the metric is a share (accuracy and the like), the loss has a say among those epochs, too: it is the steadier of the
+two, and one hundredth above its lowest value costs as much as a fifth of a point of the metric.
 Training stops when neither that choice nor the lowest loss has moved for a while, a while that grows with the run.
 """
 
@@ -15,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from lightning_debug.curves.noise import Array, Values, residual_noise
+from lightning_debug.curves.noise import Array, Values, finite, residual_noise
 
 Mode = Literal["min", "max"]
 
@@ -23,6 +25,10 @@ LOSS_WIDTH = 0.1
 """Width of the smoothing of the loss: the kernel's standard deviation, in the logarithm of the epoch."""
 METRIC_WIDTH = 0.2
 """Likewise for the metric, which is the noisier."""
+SHARE_WIDTHS = 0.05, 0.3
+"""Both widths where the metric is a share."""
+PRICE = 0.2
+"""What of a share a loss costs that lies above its lowest value by a factor of e."""
 MOST = 1024
 """A longer curve is smoothed by cells."""
 TOLERANCE = 4.0
@@ -38,8 +44,8 @@ class Kept:
         lowest: Index of the lowest smoothed loss; of the best smoothed metric where there is no loss.
         rule: ``"metric and loss"``, ``"metric"`` or ``"loss"``: which of them decided.
         tolerance: How far above its lowest value the smoothed loss was allowed to lie; NaN without a loss.
-        scores: What was compared, larger is better: the smoothed metric; below all of it, the worse the lower, where
-            the loss has degraded; ``-inf`` where there is no value.
+        scores: What was compared, larger is better: the smoothed metric, less what the loss costs; below all of it,
+            the worse the lower, where the loss has degraded; ``-inf`` where there is no value.
     """
 
     index: int
@@ -92,15 +98,17 @@ def keep_epoch(loss: Values | None = None, metric: Values | None = None, *, mode
 
     >>> loss = [2.0, 1.0, 0.6, 0.5, 0.5, 0.5, 0.6, 0.8, 1.1, 1.4]
     >>> keep_epoch(loss, [0.1, 0.5, 0.7, 0.8, 0.8, 0.81, 0.8, 0.81, 0.8, 0.82]).index
-    6
+    5
     """
     if loss is not None and metric is not None and len(loss) != len(metric):
         raise ValueError(f"loss has {len(loss)} values and metric {len(metric)}; they must be aligned")
-    losses = None if loss is None else smooth_in_log(loss, LOSS_WIDTH)
+    share = loss is not None and metric is not None and mode == "max" and _are_shares(metric)
+    widths = SHARE_WIDTHS if share else (LOSS_WIDTH, METRIC_WIDTH)
+    losses = None if loss is None else smooth_in_log(loss, widths[0])
     better = None
     if metric is not None:
         signed = np.asarray(metric, dtype=np.float64) * (1.0 if mode == "max" else -1.0)
-        better = smooth_in_log(signed, METRIC_WIDTH)
+        better = smooth_in_log(signed, widths[1])
     has_loss = losses is not None and bool(np.isfinite(losses).any())
     has_metric = better is not None and bool(np.isfinite(better).any())
     if not has_loss and not has_metric:
@@ -115,6 +123,8 @@ def keep_epoch(loss: Values | None = None, metric: Values | None = None, *, mode
     noise = residual_noise(loss)
     tolerance = TOLERANCE * noise if math.isfinite(noise) else 0.0
     course = better if has_metric and better is not None else -losses
+    if share and losses[lowest] > 0:
+        course = course - PRICE * np.log(losses / losses[lowest])
     fine = np.where(losses <= losses[lowest] + tolerance, course, np.nan)
     if not np.isfinite(fine).any():  # the metric is missing at every such epoch
         return Kept(lowest, lowest, "loss", tolerance, _scores(-losses))
@@ -122,6 +132,11 @@ def keep_epoch(loss: Values | None = None, metric: Values | None = None, *, mode
     degraded = np.nanmin(course) - 1.0 - (losses - losses[lowest])
     scores = _scores(np.where(np.isfinite(fine), fine, degraded))
     return Kept(index, lowest, "metric and loss" if has_metric else "loss", tolerance, scores)
+
+
+def _are_shares(metric: Values) -> bool:
+    known = finite(metric)
+    return len(known) > 0 and float(known.min()) >= 0.0 and float(known.max()) <= 1.0
 
 
 def rest(kept: Kept, length: int) -> int:
@@ -134,7 +149,7 @@ def rest(kept: Kept, length: int) -> int:
     return length - 1 - max(kept.index, kept.lowest)
 
 
-def should_stop(kept: Kept, length: int, *, patience: int = 12, share: float = 0.5) -> bool:
+def should_stop(kept: Kept, length: int, *, patience: int = 15, share: float = 0.25) -> bool:
     """Whether nothing has moved for ``patience`` epochs, nor for ``share`` of the epochs before.
 
     >>> kept = keep_epoch([1.0, 0.5, *[0.6 + 0.01 * epoch for epoch in range(20)]])

@@ -25,8 +25,8 @@ from lightning_debug.curves.stopping import keep_epoch
 from lightning_debug.evidence.curves import BestEpoch, Shift, ValidationCourse
 
 REASONS = {
-    "metric and loss": "the smoothed validation metric is best there among the epochs whose loss has not degraded "
-    "beyond its noise",
+    "metric and loss": "the smoothed validation metric (less a price for the loss) is best there among the epochs "
+    "whose loss has not degraded beyond its noise",
     "metric": "the smoothed validation metric is best there",
     "loss": "the smoothed validation loss is lowest there",
 }

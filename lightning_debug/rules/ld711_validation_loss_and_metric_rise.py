@@ -107,12 +107,21 @@ def validation_loss_and_metric_rise(
     first, last = record.first(AnswerConfidence), record.last(AnswerConfidence)
     why, measured = "", {"lowest": seen.lowest, "end": seen.end, "metric_since": seen.metric_since.amount}
     if first is not None and last is not None and first is not last:
+        right, wrong = last.loss_right - first.loss_right, last.loss_wrong - first.loss_wrong
+        risen = max(right, 0.0) + max(wrong, 0.0)
+        share = max(wrong, 0.0) / risen if risen else 0.0
         why = (
-            f"; wrong answers, given with {first.confidence_wrong:.0%} and now {last.confidence_wrong:.0%}, make "
-            f"{last.loss_wrong:.3g} of the loss (before {first.loss_wrong:.3g}), right ones {last.loss_right:.3g} "
-            f"(before {first.loss_right:.3g})"
+            f"; since epoch {first.epoch}, {share:.0%} of what rises is wrong answers, given with "
+            f"{last.confidence_wrong:.0%} confidence (before {first.confidence_wrong:.0%}), and {1 - share:.0%} right "
+            f"ones, given with {last.confidence_right:.0%} (before {first.confidence_right:.0%})"
         )
-        measured["temperature"] = last.temperature
+        measured.update(
+            temperature=last.temperature,
+            share_of_wrong=share,
+            confidence_wrong=last.confidence_wrong,
+            confidence_right=last.confidence_right,
+            right_answers=last.right,
+        )
     cool = f" (divide the logits by {last.temperature:.2g})" if last is not None and last.temperature > 1 else ""
     yield Claim(
         message=f"Validation loss rises from {seen.lowest:.3g} at epoch {seen.lowest_epoch} to {seen.end:.3g}, while "

@@ -1,8 +1,8 @@
 """The epoch whose weights to keep.
 
 What it sees: validation metric and loss of the whole run, smoothed in the logarithm of the epoch. Of the epochs
-    at which the loss has not degraded by more than its noise, it is the one with the best metric: the choice that
-    EarlyStoppingSelector makes, too (LD716).
+    at which the loss has not degraded by more than its noise, it is the one with the best metric (less a price for
+    the loss, where the metric is a share): the choice that EarlyStoppingSelector makes, too (LD716).
 Why it hurts: the last weights are rarely the best, and the single best value of a noisy metric is luck.
 How to fix: keep the checkpoint of that epoch.
 When to ignore: always, where another choice is wanted. This is information, no alarm.

@@ -1,7 +1,8 @@
 """The epoch that EarlyStoppingSelector kept, and why.
 
 What it sees: the validation metric and loss of every epoch, smoothed in the logarithm of the epoch. Of the epochs at
-    which the loss has not degraded by more than its noise, the one with the best metric is kept.
+    which the loss has not degraded by more than its noise, the one with the best metric is kept; where the metric
+    is a share, a loss that is a hundredth above its lowest costs a fifth of a point.
 Why it hurts: it need not. But the single best value of a small validation set is in good part luck, and the lowest
     loss comes before the metric is at its best where the model grows too sure of itself.
 How to fix: nothing is to be done: the module has that epoch's weights, or ``best_path`` names a checkpoint of them.
@@ -94,7 +95,10 @@ def epoch_selected(record: Record) -> Iterator[Claim]:
         told.append(f"{seen.metric} {seen.metric_value:.4g} (best {seen.best_metric:.4g})")
     if seen.loss_value is not None and seen.lowest_loss is not None:
         told.append(f"{seen.loss} {seen.loss_value:.4g} (lowest {seen.lowest_loss:.4g})")
-    why = "the smoothed metric is best there among the epochs whose loss has not degraded beyond its noise"
+    why = (
+        "the smoothed metric (less a price for the loss) is best there among the epochs whose loss has not degraded "
+        "beyond its noise"
+    )
     if not seen.metric:
         why = "the smoothed loss is lowest there"
     elif not seen.loss:
