@@ -9,7 +9,8 @@ Why it hurts: validation then measures memory: it looks better than the truth, e
 How to fix: split first, then make windows, copies and augmented versions; split by person, document or day where
     samples belong together; give validation its own dataset or disjoint indices.
 When to ignore: when the loader is meant to show the training error. Silent under ``overfit_batches``, where one of
-    several validation loaders is the whole of the training data, and on tiny discrete inputs.
+    several validation loaders is the whole of the training data, on tiny discrete inputs, and where each dataset is one
+    item, such as one graph whose nodes are told apart by masks.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
