@@ -1,10 +1,10 @@
 """Labels do not belong to their inputs.
 
 What it sees: nearest neighbours, single columns and linear guesses tell nothing of the labels (each p-value against
-    permuted labels, and corrected for the tests before it, above ``independent``), and either labels fit once they are moved by a number of rows (p below
-    ``shift_p`` after correction for all shifts tried), or the trained net knows no more of them than chance does:
-    after at least ``epochs`` epochs and ``steps`` batches, its outputs have nothing to do with the labels of
-    ``samples`` samples (p above ``knows_nothing``).
+    permuted labels, and corrected for the tests before it, above ``independent``), and either labels fit once they
+    are moved by a number of rows (p below ``shift_p`` after correction for all shifts tried), or the trained net
+    knows no more of them than chance does: after at least ``epochs`` epochs and ``steps`` batches, its outputs have
+    nothing to do with the labels of ``samples`` samples (p above ``knows_nothing``).
 Why it hurts: the net can only learn the share of each label, or memorise. This is what a shuffle of inputs without
     labels, a sort of one of two arrays, or an index off by one leaves behind.
 How to fix: shuffle, sort and filter inputs and labels together, with one index (``x[order], y[order]``), and look at
