@@ -179,6 +179,23 @@ def test_one_hard_sample_of_a_small_batch_is_no_spike(value, batch_size, said):
     assert len(list(loss_spikes(_settled(Shift(), batch_size, (spike,))))) == said
 
 
+def test_a_model_trained_before_begins_low_and_its_small_jumps_are_no_spikes():
+    spike = Spike(step=200, value=0.007, before=0.0003, noise=0.0001)
+    record = _settled(Shift(), spikes=(spike,))
+    course = dataclasses.replace(record.last(CurveReading).training, start=0.0005, end=0.0003)
+    reading = dataclasses.replace(record.last(CurveReading), training=course)
+    assert len(list(loss_spikes(Record([*record.of(LossKind), reading])))) == 1
+    assert not list(loss_spikes(Record([*record.of(LossKind), *record.of(ReferenceLoss), reading])))
+
+
+def test_a_share_lets_the_loss_have_a_say():
+    loss = [2 / (1 + epoch) + 0.02 * epoch for epoch in range(40)]
+    flat = [0.8] * 40
+    assert abs(stopping.keep_epoch(loss, flat).index - 9) <= 2, "the lowest loss"
+    falling = [100 - epoch for epoch in range(40)]  # no share: the metric alone decides within the loss's noise
+    assert stopping.keep_epoch(loss, falling, mode="min").lowest == stopping.keep_epoch(loss).lowest
+
+
 def test_the_noise_after_a_divergence_is_not_that_of_the_start():
     draw = np.random.default_rng(0)
     series = Series()

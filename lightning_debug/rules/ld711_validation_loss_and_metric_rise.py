@@ -109,12 +109,12 @@ def validation_loss_and_metric_rise(
     if first is not None and last is not None and first is not last:
         right, wrong = last.loss_right - first.loss_right, last.loss_wrong - first.loss_wrong
         risen = max(right, 0.0) + max(wrong, 0.0)
-        share = max(wrong, 0.0) / risen if risen else 0.0
-        why = (
-            f"; since epoch {first.epoch}, {share:.0%} of what rises is wrong answers, given with "
-            f"{last.confidence_wrong:.0%} confidence (before {first.confidence_wrong:.0%}), and {1 - share:.0%} right "
-            f"ones, given with {last.confidence_right:.0%} (before {first.confidence_right:.0%})"
+        share = max(wrong, 0.0) / risen if risen else 1.0
+        sure = (
+            f"wrong answers are given with {last.confidence_wrong:.0%} confidence (at epoch {first.epoch} with "
+            f"{first.confidence_wrong:.0%}), right ones with {last.confidence_right:.0%} ({first.confidence_right:.0%})"
         )
+        why = f"; {sure}" + (f", and {share:.0%} of what rises comes from the wrong ones" if risen else "")
         measured.update(
             temperature=last.temperature,
             share_of_wrong=share,

@@ -3,7 +3,8 @@
 What it sees: in a run of at least `steps` steps, after the share `early` of them: a jump to `times` the loss
     before it that undoes `part` of what training had gained and lasts `length` steps, or a jump of fewer steps
     to `single` times the loss before and `far` times the first loss, too high for one hard sample of the batch
-    (a sample that costs `sample` times the first loss). Where such jumps are more than a share `often` of the
+    (a sample that costs `sample` times the first loss). For a model trained before, what knowing nothing costs
+    stands for the first loss. Where such jumps are more than a share `often` of the
     steps, or fewer than a quarter of all that leave the noise, that is what the loss is like.
 Why it hurts: one step like that can undo many: it is a batch with a wrong sample, or a gradient that should
     have been clipped.
@@ -83,7 +84,7 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, newest, training
+from lightning_debug.rules._curves import LOSS, baseline, newest, training
 
 
 @rule("LD713", severity=WARNING, needs=CurveReading)
@@ -105,20 +106,21 @@ def loss_spikes(
     if isinstance(course, Skip):
         yield course
         return
+    begin = max(course.start, baseline(record) or 0.0)  # a model trained before begins low: its spikes are small
     late = [spike for spike in course.spikes if spike.step > early * course.steps and spike.before > 0]
     lasting = [
         spike
         for spike in late
         if spike.length >= length
         and spike.value > times * spike.before
-        and spike.value - spike.before > part * max(course.start - spike.before, 0.0)
+        and spike.value - spike.before > part * max(begin - spike.before, 0.0)
     ]
     lonely = [
         spike
         for spike in late
         if spike.length < length
         and spike.value > single * spike.before
-        and spike.value > max(far, sample / max(1, newest(record).batch_size)) * course.start
+        and spike.value > max(far, sample / max(1, newest(record).batch_size)) * begin
     ]
     rare = len(lonely) <= max(1.0, often * course.steps) and 4 * len(lonely) >= len(late)
     found = lasting + (lonely if rare else [])
