@@ -58,7 +58,7 @@ def spread(tensor: Tensor, most: int) -> Tensor:
         return tensor.reshape(len(tensor), -1)
     step = -(-values // most)
     step += step % 2 == 0  # an even step would visit the same columns of each row of an image
-    return picked(tensor, torch.arange(0, values, step)[:most], step)[:, :most]
+    return picked(tensor, torch.arange(0, values, step, device=tensor.device)[:most], step)[:, :most]
 
 
 def ordered(keys: Keys) -> int:
