@@ -93,5 +93,5 @@ def check(case):
 
 
 def names(cases):
-    """Every second case by default, the others with the slow tests."""
-    return [name if index % 2 else pytest.param(name, marks=pytest.mark.slow) for index, name in enumerate(cases)]
+    """Every third case by default, the others with the slow tests."""
+    return [name if index % 3 == 1 else pytest.param(name, marks=pytest.mark.slow) for index, name in enumerate(cases)]

@@ -75,6 +75,7 @@ def test_max_norm_caps_it_and_bad_norms_do_not_count():
     assert max(program.used) <= 0.01 * 1.001
 
 
+@pytest.mark.slow
 def test_a_resumed_run_goes_on_from_its_norms(tmp_path):
     def fit(epochs, start=None, **options):
         torch.manual_seed(3)
@@ -92,6 +93,7 @@ def test_a_resumed_run_goes_on_from_its_norms(tmp_path):
     assert all(map(torch.equal, whole.net.state_dict().values(), resumed.net.state_dict().values()))
 
 
+@pytest.mark.slow
 def test_several_optimizers_and_a_scaler_each_have_their_own():
     guard = NonFiniteGuard("skip", clip_quantile=0.9, clip_warm_up=3)
     program = Manual(of_gradient, net=net())

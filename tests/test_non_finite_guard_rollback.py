@@ -36,7 +36,9 @@ def fused(parameters):
     return torch.optim.AdamW(parameters, lr=0.01, fused=True)
 
 
-@pytest.mark.parametrize("optimizer", [adamw, heavy_sgd, fused])
+@pytest.mark.parametrize(
+    "optimizer", [adamw, *(pytest.param(kind, marks=pytest.mark.slow) for kind in (heavy_sgd, fused))]
+)
 def test_a_bad_step_goes_back_to_the_last_copy_exactly(optimizer):
     """The marked batch is the third; with a copy before every second update it goes back to before the second."""
     program = Watched(of_gradient, optimizer, net())
@@ -71,7 +73,7 @@ class Spoiling(torch.optim.SGD):
         return loss
 
 
-@pytest.mark.parametrize("plugins", [[], [Half]])
+@pytest.mark.parametrize("plugins", [[], pytest.param([Half], marks=pytest.mark.slow)])
 def test_weights_that_an_update_has_spoiled_are_mended(plugins):
     def fit(action):
         program = Program(mse, lambda p: Spoiling(p, lr=0.01), net())

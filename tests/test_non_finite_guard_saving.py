@@ -67,8 +67,15 @@ def model(tmp_path, monkeypatch):
     del sys.modules["saved_model"]
 
 
-@pytest.mark.parametrize(("kind", "action", "manual"), [("tuple", "warn", False), ("dict", "skip", False),
-                                                        ("named", "skip", False), ("tuple", "skip", True)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "action", "manual"),
+    [
+        pytest.param("tuple", "warn", False, marks=pytest.mark.slow),
+        pytest.param("dict", "skip", False, marks=pytest.mark.slow),
+        ("named", "skip", False),
+        pytest.param("tuple", "skip", True, marks=pytest.mark.slow),
+    ],
+)
 def test_the_script_reproduces_the_value(kind, action, manual, model, tmp_path, capsys):
     x, y = torch.randn(64, 8), torch.randn(64, 4)
     rows = {"tuple": TensorDataset(x, y), "dict": [{"x": a, "y": b} for a, b in zip(x, y, strict=True)],

@@ -116,7 +116,9 @@ def fit(net, guard=None, *, half=True, **options):
     ("net", "half", "limit", "fix"),
     [
         (lambda: Net(clip_after_manual_backward), True, 1.0, "NonFiniteGuard(max_norm=1)"),
-        (lambda: Net(clip_as_lightning_does), True, 0.5, "on_before_optimizer_step"),
+        pytest.param(
+            lambda: Net(clip_as_lightning_does), True, 0.5, "on_before_optimizer_step", marks=pytest.mark.slow
+        ),
         (lambda: Net(after=clip), True, 1.0, "gradient_clip_val=1"),
         (lambda: Net(with_own_scaler(unscale=False)), False, 0.1, "scaler.unscale_(optimizer)"),
     ],
@@ -136,13 +138,15 @@ def test_clipping_before_unscaling(net, half, limit, fix):
 @pytest.mark.parametrize(
     ("net", "half", "options"),
     [
-        (lambda: Net(plain_step), True, {}),
+        pytest.param(lambda: Net(plain_step), True, {}, marks=pytest.mark.slow),
         (lambda: Net(plain_step, before=clip), True, {}),
-        (lambda: Net(in_halves), True, {}),
+        pytest.param(lambda: Net(in_halves), True, {}, marks=pytest.mark.slow),
         (lambda: Net(times_the_scale), True, {}),
         (lambda: Net(), True, {"gradient_clip_val": 0.1}),
-        (lambda: Net(), True, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1}),
-        (lambda: Net(before=clip), True, {}),
+        pytest.param(
+            lambda: Net(), True, {"accumulate_grad_batches": 2, "gradient_clip_val": 0.1}, marks=pytest.mark.slow
+        ),
+        pytest.param(lambda: Net(before=clip), True, {}, marks=pytest.mark.slow),
         (lambda: Net(with_own_scaler(unscale=True)), False, {}),
     ],
     ids=["plain", "hook", "divided", "times the scale", "trainer", "accumulated", "automatic hook", "own unscaled"],
