@@ -5,6 +5,7 @@ import contextlib
 import pytest
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
@@ -186,6 +187,15 @@ def test_optimizers_that_cannot_be_swept(kind, words):
 
 def test_what_yields_nothing_apart_is_told():
     assert "fast_dev_run" in told(LRRangeFinder(**SMALL), fast_dev_run=2)
+
+
+class DeepSpeedStrategy(SingleDeviceStrategy):
+    """By its name one whose engine keeps the optimizer's state."""
+
+
+def test_strategies_that_keep_state_of_their_own_are_told():
+    words = told(LRRangeFinder(**SMALL), strategy=DeepSpeedStrategy(torch.device("cpu")))
+    assert "strategy DeepSpeedStrategy keeps state of its own that cannot be put back" in words
 
 
 class Trap(Model):

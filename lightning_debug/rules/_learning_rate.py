@@ -42,6 +42,8 @@ def unsettled(seen: LRRange, culprit: LRRange | None = None) -> Skip | None:
     """Why there is no verdict although there was an experiment."""
     if seen.optimizers > 1 and seen is not culprit:
         return Skip("the losses of several optimizers may pull in different directions")
+    if seen.applied:
+        return Skip(f"the rate was set to {seen.suggestion:.2g}, as the experiment suggests")
     if seen.contest is None and seen.cut_short:
         return Skip("the experiment was cut short before the answer was clear")
     return None
