@@ -14,7 +14,9 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_debug import Debugger
+from lightning_debug import CurveDiagnoser, Debugger
+from lightning_debug.evidence import Unavailable
+from lightning_debug.experiments.isolation import in_sandbox
 from lightning_debug.reports import _files
 from tests.healthy import assert_same, instruments, make_loaders, make_model, make_trainer, seed
 from tests.helpers import alarms
@@ -164,6 +166,25 @@ def test_a_disk_that_takes_nothing(place, error, monkeypatch, tmp_path):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()], "no half of a file"
 
 
+class Once(Late):
+    """Its step takes a batch once, as environments do that are played to their end."""
+
+    def training_step(self, batch, batch_idx):
+        assert not (in_sandbox() and self.current_epoch), "all environments are done"
+        return super().training_step(batch, batch_idx)
+
+    def on_train_epoch_end(self):
+        pass
+
+
+def test_a_step_that_takes_a_batch_once_is_not_judged():
+    watch = CurveDiagnoser()
+    make_trainer(watch, max_epochs=2).fit(Once(), make_loaders()[0])
+    assert not watch.report.findings, "no LD001 either"
+    told = [item.reason for item in watch.session.record.of(Unavailable)]
+    assert any("given a batch again" in item for item in told), told
+
+
 class Deadly(torch.utils.data.Dataset):
     def __len__(self):
         return 32
@@ -184,7 +205,7 @@ def test_a_worker_that_dies():
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 def test_many_fits_leave_nothing():
     inputs = torch.randn(32, 8)
     loader = DataLoader(TensorDataset(inputs, (inputs[:, 0] > 0).long()), batch_size=16, shuffle=True)
@@ -197,7 +218,9 @@ def test_many_fits_leave_nothing():
         if number in (15, 39):
             del trainer, model
             gc.collect()
-            counts.append((len(gc.get_objects()), sum(isinstance(item, torch.Tensor) for item in gc.get_objects())))
+            counts.append(
+                (len(gc.get_objects()), sum(issubclass(type(item), torch.Tensor) for item in gc.get_objects()))
+            )
     (objects, tensors), (later, more) = counts
     assert left["callbacks"]
     assert more <= tensors + 4, counts

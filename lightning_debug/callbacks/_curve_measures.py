@@ -61,6 +61,10 @@ def kind_of_loss(trainer: Trainer, pl_module: LightningModule, batch: Any, batch
     return loss_kind([graph])
 
 
+class StepRaises(RuntimeError):
+    """The user's step takes a batch once only."""
+
+
 def remeasured(
     trainer: Trainer,
     pl_module: LightningModule,
@@ -79,16 +83,19 @@ def remeasured(
         val_name: Name under which the validation loss is logged.
         val_batch: A batch of the validation set, if there is one.
         data: Whether to read a few items of the data set twice.
+
+    Raises:
+        StepRaises: If the training step raises when it is given a batch again.
     """
     found: dict[str, list[float]] = {"train": [], "eval": [], "val": []}
     with in_sandbox(trainer, pl_module) as sandbox:
         for index, batch in enumerate(batches):
             with sandbox.mode(False):
-                _note(found["eval"], sandbox.loss(sandbox.training_step(batch, index)))
+                _note(found["eval"], sandbox.loss(_stepped(sandbox, batch, index)))
                 if val_name:
                     _note(found["val"], _validated(sandbox, batch, index, val_name))
         for index, batch in enumerate(batches):  # after the others: it moves running statistics
-            _note(found["train"], sandbox.loss(sandbox.training_step(batch, index)))
+            _note(found["train"], sandbox.loss(_stepped(sandbox, batch, index)))
     if not found["train"] or len(found["train"]) != len(found["eval"]):
         return None
     complete = len(found["val"]) == len(batches)
@@ -103,6 +110,15 @@ def remeasured(
         val_batches=_validation_batches(trainer, _size(batches[0]), _size(val_batch)),
         augmented=_reads_differ(trainer, pl_module) if data else None,
     )
+
+
+def _stepped(sandbox: Any, batch: Any, index: int) -> Any:
+    try:
+        return sandbox.training_step(batch, index)
+    except Unrepeatable:
+        raise
+    except Exception as error:  # an environment that the first step has played to its end
+        raise StepRaises(f"the training step raises {type(error).__name__} when it is given a batch again") from error
 
 
 def _validated(sandbox: Any, batch: Any, index: int, val_name: str) -> Any:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._curve_log import CurveLog
-from lightning_debug.callbacks._curve_measures import confidence, kind_of_loss, reference, remeasured
+from lightning_debug.callbacks._curve_measures import StepRaises, confidence, kind_of_loss, reference, remeasured
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, is_fast_dev_run, moment
 from lightning_debug.curves.kind import loss_kind
 from lightning_debug.curves.reading import read_curves
@@ -183,7 +183,7 @@ class CurveDiagnoser(DebugCallback):
                 self._observe(found, trainer)
                 if self._val_batch is not None and log.names.val:
                     self._observe(confidence(trainer, pl_module, self._val_batch), trainer)
-            except Unrepeatable as refused:
+            except (Unrepeatable, StepRaises) as refused:
                 self._refused = True
                 self.unavailable(TrainingLossInEval, str(refused), trainer)
 
