@@ -1,6 +1,5 @@
 """Curve arithmetic, names, and finished runs judged by their logs."""
 
-import dataclasses
 import json
 import math
 import re
@@ -14,22 +13,8 @@ from lightning_debug.curves.finished import curves_of
 from lightning_debug.curves.names import recognised
 from lightning_debug.curves.noise import SIGMAS, residual_noise, rise
 from lightning_debug.curves.series import Series
-from lightning_debug.curves.training import spikes, training_course
+from lightning_debug.curves.training import spikes
 from lightning_debug.curves.validation import Validations, best_epoch
-from lightning_debug.evidence.curves import (
-    CurveReading,
-    LossKind,
-    ReferenceLoss,
-    Shift,
-    Spike,
-    TrainingCourse,
-    ValidationCourse,
-)
-from lightning_debug.finding import Claim
-from lightning_debug.record import Record
-from lightning_debug.rules._curves import improves
-from lightning_debug.rules.ld705_underfitting import underfitting
-from lightning_debug.rules.ld713_loss_spikes import loss_spikes
 
 
 def test_noise_of_a_falling_curve_is_its_residuals():
@@ -129,78 +114,6 @@ def test_several_runs_have_a_table_and_one_page_of_pictures(tmp_path, capsys):
 def test_a_folder_without_logs_is_refused(tmp_path, capsys):
     assert cli.main(["curves", str(tmp_path)]) == cli.USAGE_EXIT
     assert "holds neither" in capsys.readouterr().err
-
-
-def _metric(end, since):
-    return ValidationCourse(metric="val_acc", metric_end=end, metric_since=Shift(amount=since, error=0.003))
-
-
-def test_a_metric_improves_only_by_a_share_of_what_is_missing():
-    assert not improves(_metric(0.64, 0.03), sigmas=2.0), "smooth, but three of a hundred samples"
-    assert improves(_metric(0.96, 0.02), sigmas=2.0), "a third of the errors"
-
-
-def _settled(late, batch_size=32, spikes=(), steps=400, epochs=10):
-    course = TrainingCourse(
-        steps=steps, start=1.5, end=0.6, settled_at=0.4, late=late, first_slope=Shift(amount=-0.9, error=0.1),
-        second_slope=Shift(amount=-0.1, error=0.02), spikes=spikes,
-    )  # fmt: skip
-    reference = ReferenceLoss(function="cross_entropy", samples=700, baseline=1.4, neighbours=0.25, error=0.02)
-    reading = CurveReading(final=True, epochs=epochs, training=course, batch_size=batch_size)
-    return Record([LossKind(supervised=True), reference, reading])
-
-
-def test_underfitting_waits_where_more_epochs_would_do():
-    creeps, falls = Shift(amount=-0.02, error=0.005), Shift(amount=-0.08, error=0.005)
-    assert [claim.subject for claim in underfitting(_settled(creeps))] == ["training loss"]
-    assert not list(underfitting(_settled(falls)))
-
-
-def test_a_model_trained_before_does_not_underfit():
-    def starts(start):
-        record = _settled(Shift())
-        reading = record.last(CurveReading)
-        course = dataclasses.replace(reading.training, start=start)
-        return Record([*record.of(LossKind), *record.of(ReferenceLoss), dataclasses.replace(reading, training=course)])
-
-    assert [isinstance(item, Claim) for item in underfitting(starts(1.5))] == [True]
-    assert [isinstance(item, Claim) for item in underfitting(starts(0.7))] == [False]
-
-
-@pytest.mark.parametrize(("steps", "epochs", "said"), [(63, 1, False), (400, 1, True), (63, 3, True)])
-def test_one_short_epoch_settles_nowhere(steps, epochs, said):
-    found = list(underfitting(_settled(Shift(), steps=steps, epochs=epochs)))
-    assert [isinstance(item, Claim) for item in found] == [said]
-
-
-@pytest.mark.parametrize(("value", "batch_size", "said"), [(9.0, 32, 1), (2.0, 32, 0), (9.0, 2, 0), (9.0, 0, 0)])
-def test_one_hard_sample_of_a_small_batch_is_no_spike(value, batch_size, said):
-    spike = Spike(step=200, value=value, before=0.1, noise=0.02)
-    assert len(list(loss_spikes(_settled(Shift(), batch_size, (spike,))))) == said
-
-
-def test_a_model_trained_before_begins_low_and_its_small_jumps_are_no_spikes():
-    spike = Spike(step=200, value=0.007, before=0.0003, noise=0.0001)
-    record = _settled(Shift(), spikes=(spike,))
-    course = dataclasses.replace(record.last(CurveReading).training, start=0.0005, end=0.0003)
-    reading = dataclasses.replace(record.last(CurveReading), training=course)
-    assert len(list(loss_spikes(Record([*record.of(LossKind), reading])))) == 1
-    assert not list(loss_spikes(Record([*record.of(LossKind), *record.of(ReferenceLoss), reading])))
-
-
-def test_a_share_lets_the_loss_have_a_say():
-    loss = [2 / (1 + epoch) + 0.02 * epoch for epoch in range(40)]
-    flat = [0.8] * 40
-    assert abs(stopping.keep_epoch(loss, flat).index - 9) <= 2, "the lowest loss"
-    falling = [100 - epoch for epoch in range(40)]  # no share: the metric alone decides within the loss's noise
-    assert stopping.keep_epoch(loss, falling, mode="min").lowest == stopping.keep_epoch(loss).lowest
-
-
-def test_the_noise_after_a_divergence_is_not_that_of_the_start():
-    draw = np.random.default_rng(0)
-    series = Series()
-    series.extend(range(200), np.concatenate([1 + 0.1 * draw.normal(size=100), np.exp(draw.normal(3, 2, 100))]))
-    assert training_course(series).start_error < 0.1
 
 
 def _events(folder, steps, name="events.out.tfevents.1", tag="train_loss", value=lambda step: 2 * 0.97**step):
