@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import weakref
 
 import pytest
 import pytorch_lightning as pl
@@ -202,6 +203,18 @@ def test_a_worker_that_dies():
     with pytest.raises(RuntimeError, match="exited unexpectedly"):
         make_trainer(debugger).fit(make_model(), DataLoader(Deadly(), batch_size=8, num_workers=1))
     assert debugger.report.status.startswith("failed: RuntimeError")
+
+
+def test_a_class_made_for_one_fit_is_let_go_of():
+    model = make_model()
+    kind = type("Fresh", (type(model),), {})
+    model.__class__ = kind
+    loader = DataLoader(TensorDataset(torch.randn(8, 8), torch.arange(8) % 2), 4)
+    make_trainer(quiet(), max_epochs=1).fit(model, loader, loader)
+    gone = weakref.ref(kind)
+    del model, kind
+    gc.collect()
+    assert gone() is None
 
 
 @pytest.mark.slow

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -175,6 +176,8 @@ def _conclude(callback: DebugCallback, trainer: Trainer, session: Session, name:
     if sharing and sharing[-1] is not callback:
         return  # the last one closes the session, when all have said what they know
     session.close(_status(argument) if isinstance(argument, BaseException) else "finished")
+    if "lightning_debug.experiments.isolation" in sys.modules:
+        sys.modules["lightning_debug.experiments.isolation"].forget_classes()
     for item in (callback, *sharing):
         for lent in _LENT:
             vars(item).pop(lent, None)

@@ -19,6 +19,7 @@ import torch
 
 from lightning_debug.callbacks import _lightning_state as lightning
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.experiments import _code, _kinds
 from lightning_debug.experiments._apart import apart, hindrance
 from lightning_debug.experiments._keepers import Mapping
 from lightning_debug.experiments._snapshot import Snapshot
@@ -244,6 +245,12 @@ def in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[An
         raise Unrepeatable([f"{names[0]} is compiled, and this version of torch cannot run it uncompiled"])
     eager: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
     return eager
+
+
+def forget_classes() -> None:
+    """Lets go of the classes that were met: what a program's class refers to would live as long as the process."""
+    for cache in (_kinds.slots_of, _kinds._is_leaf_kind, _code._names, lightning.role):  # noqa: SLF001 - its siblings
+        cache.cache_clear()
 
 
 def offload_of(pl_module: LightningModule) -> str | None:
