@@ -13,7 +13,7 @@ from lightning_debug import _script, cli
 from lightning_debug.finding import FaultFound
 from tests import scripts
 
-PACKAGES = ["pytorch_lightning", "lightning.pytorch"]
+PACKAGES = ["pytorch_lightning", pytest.param("lightning.pytorch", marks=pytest.mark.slow)]
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
 
 

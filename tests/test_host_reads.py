@@ -96,7 +96,12 @@ PROGRAMS = {
 }
 
 
-@pytest.mark.parametrize("name", PROGRAMS)
+SLOW = ("accumulated and clipped", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in PROGRAMS]
+)
 def test_steps_read_no_more_than_without_us(name):
     module, options = PROGRAMS[name]
     alone = counted(module, [], **options())
