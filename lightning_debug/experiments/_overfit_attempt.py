@@ -230,7 +230,13 @@ class Attempt:
 
     def _backward(self, loss: Tensor) -> None:
         with torch.enable_grad():
-            torch.autograd.backward((loss * self._scale).sum())
+            total = (loss * self._scale).sum()
+        try:
+            torch.autograd.backward(total)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # a graph that the step before has freed: the run's own step tells of it
+            raise NotJudged(f"backward raises {type(error).__name__}: {str(error).splitlines()[0]}") from error
 
     def _lost(self, batch: Any, samples: int | None) -> tuple[str, str]:
         """Where the examples become alike on their way through the model, at the run's own parameters."""
