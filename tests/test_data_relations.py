@@ -222,6 +222,17 @@ def test_overlapping_windows_split_at_random():
     assert verdict.findings[0].measured["overlapping"] > 0.9
 
 
+def test_sequences_of_a_small_grammar_share_their_stretches():
+    """Each sequence is drawn anew; but few exist, as many training sequences hold the same stretch as each other."""
+    torch.manual_seed(3)
+    starts, lengths = torch.randint(0, 24, (700,)), torch.randint(9, 17, (700,))
+    steps = torch.arange(16)
+    tokens = torch.where(steps < lengths[:, None], 1 + (starts[:, None] + steps) % 24, 0)
+    tokens[torch.rand(tokens.shape) < 0.05] = 25
+    train, validation = TensorDataset(tokens[:550], starts[:550]), TensorDataset(tokens[550:], starts[550:])
+    assert "LD510" not in codes(loader(train), loader(validation, shuffle=False))
+
+
 def test_one_graph_for_both_stages_is_no_leak():
     """Its nodes are in both; a mask says which of them count."""
     nodes = torch.randn(80, 6)
