@@ -173,3 +173,13 @@ def test_earlier_training_is_read_off_normalisation_layers():
     with torch.no_grad():
         fresh[3].bias[0] += 0.1
     assert earlier_training(fresh).trained == ("3",)
+
+
+def test_sums_that_a_nan_hides_say_nothing_of_a_dimension():
+    from lightning_debug.probes.loss_operands import describe
+
+    overflown = torch.tensor([[0.2, 0.8, 0.0], [torch.nan, 0.0, torch.nan], [0.1, 0.3, 0.6], [0.5, 0.5, 0.0]])
+    operand = describe(overflown, 1)
+    assert operand.sum_errors == (None, None)
+    assert operand.log_sum_errors == (None, None)
+    assert describe(overflown.nan_to_num(), 1).sum_errors[0] is not None

@@ -82,7 +82,7 @@ class Operand:
         log_sum_median: Median log-sum-exp.
         log_sum_highest: Greatest log-sum-exp.
         sum_errors: By dimension: how far the sum along it is from 1 at most (from -1 where no value is positive);
-            infinite where signs are mixed.
+            infinite where signs are mixed, ``None`` where a NaN hides it (as below).
         log_sum_errors: By dimension: how far the log-sum-exp along it is from 0 at most.
         rows_hold: ``"one-hot"``, ``"multi-hot"`` (zeros and ones), ``"soft"`` (a distribution) or ``""``.
     """

@@ -136,14 +136,17 @@ def _rows(rows: Tensor) -> dict[str, Any]:
 
 
 def _error(rows: Tensor, logs: bool) -> float | None:
-    """How far the rows are from distributions (or from logarithms of distributions) at most."""
+    """How far the rows are from distributions (or from their logarithms) at most; ``None`` where a NaN hides it."""
     if rows.shape[1] < 2 or rows.shape[0] == 0:
         return None
     if logs:
-        return _read(rows.logsumexp(1).abs().max())[0]
+        error = _read(rows.logsumexp(1).abs().max())[0]
+        return None if math.isnan(error) else error
     error, negated, least, most = _read(
         (rows.sum(1) - 1).abs().max(), (rows.sum(1) + 1).abs().max(), rows.min(), rows.max()
     )
+    if math.isnan(least):  # an overflow made these sums, not the dimension of a softmax
+        return None
     return error if least >= 0 else negated if most <= 0 else math.inf
 
 
