@@ -84,6 +84,23 @@ def test_a_seed_in_each_draw(kind):
     assert codes(loader(Seeds(kind))) == ["LD513"]
 
 
+def test_what_is_drawn_beside_the_inputs_counts():
+    """Users and items are the same in each epoch; the item that the user never met is drawn anew."""
+
+    class Pairs(Dataset):
+        def __init__(self, beside):
+            self.beside = beside
+
+        def __len__(self):
+            return 200
+
+        def __getitem__(self, index):
+            return index % 20, index % 31, self.beside()
+
+    for beside in (lambda: int(torch.randint(90, ())), lambda: torch.rand(3, 3) < 0.5, lambda: torch.rand(())):
+        assert not codes(loader(Pairs(beside)), epochs=3)
+
+
 def test_drawing_leaves_no_trace():
     given, left = loader(OfNumpy("tabular")), []
     for look in (codes, list):

@@ -108,10 +108,10 @@ class DataRelations(DataPart):
     def _of_epoch(self) -> Iterator[Evidence]:
         if len(self._marks) >= EPOCHS or not self._epoch.count:
             return
-        samples = self._epoch.samples()
+        samples, everything = self._epoch.samples(), self._epoch.everything
         self._epoch = SampleStream(rows=0)
         labels = samples.labels.astype(np.float64).view(np.uint64) if samples.kind else samples.keys[:0]
-        mark = (ordered(samples.keys), ordered(labels), int(samples.keys.sum(dtype=np.uint64)), len(samples))
+        mark = (ordered(samples.keys), ordered(labels), everything, len(samples))
         self._marks.append(mark)
         if self._first is None:
             self._first = samples

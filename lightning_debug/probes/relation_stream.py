@@ -23,6 +23,8 @@ MOST_SAMPLES = 2**22
 KEPT_ROWS, KEPT_VALUES = 1024, MOST_VALUES
 """The first samples are kept with up to so many values each: 4 MiB."""
 
+_ODD = np.uint64(0x9E3779B97F4A7C15)
+
 
 @dataclass
 class Samples:
@@ -93,6 +95,9 @@ class SampleStream:
     (8, 'classes', [0, 1, 0, 1], (8, 3))
     """
 
+    everything: int
+    """A fingerprint of all fields of all samples, whatever their order."""
+
     def __init__(self, rows: int = KEPT_ROWS) -> None:
         self._keys: list[Keys] = []
         self._labels: list[Array] = []
@@ -104,6 +109,7 @@ class SampleStream:
         self._field = ""
         self.sizes: list[int] = []
         self.count = 0
+        self.everything = 0
 
     def add(self, fields: Sequence[Field], size: int) -> None:
         """Takes in one batch; one without inputs that are told apart counts for nothing."""
@@ -111,7 +117,9 @@ class SampleStream:
         if not inputs or self.count >= MOST_SAMPLES:
             return
         tensors = [spread(item.samples, MOST_VALUES) for item in inputs]  # one look at what may be large
-        self._keys.append(fingerprints(tensors))
+        keys = fingerprints(tensors)
+        self._keys.append(keys)
+        self._add_everything(keys, [item.tensor for item in fields if all(item is not one for one in inputs)])
         self.sizes.append(size)
         self.count += size
         label = label_of(fields, size)
@@ -123,6 +131,17 @@ class SampleStream:
             self._labels.append(kept.numpy().copy())
         if self._wanted > 0:
             self._keep(inputs, tensors)
+
+    def _add_everything(self, keys: Keys, rest: Sequence[Tensor]) -> None:
+        """A sum over samples that no order changes, of all that was delivered: labels, masks, what has no samples."""
+        size = len(keys)
+        with_samples = [item for item in rest if item.ndim and len(item) == size]
+        mixed = keys ^ (fingerprints(with_samples) * _ODD) if with_samples else keys
+        total = int(mixed.sum(dtype=np.uint64))
+        for tensor in rest:
+            if tensor.numel() and not (tensor.ndim and len(tensor) == size):
+                total += int(fingerprints([tensor.reshape(1, -1)])[0])
+        self.everything = (self.everything + total) % 2**64
 
     def _keep(self, inputs: Sequence[Field], tensors: Sequence[Tensor]) -> None:
         self._tokens = all(item.role == "tokens" for item in inputs)
