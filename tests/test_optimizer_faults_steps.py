@@ -101,3 +101,36 @@ def test_a_loss_of_two_functions_with_one_sign_is_no_negation():
             return F.cross_entropy(scores, batch[1]) - 0.1 * F.mse_loss(scores, torch.ones_like(scores))
 
     assert not found(Mixed(), loader(), max_epochs=1)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "decoupled", "drowned"),
+    [
+        ((0.1, 0.2, 0.1, 0.05), False, True),
+        ((5.0, 0.2, 0.02, 0.001), False, False),  # it learned first: its gradients are small because it has
+        ((0.1, 0.2, 0.1, 0.05), True, False),
+    ],
+)
+def test_a_decay_that_drowns_the_gradient_from_the_first_step_needs_no_half_of_the_norm(gradients, decoupled, drowned):
+    from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
+    from lightning_debug.record import Record
+    from lightning_debug.rules.ld606_weight_decay_too_strong import weight_decay_too_strong
+
+    looks = [
+        UpdateAudit(
+            steps=steps,
+            groups=(
+                GroupUpdate(
+                    optimizer="Adam",
+                    rate=3e-3,
+                    weight_decay=1.0,
+                    decoupled=decoupled,
+                    weight_norm=norm,
+                    gradient_norm=gradient,
+                    update_norm=0.25,
+                ),
+            ),
+        )
+        for steps, norm, gradient in zip((1, 11, 101, 201), (79.0, 77.0, 62.0, 49.0), gradients, strict=True)
+    ]
+    assert bool(list(weight_decay_too_strong(Record(looks)))) == drowned

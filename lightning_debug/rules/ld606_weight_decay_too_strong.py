@@ -2,7 +2,9 @@
 
 What it sees: on the steps looked at, the decay's share of the update is at least ``ratio`` times the gradient's (in
     the middle of those steps), and the norm of a parameter group has fallen to ``shrunk`` of what it was or less, over
-    at least ``min_steps`` optimizer steps.
+    at least ``min_steps`` optimizer steps. Where the decay is added to the gradient and is ``dominant`` times as large
+    on every step looked at, the first ones too, steady shrinking alone will do: next to nothing was left of the
+    gradient.
 Why it hurts: the optimizer's main work is then to make the weights small. Signals fade from layer to layer, outputs
     become constant, and the loss stays at that of guessing.
 How to fix: lower ``weight_decay``. Usual values are 0 to 1e-4 with Adam and SGD, 0.01 to 0.1 with AdamW; Adam adds the
@@ -79,6 +81,7 @@ References:
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Iterator
 
@@ -95,7 +98,7 @@ from lightning_debug.rule import rule
     explains=("LD305", "LD309", "LD605", "LD702", "LD703", "LD704", "LD705", "LD712"),
 )
 def weight_decay_too_strong(
-    record: Record, *, ratio: float = 1.0, shrunk: float = 0.5, min_steps: int = 10
+    record: Record, *, ratio: float = 1.0, shrunk: float = 0.5, min_steps: int = 10, dominant: float = 100.0
 ) -> Iterator[Claim]:
     """Claims one finding for each parameter group that shrinks under its decay."""
     history: dict[tuple[str, int], list[tuple[UpdateAudit, GroupUpdate]]] = {}
@@ -108,7 +111,8 @@ def weight_decay_too_strong(
             continue
         shares = [share for _, group in looks if (share := _share(group)) is not None]
         left = after.weight_norm / before.weight_norm
-        if shares and statistics.median(shares) >= ratio and left <= shrunk:
+        fades = left <= shrunk or _drowned(looks, dominant)
+        if shares and statistics.median(shares) >= ratio and fades:
             where = f" (group {index})" if index else ""
             yield Claim(
                 message=f"weight_decay={after.weight_decay:g} of {optimizer}{where} pulls "
@@ -128,6 +132,18 @@ def weight_decay_too_strong(
                 else "Lower weight_decay: 0.01 to 0.1 are usual.",
                 at=last.at,
             )
+
+
+def _drowned(looks: list[tuple[UpdateAudit, GroupUpdate]], dominant: float) -> bool:
+    """Whether the decay drowned the gradient from the first step on, and the weights shrank at every look.
+
+    A net that has learned all it can has small gradients as well, but only at the end.
+    """
+    groups = [group for _, group in looks]
+    shares = [None if group.decoupled else _share(group) for group in groups]
+    if looks[0][0].steps > 1 or not all(share is not None and share >= dominant for share in shares):
+        return False
+    return all(after.weight_norm < before.weight_norm for before, after in itertools.pairwise(groups))
 
 
 def _share(group: GroupUpdate) -> float | None:
