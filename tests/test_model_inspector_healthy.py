@@ -40,6 +40,21 @@ class TimeMajor(Program):
         return inputs, (inputs[..., 0] > 0).long()
 
 
+class HardTriplets(Program):
+    """Pairs that do not count are moved out of reach by a huge number, which is no target."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+
+    def training_step(self, batch, batch_idx):
+        points = F.normalize(self.net(batch[0]), dim=1)
+        distances, same = torch.cdist(points, points), batch[1][:, None] == batch[1]
+        return F.relu((distances - 1e9 * ~same).amax(1) - (distances + 1e9 * same).amin(1) + 0.3).mean()
+
+    data = staticmethod(vectors)
+
+
 class Packed(Program):
     def __init__(self):
         super().__init__()
@@ -232,6 +247,7 @@ class ConstantTargets(Mlp):
 KINDS = [
     *(Mlp, TimeMajor, Packed, Contrastive, Mixup, Triplets, Gan, Vae, LinearAutoencoder, Segmentation, Causal),
     *(MaskedLanguageModel, CopyTask, Pairs, ZeroHead, LowRank, AttentionOfOnesOwn, Correlation, ConstantTargets),
+    HardTriplets,
 ]
 
 

@@ -38,6 +38,9 @@ def input_dependence(passes: Passes, base: ModelTrace, **known: Any) -> list[Inp
         if bool(torch.isnan(mine.scores).any() | torch.isnan(twin.scores).any()):
             continue
         counted = not_masked(mine.scores) & not_masked(twin.scores)
+        aims = not_masked(mine.target)
+        if not bool(aims.all()) and not bool(mine.target[aims].any()):
+            continue  # zeros and huge numbers: a mask that is added to distances or scores
         if mine.kind == "product" or not bool(counted.any()):
             continue  # weights of a policy's log-probabilities; or nothing but a mask
         change = float((mine.scores.double() - twin.scores.double())[counted].abs().max())
@@ -82,6 +85,7 @@ def where_lost(passes: Passes) -> Place:
 
 def _spread(prediction: Prediction) -> float:
     target: Tensor | None = prediction.target
-    if target is None or prediction.kind not in AMOUNTS or target.numel() < 2:
+    if target is None or prediction.kind not in AMOUNTS:
         return 1.0
-    return float(target.double().std())
+    target = target[not_masked(target)] if target.is_floating_point() else target
+    return 1.0 if target.numel() < 2 else float(target.double().std())
