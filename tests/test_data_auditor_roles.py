@@ -98,3 +98,20 @@ def test_a_batch_of_another_make_is_not_taken_for_the_same():
     assert with_tensors(known, (randn(8, 3).double(), randint(0, 3, (8,)))) is None
     assert with_tensors(known, (randn(8, 3), randint(0, 3, (5,)))) is None
     assert [item.size for item in with_tensors(known, (randn(5, 3), randint(0, 3, (5,))))] == [5, 5]
+
+
+def test_nodes_of_graphs_are_no_samples():
+    nodes = {"x": randn(9, 2), "edge_index": randint(0, 9, (2, 20)), "batch": torch.tensor([0] * 4 + [1] * 2 + [2] * 3)}
+    known = batch_roles({**nodes, "y": randint(0, 2, (3,))})
+    assert {item.path: item.size for item in known if item.size} == {"batch['y']": 3}
+    later = {"x": randn(5, 2), "edge_index": randint(0, 5, (2, 8)), "batch": torch.tensor([0, 0, 1, 1, 1])}
+    again = with_tensors(known, {**later, "y": randint(0, 2, (2,))})
+    assert [item.size for item in again if item.size] == [2]
+    sorted_labels = {"x": randn(8, 3), "y": torch.tensor([0, 0, 0, 0, 1, 1, 1, 1])}
+    assert {item.size for item in batch_roles(sorted_labels)} == {8}
+
+
+def test_image_and_text_without_a_label():
+    """Both roles are sure, and nothing is left that could be a label."""
+    batch = {"image": randn(4, 1, 8, 8), "text": ["a", "b", "c", "d"], "ids": randint(0, 9, (4, 8))}
+    assert [item.role for item in batch_roles(batch)] == ["input", "other", "tokens"]

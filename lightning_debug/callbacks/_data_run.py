@@ -16,7 +16,7 @@ from lightning_debug.callbacks._lightning import moment
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.data import LabelCounts
 from lightning_debug.experiments.isolation import in_sandbox
-from lightning_debug.probes.batch_roles import Field, batch_roles, batch_size_of, with_tensors
+from lightning_debug.probes.batch_roles import Field, batch_roles, with_tensors
 from lightning_debug.probes.deferred_batches import HostCopies, on_device
 
 RARE = 10
@@ -103,7 +103,7 @@ class DataRun:
         fields = self._fields(key, batch, number)
         if fields is None:
             return
-        size = batch_size_of([item.tensor.shape for item in fields])
+        size = next((item.size for item in fields if item.size), 0)
         self.delivered[stage] += size
         tell = functools.partial(self._hand_on, stage, loader_index, epoch, index, size, looked, batch)
         copied = any(on_device(item.tensor) for item in fields)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import re
 import zlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_debug.probes import batch_fields as _fields
+from lightning_debug.probes.batch_samples import batch_size_of, numbered_samples, sample_dim
 from lightning_debug.probes.field_kinds import Kind, input_kind, label_kind, sampled
 
 Role = Literal["input", "label", "mask", "tokens", "other"]
@@ -82,10 +82,14 @@ def batch_roles(
     ['tokens', 'label']
     """
     found = tensors_and_texts(batch)
+    numbered = numbered_samples([item for _, item, _ in found])
     size = batch_size_of([item.shape for _, item, _ in found])
-    fields = [
-        Field(path, tensor, kind="texts" if text else "", dim=_sample_dim(tensor, size)) for path, tensor, text in found
-    ]
+    fields = []
+    for path, tensor, text in found:
+        dim = sample_dim(tensor, size)
+        if numbered:
+            dim = 0 if tensor.ndim and tensor.shape[0] == numbered else None
+        fields.append(Field(path, tensor, kind="texts" if text else "", dim=dim))
     return _Roles(fields, _names(inputs), _names(labels)).fields
 
 
@@ -102,12 +106,13 @@ def with_tensors(known: Sequence[Field], batch: Any) -> list[Field] | None:
     if len(found) != len(known):
         return None
     fields = []
-    size = batch_size_of([item.shape for _, item, _ in found])
+    size = 0
     for field, (path, tensor, _) in zip(known, found, strict=True):
         same = field.path == path and field.tensor.dtype == tensor.dtype and field.tensor.ndim == tensor.ndim
         dim = field.dim
-        if not same or (dim is not None and tensor.shape[dim] != size):
+        if not same or (dim is not None and tensor.shape[dim] != (size or tensor.shape[dim])):
             return None
+        size = tensor.shape[dim] if dim is not None else size
         fields.append(dataclasses.replace(field, tensor=tensor))
     return fields
 
@@ -149,19 +154,6 @@ def _walk(batch: Any) -> list[tuple[str, Any]]:
             parts = _fields._items(value)  # noqa: SLF001 - its sibling
             stack += [(f"{path}{key}", item, depth + 1) for key, item in reversed(parts)]
     return found
-
-
-def batch_size_of(shapes: Sequence[torch.Size]) -> int:
-    """Samples in a batch whose tensors have these shapes: the leading size that most share; 0 if none has any."""
-    leading = Counter(shape[0] for shape in shapes if len(shape))
-    return max(leading, key=lambda size: leading[size]) if leading else 0  # the first among equals
-
-
-def _sample_dim(tensor: Tensor, size: int) -> int | None:
-    if not tensor.ndim or not size or tensor.shape[0] == size:
-        return 0 if tensor.ndim and size else None
-    places = [dim for dim, length in enumerate(tensor.shape) if length == size]
-    return places[0] if len(places) == 1 and size > 1 else None
 
 
 def _names(words: str | Sequence[str] | None) -> frozenset[str]:
@@ -256,7 +248,7 @@ class _Roles:
             chosen = whole if whole and (beside or whole[-1] == candidates[-1]) else candidates
             groups = [index for index in chosen if not _all_differ(self.fields[index].tensor)]  # no running index
             self._set((groups or chosen)[-1], "label")
-        elif len(left) + len(others) == 2 and left[-1]:
+        elif left and len(left) + len(others) == 2 and left[-1]:
             first, last = self.fields[left[0]], self.fields[left[-1]]
             smaller = last.tensor[:1].numel() < first.tensor[:1].numel()
             dense = not last.tensor.is_floating_point() or last.tensor.ndim < first.tensor.ndim

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
 from lightning_debug.probes.batch_fields import batch_fields
-from lightning_debug.probes.batch_roles import Field, batch_size_of
+from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.batch_samples import batch_size_of
 from lightning_debug.probes.trace import RESHAPES, Call, Trace, tensors
 
 NORMS = frozenset({"batch_norm", "layer_norm", "instance_norm", "group_norm", "native_batch_norm", "rms_norm"})
