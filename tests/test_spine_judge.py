@@ -191,6 +191,12 @@ def test_no_real_rules_explain_each_other_in_a_circle():
     assert [code for code in explains if reaches(code, code)] == []
 
 
+def test_units_that_a_rate_killed_are_folded_under_the_rate():
+    """A lower rate learns from the same start, so neither dead nor saturated units are faults of their own."""
+    explained = {one.code: set(one.explains) for one in all_rules()}["LD601"]
+    assert {"LD307", "LD308", "LD309"} <= explained
+
+
 def test_severities_compare():
     assert ERROR > WARNING > INFO
     assert ERROR >= "error"

@@ -109,7 +109,7 @@ from lightning_debug.rules._learning_rate import (
     severity=ERROR,
     needs=EarlyLosses,
     explains=(
-        *("LD302", "LD303", "LD304", "LD305", "LD306", "LD309", "LD310"),
+        *("LD302", "LD303", "LD304", "LD305", "LD306", "LD307", "LD308", "LD309", "LD310"),
         *("LD605", "LD701", "LD702", "LD703", "LD705", "LD712", "LD713"),
     ),
 )
