@@ -55,6 +55,14 @@ class HardTriplets(Program):
     data = staticmethod(vectors)
 
 
+class TruthValues(Mlp):
+    """The targets of a contrast are truth values: whether two samples are of one class."""
+
+    def training_step(self, batch, batch_idx):
+        scores, same = self.net(batch[0])[:, 0], batch[1] == 1
+        return F.binary_cross_entropy_with_logits(scores, same.float()) + 0.1 * (scores * same).square().mean()
+
+
 class Packed(Program):
     def __init__(self):
         super().__init__()
@@ -247,7 +255,7 @@ class ConstantTargets(Mlp):
 KINDS = [
     *(Mlp, TimeMajor, Packed, Contrastive, Mixup, Triplets, Gan, Vae, LinearAutoencoder, Segmentation, Causal),
     *(MaskedLanguageModel, CopyTask, Pairs, ZeroHead, LowRank, AttentionOfOnesOwn, Correlation, ConstantTargets),
-    HardTriplets,
+    *(HardTriplets, TruthValues),
 ]
 
 

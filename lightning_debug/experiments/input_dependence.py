@@ -38,9 +38,8 @@ def input_dependence(passes: Passes, base: ModelTrace, **known: Any) -> list[Inp
         if bool(torch.isnan(mine.scores).any() | torch.isnan(twin.scores).any()):
             continue
         counted = not_masked(mine.scores) & not_masked(twin.scores)
-        aims = not_masked(mine.target)
-        if not bool(aims.all()) and not bool(mine.target[aims].any()):
-            continue  # zeros and huge numbers: a mask that is added to distances or scores
+        if _is_mask(mine.target):
+            continue
         if mine.kind == "product" or not bool(counted.any()):
             continue  # weights of a policy's log-probabilities; or nothing but a mask
         change = float((mine.scores.double() - twin.scores.double())[counted].abs().max())
@@ -81,6 +80,14 @@ def where_lost(passes: Passes) -> Place:
         ):
             found = place(op)
     return found
+
+
+def _is_mask(target: Tensor) -> bool:
+    """Whether there are zeros and huge numbers only: a mask that is added to distances or scores."""
+    if not target.is_floating_point():
+        return False
+    small = not_masked(target)
+    return not bool(small.all()) and not bool(target[small].any())
 
 
 def _spread(prediction: Prediction) -> float:
