@@ -130,6 +130,7 @@ def test_without_fit(kind, stage):
     assert not alarms(callback.report)
 
 
+@pytest.mark.filterwarnings("ignore:LRRangeFinder makes no experiment")
 @every_callback
 @pytest.mark.parametrize("at", [0, 3], ids=["first batch", "fourth batch"])
 def test_an_exception_in_training_is_the_users_own(kind, at, tmp_path, monkeypatch):
@@ -233,6 +234,7 @@ def test_nothing_is_left_behind(kind):
     assert callback.report.status == "finished"
 
 
+@pytest.mark.filterwarnings("ignore:LRRangeFinder makes no experiment")
 @every_callback
 @pytest.mark.filterwarnings("ignore:You are trying to `self.log:UserWarning")
 @pytest.mark.parametrize("option", ["fast_dev_run", "barebones"])

@@ -143,19 +143,18 @@ def test_weights_differ_by_more_than_rounding(difference, found):
 @pytest.mark.parametrize(
     ("values", "names"),
     [
-        ([("val_loss", 0.5, 0.5, (), True)], ()),
-        ([("val_loss", 0.5, 0.50001, (), True)], ()),  # another order of summation
-        ([("val_loss", 0.5, 0.6, (), True)], ("val_loss",)),
-        ([("val_loss", 0.5, 0.6, (), False)], ()),
-        ([("score", 0.5, 0.6, ("ModelCheckpoint",), False)], ("score",)),
-        ([("score", 0.5, 0.5, ("ModelCheckpoint",), False), ("val_loss", 0.5, 0.6, (), True)], ()),
-        ([("val_loss", math.nan, 0.6, (), True)], ("val_loss",)),
-        ([("val_loss", 0.0, 0.0, (), True)], ()),
+        ([("val_loss", 0.5, 0.5, ("EarlyStopping",))], ()),
+        ([("val_loss", 0.5, 0.50001, ("EarlyStopping",))], ()),  # another order of summation
+        ([("val_loss", 0.5, 0.6, ("EarlyStopping",))], ("val_loss",)),
+        ([("val_loss", 0.5, 0.6, ())], ()),  # it decides nothing
+        ([("score", 0.5, 0.6, ("ModelCheckpoint",))], ("score",)),
+        ([("score", 0.5, 0.5, ("ModelCheckpoint",)), ("val_loss", 0.5, 0.6, ())], ()),
+        ([("val_loss", math.nan, 0.6, ("EarlyStopping",))], ("val_loss",)),
+        ([("val_loss", 0.0, 0.0, ("EarlyStopping",))], ()),
     ],
 )
 def test_which_values_count(values, names):
-    seen = tuple(RankValue(name=name, low=low, high=high, users=users, known=known)
-                 for name, low, high, users, known in values)  # fmt: skip
+    seen = tuple(RankValue(name=name, low=low, high=high, users=users) for name, low, high, users in values)
     found = claims("LD903", RankValues(ranks=2, values=seen))
     assert tuple(name for item in found for name in item.measured["names"]) == names
 
@@ -170,8 +169,8 @@ def test_how_few_values_a_batch_norm_has(samples, values, ranks, found):
 
 
 def test_values_of_which_some_are_no_numbers():
-    assert math.isnan(rank_value("a", [1.0, math.nan], (), True).low)
-    assert rank_value("a", [math.nan, math.nan], (), True).low == 0.0
+    assert math.isnan(rank_value("a", [1.0, math.nan], ()).low)
+    assert rank_value("a", [math.nan, math.nan], ()).low == 0.0
 
 
 def test_weights_are_compared_place_by_place():

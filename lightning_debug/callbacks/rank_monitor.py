@@ -17,7 +17,6 @@ from lightning_debug.callbacks._lightning import (
 )
 from lightning_debug.callbacks._rank_lookup import is_replicated, logged_values, sampler_of, users_of_values, why_not
 from lightning_debug.callbacks._ranks import Board
-from lightning_debug.curves.names import recognised
 from lightning_debug.evidence import Evidence, Moment
 from lightning_debug.evidence.ranks import RankBatches, RankNorms, RankValues, RankWeights
 from lightning_debug.experiments.isolation import in_sandbox
@@ -251,9 +250,9 @@ class RankMonitor(DebugCallback):
             sampler, iterable = sampler_of(trainer)
             yield replace(rank_batches(rest, self._groups), at=told.at, sampler=sampler, iterable=iterable)
         else:
-            users, names = users_of_values(trainer), recognised(told.names)
+            users = users_of_values(trainer)
             values = [
-                rank_value(name, [one[index] for one in rest], users.get(name, ()), name in (names.val, names.metric))
+                rank_value(name, [one[index] for one in rest], users.get(name, ()))
                 for index, name in enumerate(told.names)
             ]
             yield RankValues(at=told.at, ranks=len(rest), values=tuple(values))

@@ -83,7 +83,6 @@ class RankValue:
         low_rank: The rank with the smallest.
         high_rank: The rank with the largest.
         users: What decides by it: ``"ModelCheckpoint"``, ``"EarlyStopping"``, ``"ReduceLROnPlateau"``.
-        known: Whether it is a validation loss or metric by its name.
     """
 
     name: str
@@ -92,7 +91,6 @@ class RankValue:
     low_rank: int = 0
     high_rank: int = 0
     users: tuple[str, ...] = ()
-    known: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

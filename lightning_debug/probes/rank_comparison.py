@@ -94,19 +94,19 @@ def rank_weights(told: Told, names: Sequence[str]) -> RankWeights:
     return RankWeights(ranks=len(told), parameters=len(names), unequal=tuple(found[:MOST_NAMED]), count=len(found))
 
 
-def rank_value(name: str, values: Sequence[float], users: tuple[str, ...], known: bool) -> RankValue:
+def rank_value(name: str, values: Sequence[float], users: tuple[str, ...]) -> RankValue:
     """One logged value over ranks.
 
-    >>> rank_value("val_loss", [0.5, 0.25], (), True).low_rank
+    >>> rank_value("val_loss", [0.5, 0.25], ()).low_rank
     1
     """
     missing = [rank for rank, value in enumerate(values) if math.isnan(value)]
     if missing and len(missing) < len(values):
         other = next(rank for rank in range(len(values)) if rank not in missing)
         return RankValue(name=name, low=math.nan, high=values[other], low_rank=missing[0], high_rank=other,
-                         users=users, known=known)  # fmt: skip
+                         users=users)  # fmt: skip
     if missing:
-        return RankValue(name=name, users=users, known=known)
+        return RankValue(name=name, users=users)
     low, high = (pick(range(len(values)), key=lambda rank: values[rank]) for pick in (min, max))
     return RankValue(name=name, low=values[low], high=values[high], low_rank=low, high_rank=high,
-                     users=users, known=known)  # fmt: skip
+                     users=users)  # fmt: skip

@@ -1,13 +1,12 @@
 """A validation value that decides is a different one on every rank.
 
 What it sees: at the end of a validation, the values that a checkpoint, early stopping or a scheduler watches, on every
-    rank; where nothing watches, the validation loss and metric as far as their names tell. They differ where the
-    distance from smallest to largest is beyond ``spread`` of the larger magnitude.
+    rank. They differ where the distance from smallest to largest is beyond ``spread`` of the larger magnitude.
 Why it hurts: each rank validates on its share of the data. What is logged is rank 0's share alone; the best checkpoint,
     the stop and the learning rate follow it, and schedulers on different ranks may step differently.
 How to fix: ``self.log("val_loss", loss, sync_dist=True)``, or log a torchmetrics object, which gathers by itself.
-When to ignore: when rank 0's share is large enough for you. Silent on values that only some ranks log, on other
-    values than losses and metrics (times, memory), and where all ranks validate on the same data.
+When to ignore: when rank 0's share is large enough for you. Silent on values that only some ranks log, on values
+    that nothing watches, and where all ranks validate on the same data.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -96,15 +95,13 @@ from lightning_debug.rule import rule
 def validation_metric_not_synced(record: Record, *, spread: float = 1e-3) -> Iterator[Claim]:
     """Claims one finding, for all values of the first validation in which some differ."""
     for seen in record.of(RankValues):
-        judged = [item for item in seen.values if item.users] or [item for item in seen.values if item.known]
-        differing = [item for item in judged if _spread(item) > spread]
+        differing = [item for item in seen.values if item.users and _spread(item) > spread]
         if not differing:
             continue
         value = max(differing, key=_spread)
-        use = f"and {' and '.join(value.users)} decides by it" if value.users else "and only rank 0's is logged"
         yield Claim(
             message=f"{value.name!r} is {value.low:.4g} on rank {value.low_rank} and {value.high:.4g} on rank "
-            f"{value.high_rank} after the same validation, {use}.",
+            f"{value.high_rank} after the same validation, and {' and '.join(value.users)} decides by it.",
             subject=f"self.log({value.name!r})",
             measured={
                 "low": value.low,

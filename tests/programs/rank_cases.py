@@ -197,7 +197,8 @@ def faults():
     if RANK == 0:
         assert [item.code for item in monitor.report] == ["LD903"]
         assert "ReduceLROnPlateau" in monitor.report.findings[0].message
-    assert_found("LD903", Model(sync=False), val=loader())
+    stops = [pl.callbacks.EarlyStopping("val/loss")]
+    assert_found("LD903", Model(sync=False), val=loader(), callbacks=stops)
     assert_found("LD904", convolution(), train=loader(images(2), batch_size=2))
 
 
@@ -208,6 +209,7 @@ def look_alikes():
     assert not codes(
         Metric(), val=loader(), callbacks=[pl.callbacks.EarlyStopping("loss", check_on_train_epoch_end=True)]
     )
+    assert not codes(Model(sync=False), val=loader())  # nothing decides by it
     assert not codes(train=loader(Stream(True)))
     assert not codes(train=loader(sampler=Own(True)), **whole)
     assert not codes(train=loader(Numbers()), **whole)

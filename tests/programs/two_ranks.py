@@ -20,8 +20,7 @@ def main(folder: Path, rank: int) -> None:
     assert_same(bare, fit(debugger, **ranks))
     assert debugger.report.status == "finished", debugger.report
     assert debugger.report.context.world_size == 2
-    codes = [item.split()[0] for item in alarms(debugger.report)]
-    assert codes == (["LD903"] if rank == 0 else []), alarms(debugger.report)  # it logs without sync_dist
+    assert not alarms(debugger.report), alarms(debugger.report)
     assert (folder / f"of rank {rank}" / "report.json").is_file() == (rank == 0)
 
     parts = [part() for part in PARTS]
