@@ -168,6 +168,7 @@ def test_labels_moved_by_some_rows(kind, rows):
     verdict = found(loader(inputs, labels.roll(rows)))
     assert [item.code for item in verdict.findings] == ["LD505"]
     assert verdict.findings[0].measured["shift"] == rows
+    assert verdict.findings[0].subject == "labels batch[1]"
 
 
 def test_labels_moved_within_batches():

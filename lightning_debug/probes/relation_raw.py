@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,8 @@ def raw_samples(dataset: Any) -> Samples | None:
     if columns is None:
         return None
     size = len(columns[0][1])
-    fields = batch_roles(dict(columns))
+    shown = {f"batch[{name!r}]": f"batch[{name}]" if name.isdigit() else name for name, _ in columns}
+    fields = [replace(field, path=shown.get(field.path, field.path)) for field in batch_roles(dict(columns))]
     if not any(item.role in ("input", "tokens") for item in fields) or not inputs_of(fields, size):
         return None
     stream = SampleStream()
