@@ -15,6 +15,7 @@ from pathlib import Path
 
 from lightning_debug import _script
 from lightning_debug.demo.bugs import BUGS, DEFAULT, HEALTHY, Bug, difference, plant
+from lightning_debug.reports._text import shown_path
 
 
 class CannotShow(ValueError):
@@ -87,24 +88,19 @@ def _opening(bugs: list[Bug], program: Path) -> str:
         textwrap.indent(changed, "    "),
     ]
     healthy = ["A healthy program that learns from handwritten digits; nothing is planted in it."]
-    return "\n".join([*(lines if planted else healthy), "", f"Training {_short(program)} ...", ""])
+    return "\n".join([*(lines if planted else healthy), "", f"Training {shown_path(str(program))} ...", ""])
 
 
 def _closing(bugs: list[Bug], home: Path) -> str:
     logs = max((home / "lightning_logs").glob("version_*"), key=os.path.getmtime, default=home)  # of this run
     rows = {
-        "program": f"python {shlex.quote(_short(home / 'train.py'))}   (repair it and run it again)",
-        "report": f"{_short(home / 'report.html')} and report.json beside it",
-        "TensorBoard": f"tensorboard --logdir {shlex.quote(_short(logs))}",
+        "program": f"python {shlex.quote(shown_path(str(home / 'train.py')))}   (repair it and run it again)",
+        "report": f"{shown_path(str(home / 'report.html'))} and report.json beside it",
+        "TensorBoard": f"tensorboard --logdir {shlex.quote(shown_path(str(logs)))}",
         "read more": "  ".join(f"lightning-debug explain {bug.code}" for bug in bugs if bug.code),
         "other bugs": "lightning-debug demo --list",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in rows.items() if text)
-
-
-def _short(path: Path) -> str:
-    relative = os.path.relpath(path)
-    return str(path) if relative.startswith(os.pardir) else relative
 
 
 @contextlib.contextmanager

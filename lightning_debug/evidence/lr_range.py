@@ -68,7 +68,7 @@ class LRRange(Evidence):
         cut_short: Whether time ran out before all was tried.
         resumed: Whether training goes on from a checkpoint.
         applied: Whether the suggestion was put to use.
-        seconds: What the experiment took.
+        seconds: What the experiment is charged for: seconds that its thread computed, or a third of the wall's.
     """
 
     optimizer: int = 0

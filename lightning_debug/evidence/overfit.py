@@ -157,7 +157,7 @@ class OverfitCheck(Evidence):
         steady: Whether the loss stayed in proportion to the loss functions that are known.
         fits: Whether a trial came near the floor, so that nothing else was asked.
         steps: Steps taken in all.
-        seconds: Time taken.
+        seconds: What it is charged for: seconds that its thread computed, or a third of the wall's.
         cut_short: Whether the budget of time ended it before an answer.
         parameters: Trainable parameters.
         without_gradient: How many of them got no gradient in the first step.
