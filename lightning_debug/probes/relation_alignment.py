@@ -27,6 +27,8 @@ MOST_SHIFTED = 8192
 """Rows by which labels are moved at most."""
 ENOUGH = 0.01
 """A test with a smaller p-value ends the search: there is a dependence."""
+MOST_COLUMNS = 512
+"""Of targets that are multiplied at once."""
 CONFIRMING = 999
 """Permutations that decide whether the small p-value of a later test is more than the luck of having tried many."""
 
@@ -93,8 +95,8 @@ def _dependence(samples: Samples, rows: Array, own: Array) -> tuple[dict[str, fl
             continue
         near = _Neighbours(table, samples.kind)
         if first is None:
-            first, agreement = near, float(near.agreement(own))
-            chance = float(near.agreement(permuted).mean())
+            first, agreement = near, float(near.agreement_of_all(own))
+            chance = sum(float(near.agreement_of_all(labels)) for labels in permuted) / len(permuted)
         tests: dict[str, Callable[[Array], float]] = {
             "neighbours of": functools.partial(_neighbours, near, own),
             "columns of": functools.partial(_columns, table, own, kind=samples.kind),
@@ -133,9 +135,12 @@ def best_shift(near: _Neighbours, labels: Array, count: int) -> Shift:
         low, high = max(0, -move), min(count, len(labels) - move)
         if high - low < max(32, count // 2):
             continue
-        moved = np.full(count, np.nan)
-        moved[low:high] = labels[low + move : high + move]
-        scores.append(float(near.agreement(moved)))
+        if high - low == count:
+            scores.append(float(near.agreement_of_all(labels[move : move + count])))
+        else:
+            moved = np.full(count, np.nan)
+            moved[low:high] = labels[low + move : high + move]
+            scores.append(float(near.agreement(moved)))
         moves.append(move)
     if len(scores) < 8:
         return Shift()
@@ -158,8 +163,18 @@ class _Neighbours:
         most = min(NEIGHBOURS, len(table) - 1)
         self._nearest = np.argpartition(distance, most - 1, axis=1)[:, :most]
 
+    def agreement_of_all(self, labels: Array) -> Any:
+        """As :meth:`agreement`, of one row of labels that are all known: thousands of shifts are tried."""
+        around = labels.take(self._nearest)
+        if self._classes:
+            return np.count_nonzero(around == labels[:, None]) / around.size
+        one = around.mean(1)
+        one -= one.mean()
+        two = labels - labels.mean()
+        return one @ two / max(math.sqrt((one @ one) * (two @ two)), 1e-12)
+
     def agreement(self, labels: Array) -> Any:
-        """Share of equal labels, or the correlation with the neighbours' mean; over the last axis of labels."""
+        """Share of equal labels, or the correlation with the neighbours' mean; ``NaN`` is not known."""
         around = labels[..., self._nearest]
         own = labels[..., None]
         if self._classes:
@@ -173,7 +188,7 @@ class _Neighbours:
 
 
 def _neighbours(near: _Neighbours, own: Array, permuted: Array) -> float:
-    return _two_sided(near.agreement(own), near.agreement(permuted))
+    return _two_sided(near.agreement_of_all(own), np.array([near.agreement_of_all(labels) for labels in permuted]))
 
 
 def _correlation(one: Array, two: Array) -> Any:
@@ -186,38 +201,52 @@ def _correlation(one: Array, two: Array) -> Any:
 def _columns(table: Array, own: Array, permuted: Array, kind: str) -> float:
     """The column that tells most: variance between the classes, or squared correlation."""
 
-    def strongest(labels: Array) -> float:
-        targets = _targets(labels, kind)
-        sums = table.T @ targets
+    def strongest(targets: Array) -> Array:
+        sums = np.square(table.T @ targets.reshape(len(table), -1)).reshape(table.shape[1], *targets.shape[1:])
         weights = np.maximum((targets != 0).sum(0), 1) if kind == "classes" else np.maximum((targets**2).sum(0), 1e-12)
-        return float(((sums**2) / weights).sum(1).max())
+        result: Array = (sums / weights).sum(2).max(0)
+        return result
 
-    return _one_sided(strongest(own), np.array([strongest(labels) for labels in permuted]))
+    return _one_sided(*_of_each(strongest, own, permuted, kind))
 
 
 def _ridge(table: Array, own: Array, permuted: Array, kind: str) -> float:
     """A linear guess of each label from all other samples."""
     count, width = table.shape
-    gram = table @ table.T + 1.0
-    hat = np.linalg.solve(gram + np.eye(count) * max(1.0, 0.1 * width * count / 100), gram)
+    strength = max(1.0, 0.1 * width * count / 100)
+    known = np.concatenate([table, np.ones((count, 1))], 1)
+    if width < count:  # the smaller of two equal systems
+        hat = known @ np.linalg.solve(known.T @ known + np.eye(width + 1) * strength, known.T)
+    else:
+        gram = known @ known.T
+        hat = np.linalg.solve(gram + np.eye(count) * strength, gram)
     diagonal = np.minimum(np.diag(hat), 1 - 1e-6)
     left_out = (hat - np.diag(diagonal)) / (1 - diagonal)[:, None]
 
-    def score(labels: Array) -> float:
-        targets = _targets(labels, kind)
-        if kind == "amounts":
-            return float(_correlation((left_out @ targets)[:, 0], targets[:, 0]))
+    def score(targets: Array) -> Array:
         centred = targets - targets.mean(0)
-        return float(((left_out @ centred) * centred).sum())
+        guessed = (left_out @ centred.reshape(count, -1)).reshape(centred.shape)
+        if kind == "amounts":
+            return np.asarray(_correlation(guessed[..., 0].T, centred[..., 0].T))
+        result: Array = np.einsum("npc,npc->p", guessed, centred)
+        return result
 
-    return _one_sided(score(own), np.array([score(labels) for labels in permuted]))
+    return _one_sided(*_of_each(score, own, permuted, kind))
 
 
-def _targets(labels: Array, kind: str) -> Array:
-    if kind == "amounts":
-        amounts: Array = (labels - labels.mean())[:, None]
-        return amounts
-    result: Array = (labels[:, None] == np.unique(labels)[None]).astype(np.float64)
+def _of_each(score: Callable[[Array], Array], own: Array, permuted: Array, kind: str) -> tuple[float, Array]:
+    """The score of labels, and those of permuted labels, many at once: ``score`` takes (samples, rows, columns)."""
+    values = np.unique(own) if kind == "classes" else np.zeros(0)
+    share = max(1, MOST_COLUMNS // max(1, len(values)))
+    rows = np.concatenate([own[None], permuted])
+    parts = [rows[start : start + share].T for start in range(0, len(rows), share)]
+    targets = ((part - part.mean(0))[..., None] if kind == "amounts" else _hot(part, values) for part in parts)
+    scores = np.concatenate([score(item) for item in targets])
+    return float(scores[0]), scores[1:]
+
+
+def _hot(labels: Array, values: Array) -> Array:
+    result: Array = (labels[..., None] == values).astype(np.float64)
     return result
 
 
