@@ -82,6 +82,7 @@ class Finding:
         fix: The edit that cures it.
         at: When it was seen.
         explained_by: Code of the finding this one is a symptom of, or ``None`` for a headline.
+        ranks: The ranks that found it, of a run of several that is over; else empty.
     """
 
     code: str
@@ -93,6 +94,7 @@ class Finding:
     fix: str
     at: Moment
     explained_by: str | None = None
+    ranks: tuple[int, ...] = ()
 
     @property
     def key(self) -> tuple[str, str]:

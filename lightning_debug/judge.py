@@ -9,11 +9,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from lightning_debug.evidence import Evidence, Moment, RuleFailure, Unavailable
-from lightning_debug.finding import Claim, Finding, Skip
+from lightning_debug.finding import Claim, Finding, Severity, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import Rule
 
 Thresholds = Mapping[str, Mapping[str, Any]]
+
+SHARE_THAT_WARNS = 8
+"""One rank in so many must find what is no error: tests made on a thousand ranks err on a few."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +72,37 @@ def judge(
                 finding = _stamp(record, one, outcome)
                 findings.setdefault(finding.key, finding)
     return Verdict(fold(findings.values(), rules), tuple(sorted(skips.values(), key=lambda skip: skip.code)))
+
+
+def merge(verdict: Verdict, others: Mapping[int, Verdict], ranks: int, rules: Sequence[Rule]) -> Verdict:
+    """The findings of all ranks, each once and with the ranks that made it; causes and symptoms sorted out anew.
+
+    An error counts whichever rank finds it. A warning that rank 0 has not made counts where one in
+    :data:`SHARE_THAT_WARNS` ranks makes it; a note, where rank 0 has none of that code.
+
+    Args:
+        verdict: Of rank 0, whose skips stay where no other rank has found what was not judged.
+        others: Of the other ranks, as far as they were heard.
+        ranks: How many ranks there are.
+        rules: What was judged.
+    """
+    found: dict[tuple[str, str], dict[int, Finding]] = {}
+    for rank, said in sorted({**others, 0: verdict}.items()):
+        for finding in said.findings:  # what rank 0 was told during the run is of the rank that saw it
+            found.setdefault(finding.key, {}).setdefault(finding.at.rank or rank, finding)
+    noted = {finding.code for finding in verdict.findings}
+    skipped = {rank: {skip.code for skip in said.skips} for rank, said in others.items()}
+    merged = []
+    for by_rank in found.values():
+        first = min(by_rank.items(), key=lambda item: (item[0] != 0, item[1].at.step, item[0]))[1]
+        spread = first.severity == Severity.WARNING and len(by_rank) * SHARE_THAT_WARNS >= ranks
+        new = first.severity == Severity.INFO and first.code not in noted
+        if first in verdict.findings or first.severity == Severity.ERROR or spread or new:
+            alone = set(by_rank) == {0} and all(first.code in codes for codes in skipped.values())
+            seen = () if alone else tuple(sorted(by_rank))  # that others did not look says nothing of them
+            merged.append(dataclasses.replace(first, ranks=seen, explained_by=None))
+    made = {finding.code for finding in merged} - noted
+    return Verdict(fold(merged, rules), tuple(skip for skip in verdict.skips if skip.code not in made))
 
 
 def _reason(record: Record, kind: type[Evidence]) -> str:

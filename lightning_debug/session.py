@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import traceback
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Protocol
 
 from lightning_debug.evidence import Evidence, Moment, ProbeFailure, RunContext
 from lightning_debug.finding import FaultFound, Finding, Report
-from lightning_debug.judge import judge
+from lightning_debug.judge import Verdict, judge, merge
 from lightning_debug.record import Record
 from lightning_debug.rule import Rule
 from lightning_debug.settings import Settings
@@ -50,6 +50,8 @@ class Session:
         self._stale = True
         self._shown: Report | None = None
         self._failing = False
+        self._others: Mapping[int, Verdict] | None = None
+        self._ranks = 1
         self.add_rules(rules)
 
     @property
@@ -68,6 +70,16 @@ class Session:
         self._stale = True
         self._tell("on_evidence", evidence)
 
+    def hear(self, others: Mapping[int, Report], ranks: int) -> None:
+        """Takes over, on rank 0, what the sessions of other ranks have found; the report names the ranks then.
+
+        Args:
+            others: Their reports, by rank.
+            ranks: How many ranks there are.
+        """
+        told = {rank: Verdict(report.findings, report.skips) for rank, report in others.items()}
+        self._others, self._ranks, self._stale = {**(self._others or {}), **told}, ranks, True
+
     def judge(self) -> Report:
         """Judges the record if there is new evidence; tells sinks what is new.
 
@@ -78,6 +90,8 @@ class Session:
             return self.report
         self._stale = False
         verdict = judge(self.record, self.rules, self.settings.thresholds, strict=self.settings.strict)
+        if self._others is not None:
+            verdict = merge(verdict, self._others, self._ranks, self.rules)
         self.report = Report(verdict.findings, verdict.skips, self.record.last(RunContext), self.status)
         fresh = [finding for finding in self.report.findings if finding.key not in self._said]
         for finding in fresh:

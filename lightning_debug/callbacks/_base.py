@@ -23,6 +23,7 @@ from lightning_debug.callbacks._lightning import (
     run_context,
     summary_writers,
 )
+from lightning_debug.callbacks._rank_findings import RankFindings
 from lightning_debug.evidence import Evidence, ProbeFailure, RuleFailure, RunContext, Unavailable
 from lightning_debug.finding import FaultFound, Report
 from lightning_debug.rule import Rule
@@ -33,6 +34,7 @@ GIVE_UP_AFTER = 3
 """How often a hook of ours may fail in one fit before it is switched off."""
 
 _SESSIONS: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
+_MEETINGS: WeakKeyDictionary[Session, RankFindings] = WeakKeyDictionary()
 _LENT = ("log", "log_dict")  # Lightning puts the module's methods on callbacks: they would keep the model alive
 _ALWAYS: tuple[type[Evidence], ...] = (RunContext, ProbeFailure, RuleFailure, Unavailable)
 
@@ -126,6 +128,8 @@ class DebugCallback(CallbackBase):
             if not trainer.barebones:
                 with session.guarded("where to report", moment(trainer)):  # a logger that cannot say where it writes
                     session.sinks = _sinks(session.settings, trainer)  # a collective: once a session, on every rank
+            if trainer.world_size > 1:
+                _MEETINGS[session] = RankFindings(trainer)
         self.join(session)
 
     def join(self, session: Session, *, hosted: bool = False) -> None:
@@ -175,7 +179,12 @@ def _conclude(callback: DebugCallback, trainer: Trainer, session: Session, name:
     sharing = [item for item in callbacks_of(trainer) if isinstance(item, DebugCallback) and item.takes_part(session)]
     if sharing and sharing[-1] is not callback:
         return  # the last one closes the session, when all have said what they know
-    session.close(_status(argument) if isinstance(argument, BaseException) else "finished")
+    status = _status(argument) if isinstance(argument, BaseException) else "finished"
+    meeting = _MEETINGS.get(session)
+    if meeting is None:
+        session.close(status)
+    else:
+        meeting.close(session, status, trainer)
     if "lightning_debug.experiments.isolation" in sys.modules:
         sys.modules["lightning_debug.experiments.isolation"].forget_classes()
     for item in (callback, *sharing):

@@ -74,6 +74,31 @@ def hear(key: str, trainer: Trainer, seconds: float = 5.0) -> list[str]:
     return found
 
 
+def hear_each(key: str, trainer: Trainer, seconds: float, present: str) -> dict[int, str]:
+    """What other ranks have left, by rank. Waits at most so long, and only for ranks that have told ``present``.
+
+    Raises:
+        Exception: Where the ranks have no store, or it is gone.
+    """
+    store, found = _store(), {}
+    deadline = time.monotonic() + seconds
+    missing = [rank for rank in range(trainer.world_size) if rank != trainer.global_rank]
+    missing = [rank for rank in missing if store.check([f"lightning_debug/{present}/{rank}"])]
+    while missing:
+        for rank in list(missing):
+            name = f"lightning_debug/{key}/{rank}"
+            if store.check([name]):
+                missing.remove(rank)
+                found[rank] = store.get(name).decode()
+                with contextlib.suppress(RuntimeError):  # not every store can delete
+                    store.delete_key(name)
+        if missing and time.monotonic() >= deadline:
+            break
+        if missing:
+            time.sleep(0.01)
+    return found
+
+
 def _store() -> Any:
     from torch.distributed import distributed_c10d  # a build of torch may lack it
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import math
 import os
 import re
@@ -142,7 +144,25 @@ def ending(report: Report) -> str:
 
 def place(finding: Finding) -> str:
     """Where and when, for a line of text."""
-    return ", ".join(filter(None, [one_line(finding.subject), str(finding.at)]))
+    return ", ".join(filter(None, [one_line(finding.subject), when(finding), on_ranks(finding.ranks)]))
+
+
+def when(finding: Finding) -> str:
+    """The moment; the rank is left out where all ranks that found it are named anyway."""
+    return str(dataclasses.replace(finding.at, rank=0) if finding.ranks else finding.at)
+
+
+def on_ranks(ranks: Sequence[int]) -> str:
+    """The ranks of a finding in words; nothing where there is one process, or the run is not over.
+
+    >>> on_ranks(()), on_ranks((1,)), on_ranks((0, 1)), on_ranks((0, 1, 2, 3, 6))
+    ('', 'rank 1', 'ranks 0 and 1', 'ranks 0 to 3 and 6')
+    """
+    words: list[str] = []
+    for _, run in itertools.groupby(enumerate(ranks), lambda item: item[1] - item[0]):
+        row = [rank for _, rank in run]
+        words += [f"{row[0]} to {row[-1]}"] if len(row) > 2 else map(str, row)
+    return f"rank{'s' * (len(ranks) > 1)} {listed(words, limit=12)}" if words else ""
 
 
 def by_code(findings: Iterable[Finding]) -> list[tuple[Finding, ...]]:

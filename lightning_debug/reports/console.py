@@ -32,6 +32,7 @@ from lightning_debug.reports._text import (
     ending,
     label,
     listed,
+    on_ranks,
     one_line,
     place,
     plural,
@@ -39,6 +40,7 @@ from lightning_debug.reports._text import (
     shown_path,
     skips_by_reason,
     verdict,
+    when,
 )
 
 Row = tuple[str, str]
@@ -142,7 +144,9 @@ def _cause_rows(group: Sequence[Finding]) -> Iterator[Row]:
     first = group[0]
     yield STATEMENT, one_line(first.message)
     yield "where", one_line(first.subject)
-    yield "when", str(first.at)
+    yield "when", when(first)
+    if first.ranks:
+        yield "seen on", on_ranks(first.ranks)
     table = first.measured.get("shapes")
     plain = {name: value for name, value in first.measured.items() if name != "shapes"}
     numbers = [f"{label(name)} = {shown(value)}" for name, value in plain.items() if _is_short(value)]

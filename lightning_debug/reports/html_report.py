@@ -30,12 +30,14 @@ from lightning_debug.reports._text import (
     ending,
     label,
     listed,
+    on_ranks,
     one_line,
     plural,
     rule_of,
     shown,
     skips_by_reason,
     verdict,
+    when,
 )
 from lightning_debug.reports.plots import Plot, draw, marks
 from lightning_debug.rule import Rule
@@ -248,6 +250,7 @@ def template(name: str = "report.html.jinja") -> jinja2.Template:
     environment.filters.update(
         clean=clean, label=label, shown=shown, prose=prose, inline=_inline, plural=plural, capital=capital
     )
+    environment.filters.update(when=when, on_ranks=on_ranks)
     return environment.get_template(name)
 
 

@@ -7,7 +7,9 @@
       "settings": {"select": [], "ignore": [], "thresholds": {}},
       "report": {
         "status": "finished",
-        "findings": [{"code", "name", "severity", "message", "subject", "measured", "fix", "at", "explained_by"}],
+        "findings": [
+          {"code", "name", "severity", "message", "subject", "measured", "fix", "at", "explained_by", "ranks"}
+        ],
         "skips": [{"code", "name", "reason"}],
         "context": {...} or null
       },
@@ -53,7 +55,7 @@ def to_document(report: Report, record: Record, settings: Mapping[str, Any] | No
         "settings": {"select": [], "ignore": [], "thresholds": {}, **_tolerant(settings or {})},
         "report": {
             "status": report.status,
-            "findings": [_finding(finding) for finding in report.findings],
+            "findings": [_finding(one) for one in report.findings],
             "skips": [{"code": skip.code, "name": skip.name, "reason": skip.reason} for skip in report.skips],
             "context": None if report.context is None else to_plain(report.context),
         },
@@ -92,14 +94,19 @@ def from_document(document: Any) -> tuple[Report, Record]:
     if schema != SCHEMA:
         raise ValueError(f"schema={schema!r} is not {SCHEMA!r}: no report, or one that another version wrote")
     told = document["report"]
-    findings = ({**item, "severity": Severity(item["severity"])} for item in told["findings"])
     report = Report(
-        findings=tuple(from_plain(Finding, item) for item in findings),
+        findings=tuple(finding(item) for item in told["findings"]),
         skips=tuple(from_plain(Skip, item) for item in told["skips"]),
         context=None if told["context"] is None else from_plain(RunContext, told["context"]),
         status=told["status"],
     )
     return report, Record.from_plain(document["record"])
+
+
+def finding(item: Mapping[str, Any]) -> Finding:
+    """A finding as it was written."""
+    told: Finding = from_plain(Finding, {**item, "severity": Severity(item["severity"])})
+    return told
 
 
 def read(path: str | os.PathLike[str]) -> tuple[Report, Record]:

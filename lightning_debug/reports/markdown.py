@@ -15,11 +15,13 @@ from lightning_debug.reports._text import (
     ending,
     label,
     listed,
+    on_ranks,
     one_line,
     plural,
     shown,
     skips_by_reason,
     verdict,
+    when,
 )
 
 MOST_PLACES = 20
@@ -75,7 +77,9 @@ def findings(several: Sequence[Finding]) -> str:
 
 def _table(one: Finding) -> list[str]:
     """The subject heads the table: Markdown has no table without a head."""
-    rows: list[tuple[str, Any]] = [("where", one.subject), ("when", str(one.at)), *one.measured.items()]
+    rows: list[tuple[str, Any]] = [("where", one.subject), ("when", when(one)), *one.measured.items()]
+    if one.ranks:
+        rows.insert(2, ("seen on", on_ranks(one.ranks)))
     shortened = [(label(name), one_line(shown(value), limit=300)) for name, value in rows]
     head, *lines = (f"| {escape(name)} | {escape(text)} |" for name, text in shortened)
     return [head, "|---|---|", *lines]
@@ -106,7 +110,8 @@ def _title(one: Finding) -> str:
 def _places(group: Iterable[Finding]) -> Iterator[str]:
     told = list(group)
     for one in told[:MOST_PLACES]:
-        yield f"- {escape(one.subject)}, {one.at}: {formatted(one.message)}"
+        seen_on = f", {on_ranks(one.ranks)}" if one.ranks else ""
+        yield f"- {escape(one.subject)}, {when(one)}{seen_on}: {formatted(one.message)}"
     if len(told) > MOST_PLACES:
         yield f"- and {len(told) - MOST_PLACES} more"
 
