@@ -195,7 +195,79 @@ class SumOfMetrics(Base):
         self.val_total.reset()
 
 
+class Assigned(Base):
+    """Numbers and tensors that a step sets hold no past, whatever was in them."""
+
+    def build(self):
+        self.latest, self.counts = 0.0, torch.zeros(4)
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.latest, self.counts = float(hits(logits, labels)), torch.bincount(labels, minlength=4).float()
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc_of_last_batch", self.latest)
+        self.log("val_score", self.counts[0] / self.counts.sum())
+
+
+class Thresholds(Binary):
+    """At some thresholds all answers are the same, as by a mistake."""
+
+    def validation_step(self, batch, batch_idx):
+        logits, labels = self.net(batch[0]).squeeze(-1), (batch[1] > 1).float()
+        self.log("val_loss", F.binary_cross_entropy_with_logits(logits, labels))
+        for threshold in (0.05, 0.3, 0.6, 0.7, 0.95):
+            right = (logits.sigmoid() > threshold) == labels.bool()
+            self.log(f"val_acc@{threshold}", right.float().mean())
+        self.log("val_majority_acc", (labels == 0).float().mean())
+
+
+class SingleRows(Base):
+    """A batch of one sample is right or wrong: any other share agrees with some mistake."""
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            for index in range(3):
+                share = hits(logits[index : index + 1], labels[index : index + 1])
+                self.log(f"val_acc_{index}", 1 - share)
+
+
+class MaskedTokens(Base):
+    def training_step(self, batch, batch_idx):
+        loss = F.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        logits, labels = self.net(batch[0]), batch[1].clone()
+        labels[::3] = -100
+        self.log("val_loss", F.cross_entropy(logits, labels))
+        self.log("val_acc", self.share(logits, labels))
+
+    def share(self, logits, labels):
+        keep = labels != -100
+        return 100 * ((logits.argmax(1) == labels) & keep).sum() / keep.sum()
+
+
+class CountedAtTheEnd(Base):
+    def build(self):
+        self.confusion = torch.zeros(4, 4)
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.confusion += torch.bincount(4 * labels + logits.argmax(1), minlength=16).view(4, 4)
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.confusion.diag().sum() / self.confusion.sum())
+        self.confusion.zero_()
+
+
 HEALTHY = [
+    Assigned,
+    Thresholds,
+    SingleRows,
+    MaskedTokens,
+    CountedAtTheEnd,
     SumOfMetrics,
     LoggedObjects,
     SharedForBatches,

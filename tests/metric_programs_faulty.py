@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 from torchmetrics.classification import MulticlassF1Score
 
-from tests.metric_programs import Base, Binary, accuracy, hits
+from tests.metric_programs import Base, Binary, CountedAtTheEnd, MaskedTokens, accuracy, hits
 
 
 class NeverEmptied(Base):
@@ -145,7 +145,81 @@ class Counted(Base):
         self.log(f"{stage}_acc", (logits.argmax(1) == labels).float().sum())
 
 
+class ComputedInStep(Base):
+    def build(self):
+        self.val_acc = accuracy()
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.val_acc.update(logits, labels)
+            self.log("val_acc", self.val_acc.compute())
+
+
+class ListsInDict(Base):
+    def build(self):
+        self.outputs = {"best": [], "target": []}
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.outputs["best"].append(logits.argmax(1))
+            self.outputs["target"].append(labels)
+
+    def on_validation_epoch_end(self):
+        best, target = (torch.cat(self.outputs[name]) for name in ("best", "target"))
+        self.log("val_acc", (best == target).float().mean())
+
+
+class BuffersNeverZeroed(Base):
+    def build(self):
+        self.register_buffer("correct", torch.zeros(()))
+        self.register_buffer("count", torch.zeros(()))
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.correct += (logits.argmax(1) == labels).sum()
+            self.count += len(labels)
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.correct / self.count)
+
+
+class ConfusionNeverZeroed(CountedAtTheEnd):
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.confusion.diag().sum() / self.confusion.sum())
+
+
+class ThresholdAtTheEnd(Binary):
+    def build(self):
+        self.outputs = []
+
+    def share(self, logits, labels):
+        self.outputs.append(((logits > 0.5).numpy(), labels.numpy()))
+        return 0.0
+
+    def on_validation_epoch_end(self):
+        rights = [answers == labels for answers, labels in self.outputs]
+        self.log("val_accuracy", float(sum(map(sum, rights))) / sum(map(len, rights)))
+        self.outputs.clear()
+
+
+class OtherClass(Binary):
+    def share(self, logits, labels):
+        return 100 * ((1 - logits.sigmoid()).round() == labels).float().mean()
+
+
+class MasksCounted(MaskedTokens):
+    def share(self, logits, labels):
+        return (logits.argmax(1) == labels).float().mean()
+
+
 FAULTY = [
+    (ComputedInStep, "LD801", {}),
+    (ListsInDict, "LD801", {}),
+    (BuffersNeverZeroed, "LD801", {}),
+    (ConfusionNeverZeroed, "LD801", {}),
+    (ThresholdAtTheEnd, "LD804", {}),
+    (OtherClass, "LD804", {}),
+    (MasksCounted, "LD804", {}),
     (NeverEmptied, "LD801", {}),
     (NeverZeroed, "LD801", {}),
     (NotReset, "LD801", {}),

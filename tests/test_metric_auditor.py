@@ -55,7 +55,7 @@ def test_accuracy_over_positions_ignores_what_the_loss_ignores(function):
     scores[:, 1] = 1.0
     target[0, :2], target[1] = 1, -100
     assert right_answers(Answers(function, scores, target))["accuracy"] == 0.5
-    assert not mistaken_answers(Answers(function, scores, target))
+    assert mistaken_answers(Answers(function, scores, target)) == {"ignored counted": 0.25}
 
 
 def test_soft_targets_have_no_accuracy():

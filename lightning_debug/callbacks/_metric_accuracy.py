@@ -1,7 +1,12 @@
-"""Runs a few validation batches again in isolation, and computes the accuracy that they log from what the loss gets."""
+"""Runs a few validation batches again in isolation, and computes the accuracy that they log from what the loss gets.
+
+What a hook logs at the epoch's end is compared, too: after a validation's first batch it is called as if that batch
+were the whole validation, where nothing in it reaches beyond the module.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
 from dataclasses import dataclass, field
@@ -14,8 +19,18 @@ from lightning_debug.evidence.metrics import AccuracyComparison
 from lightning_debug.experiments.isolation import Unrepeatable, in_eager, isolated
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
+from lightning_debug.probes.bytecode import plain_function
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
-from lightning_debug.probes.metric_values import Answers, mistaken_answers, right_answers, same
+from lightning_debug.probes.metric_state import stays_inside
+from lightning_debug.probes.metric_values import (
+    INVERTED,
+    Answers,
+    Comparisons,
+    mistaken_answers,
+    right_answers,
+    same,
+)
+from lightning_debug.probes.source import is_library
 
 BATCHES = 3
 """Batches of a validation that are run again."""
@@ -24,7 +39,13 @@ VALIDATIONS = 3
 
 ACCURACY = re.compile(r"(^|[^a-z])(acc|accuracy)([^a-z]|$)", re.IGNORECASE)
 _FUNCTIONS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy")
+_OTHERWISE = re.compile(r"err|drop|gap|loss|miss|diff|attack|fool|inv|not|1-", re.IGNORECASE)
+"""Names that may well hold what is not right."""
 _CLEAR = 2
+"""Batches at least in which a mistake's value is not also a right one."""
+_CHANCE = math.log(300)
+"""One in how many other accuracies may agree with a mistake by chance in all of these batches."""
+_END = "on_validation_epoch_end"
 
 
 @dataclass
@@ -36,6 +57,7 @@ class _Key:
         computed: The accuracy of the same batches.
         mistakes: Mistakes that give all of the values.
         clear: In how many batches a mistake's value is not also a right one.
+        chance: How unlikely it is that another share of as many answers is that value: sum of logarithms.
         right: Whether a right value was logged where the mistakes give another.
         samples: Rows of the batches.
     """
@@ -44,6 +66,7 @@ class _Key:
     computed: list[float] = field(default_factory=list)
     mistakes: set[str] | None = None
     clear: dict[str, int] = field(default_factory=dict)
+    chance: dict[str, float] = field(default_factory=dict)
     right: bool = False
     samples: list[int] = field(default_factory=list)
 
@@ -79,24 +102,30 @@ class AccuracyReplay:
             rows = batch_size(batch)
         except Uncuttable:
             rows = 0
-        tap = LossTap(pl_module)
+        asked = Comparisons()
+        tap = LossTap(pl_module, asked.handlers)
         try:
             with torch.inference_mode(False), in_eager(pl_module), isolated(trainer, pl_module) as sandbox:
-                try:
-                    with tap:
+                with tap:
+                    try:
                         sandbox.validation_step(batch, batch_idx)
-                except Exception as error:
-                    raise NotJudged(f"validation_step raises {type(error).__name__} when run again") from error
+                    except Exception as error:
+                        raise NotJudged(f"validation_step raises {type(error).__name__} when run again") from error
+                    if batch_idx == 0 and _can_end(pl_module):
+                        with contextlib.suppress(Exception):  # it may need what a whole validation leaves
+                            sandbox.hook(_END)
                 logged = {name: value for name, value in sandbox.logged.items() if ACCURACY.search(name)}
                 values = {name: _number(value) for name, value in logged.items()}
         except Unrepeatable as refused:
             raise NotJudged(str(refused)) from refused
         heard = [item for item in tap.heard if item.function in _FUNCTIONS]
+        if not values and batch_idx and heard:
+            return []
         if not values or not heard:
-            raise NotJudged("validation logs no accuracy by batch beside a classification loss")
+            raise NotJudged("validation logs no accuracy beside a classification loss")
         if len(heard) != 1 or _is_weighted(heard[0]):
             raise NotJudged("validation has more than one loss, so that the scores behind an accuracy are not known")
-        return self._add(trainer, values, _answers(heard[0]), rows)
+        return self._add(trainer, values, _answers(heard[0], frozenset(asked.asked)), rows)
 
     def _add(self, trainer: Trainer, values: dict[str, float], seen: Answers, rows: int) -> list[AccuracyComparison]:
         self._source = seen.function, seen.line
@@ -109,7 +138,10 @@ class AccuracyReplay:
                 continue
             key = self._keys.setdefault(name, _Key())
             is_right = any(same(value, item) for item in right.values())
-            fitting = {mistake for mistake, item in wrong.items() if same(value, item)}
+            share = value / 100 if value > 1 and wrong.get("count", math.nan) != value else value
+            fitting = {mistake for mistake, item in wrong.items() if same(share, item)}
+            if _OTHERWISE.search(name):
+                fitting.discard(INVERTED)
             key.logged.append(value)
             key.computed.append(right["accuracy"])
             key.samples.append(rows)
@@ -117,7 +149,13 @@ class AccuracyReplay:
             key.right = key.right or (is_right and not fitting)
             for mistake in fitting if not is_right else ():
                 key.clear[mistake] = key.clear.get(mistake, 0) + 1
-            sure = [item for item in sorted(key.mistakes) if key.clear.get(item, 0) >= _CLEAR]
+                odds = 0.5 * math.log(max(1.0, math.pi / 2 * seen.target.numel()))
+                key.chance[mistake] = key.chance.get(mistake, 0.0) + odds
+            sure = [
+                item
+                for item in sorted(key.mistakes, key=lambda item: (item == INVERTED, item))
+                if key.clear.get(item, 0) >= _CLEAR and key.chance[item] >= _CHANCE
+            ]
             if sure and not key.right:
                 found.append(self._comparison(trainer, name, key, sure[0]))
         if found or all(key.right or not key.mistakes for key in self._keys.values()):
@@ -137,9 +175,17 @@ class AccuracyReplay:
         )
 
 
-def _answers(heard: HeardLoss) -> Answers:
+def _can_end(pl_module: LightningModule) -> bool:
+    """Whether the module has a hook of its own at a validation's end that nothing outside would notice."""
+    function = plain_function(getattr(pl_module, _END))
+    if function is None or is_library(function.__code__.co_filename):
+        return False
+    return stays_inside(function, type(pl_module))
+
+
+def _answers(heard: HeardLoss, asked: frozenset[str]) -> Answers:
     ignored = heard.options.get("ignore_index", -100)
-    return Answers(heard.function, heard.scores, heard.target, int(ignored), heard.op.line)
+    return Answers(heard.function, heard.scores, heard.target, int(ignored), heard.op.line, asked)
 
 
 def _is_weighted(heard: HeardLoss) -> bool:

@@ -17,14 +17,14 @@ from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.metrics import CarriedOver, MetricStates
 from lightning_debug.experiments.isolation import Unrepeatable, isolated
-from lightning_debug.probes.bytecode import mentioned, plain_function, reads_own
-from lightning_debug.probes.metric_state import Ledger, Store, Stores, metrics_of, updates
+from lightning_debug.probes.bytecode import plain_function, reached, reads_own
+from lightning_debug.probes.metric_state import Ledger, Store, Stores, metrics_of, stays_inside, updates
 
 AUDITED = 4
 """Epochs of each stage that are followed."""
+STEP = {"train": "training_step", "validate": "validation_step"}
 EPOCH_END = {"train": "on_train_epoch_end", "validate": "on_validation_epoch_end"}
 
-_WRITES = frozenset("open save savefig to_csv dump write writelines add_figure add_image save_checkpoint".split())
 _MEASURE = re.compile(r"acc|loss|f1|auc|auroc|precision|recall|iou|dice|error|mae|mse|rmse|perplexity|ppl|score", re.I)
 _LASTING = re.compile(r"best|running|total|cumul|ema|seen|smooth|average|history", re.I)
 
@@ -53,6 +53,7 @@ class StateWatch:
         self._shadows: list[Shadow] = []
         self._found: list[CarriedOver] = []
         self._counted: tuple[str, int] | None = None
+        self._computed: set[str] = set()
         self._stores: dict[str, Stores] = {}
 
     def begin_batch(self, pl_module: LightningModule, stage: str) -> None:
@@ -83,6 +84,20 @@ class StateWatch:
             return original(dictionary, *args, **kwargs)
 
         self._shadows = [Shadow(pl_module, "log", log), Shadow(pl_module, "log_dict", log_dict)]
+        self._computed = set()
+        for path, metric in metrics.items():
+            if self._before[path] > 0 and not _LASTING.search(path):
+                self._shadows.append(Shadow(metric, "compute", self._in_step(path, metric)))
+
+    def _in_step(self, path: str, metric: Any) -> Callable[..., Any]:
+        """Notes a value of everything so far that is taken in a step (``forward`` takes that of the batch alone)."""
+
+        def compute(original: Any, *args: Any, **kwargs: Any) -> Any:
+            if updates(metric) > self._before[path]:
+                self._computed.add(path)
+            return original(*args, **kwargs)
+
+        return compute
 
     def end_batch(self, pl_module: LightningModule, stage: str) -> None:
         """That batch is over."""
@@ -119,7 +134,7 @@ class StateWatch:
                 earlier_validate=carry.earlier_validate,
                 held=float(updates(metric)),
             )
-            if key:
+            if key or path in self._computed:
                 self._found.append(found)
             else:
                 self._shadows.append(Shadow(metric, "compute", self._on_compute(found)))
@@ -171,23 +186,32 @@ class StateWatch:
         function = plain_function(getattr(pl_module, hook))
         if function is None:
             return ""
-        carried = [
-            item for item in stores.carried() if not _LASTING.search(item.name) and reads_own(function, item.name)
-        ]
+        carried = [item for item in self._grown(pl_module, stage, stores) if reads_own(function, item.name)]
         if not carried:
             return ""
-        if _WRITES & mentioned(function):
-            return f"{hook} may write files, so that it is not run a second time"
+        if not stays_inside(function, type(pl_module)):
+            return f"{hook} may write files or send values, so that it is not run a second time"
         try:
             self._compare(trainer, pl_module, stage, stores, carried)
         except Unrepeatable as refused:
             return str(refused)
         return ""
 
+    def _grown(self, pl_module: LightningModule, stage: str, stores: Stores) -> list[Store]:
+        """What outlasts its epoch: lists, and numbers that the step adds to (others it sets, and they hold no past)."""
+        step = plain_function(getattr(pl_module, STEP[stage]))
+        functions = list(reached(step, type(pl_module))) if step is not None else []
+        return [
+            store
+            for store in stores.carried()
+            if not _LASTING.search(store.name)
+            and (store.is_list or any(reads_own(function, store.name) for function in functions))
+        ]
+
     def _compare(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, stores: Stores, carried: list[Store]
     ) -> None:
-        hook, step = EPOCH_END[stage], "training_step" if stage == "train" else "validation_step"
+        hook, step = EPOCH_END[stage], STEP[stage]
         found = None
         with torch.inference_mode(False), isolated(trainer, pl_module) as sandbox:
             try:
@@ -204,15 +228,14 @@ class StateWatch:
             found = _changed(whole, alone)
         if found is None:
             return
-        store, now = carried[0], vars(pl_module)[carried[0].name]
-        listed = isinstance(now, list)
+        store, now = carried[0], getattr(pl_module, carried[0].name)
         self._found.append(
             CarriedOver(
                 source=store.name,
-                kind="list" if listed else "number",
+                kind="list" if store.is_list else "number",
                 key=found,
-                earlier=float(store.length if listed else store.value),
-                held=float(len(now) if listed else now),
+                earlier=store.held_before(),
+                held=store.held_in(now),
                 hook=hook,
                 value=whole[found],
                 alone=alone[found],

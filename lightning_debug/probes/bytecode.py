@@ -73,7 +73,7 @@ def reads_own(function: FunctionType, attribute: str) -> bool:
                 return True
             if step.opname.startswith(("LOAD_FAST", "LOAD_DEREF")):
                 loaded = step.argval[-1] if isinstance(step.argval, tuple) else step.argval
-            elif step.opname not in ("CACHE", "EXTENDED_ARG", "NOP"):
+            elif step.opname not in ("CACHE", "EXTENDED_ARG", "NOP", "COPY", "DUP_TOP"):  # the latter: ``self.x += 1``
                 loaded = None
     return False
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -87,13 +87,13 @@ class LossTap:
     ('mse_loss', 'mean')
     """
 
-    def __init__(self, root: nn.Module | None = None) -> None:
+    def __init__(self, root: nn.Module | None = None, also: Mapping[str, Callable[[Call], None]] | None = None) -> None:
         self.heard: list[HeardLoss] = []
         self._divisors: dict[int, Tensor] = {}
         self._selections: set[int] = set()
         handlers = dict.fromkeys(LOSS_FUNCTIONS, self._loss)
         handlers |= {"div": self._division, "getitem": self._selection, "masked_select": self._selection}
-        self.trace = Trace(root, handlers)
+        self.trace = Trace(root, {**handlers, **(also or {})})
 
     def __enter__(self) -> LossTap:
         self.trace.__enter__()  # type: ignore[no-untyped-call]

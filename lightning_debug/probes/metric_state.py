@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import numbers
+import copy
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from types import FunctionType
 from typing import Any
 
+import numpy as np
+import torch
 from torch import Tensor, nn
+
+from lightning_debug.probes.bytecode import mentioned, reached
 
 LASTING = ("MaxMetric", "MinMetric", "Running", "RunningMean", "RunningSum", "MetricTracker", "SumMetric", "CatMetric")
 """Metrics that are made to outlast an epoch, or that count without an end."""
@@ -101,24 +106,35 @@ class Ledger:
 
 @dataclass
 class Store:
-    """A list or a number that a model keeps in an attribute, when an epoch begins.
+    """A list, a number or a tensor of counts that a model keeps in an attribute, when an epoch begins.
 
     Args:
         name: The attribute.
-        value: The number, or a clone of it; unused for a list.
-        ends: First and last item of the list then.
-        length: Its length then.
+        value: The number or counts, or a clone of them; ``None`` for lists.
+        lists: The lists by key, ``""`` where the attribute is the list itself: first item, last item, length.
     """
 
     name: str
     value: Any = None
-    ends: tuple[Any, ...] = ()
-    length: int = 0
+    lists: dict[Any, tuple[Any, Any, int]] = field(default_factory=dict)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether it is a list, or a dictionary of lists."""
+        return bool(self.lists)
+
+    def held_before(self) -> float:
+        """Items of a list, or the number (the sum of the counts), when the epoch began."""
+        return float(max(length for *_, length in self.lists.values()) if self.lists else _total(self.value))
+
+    def held_in(self, now: Any) -> float:
+        """The same of what the attribute holds now."""
+        return float(max(len(_list(now, key)) for key in self.lists) if self.lists else _total(now))
 
 
 @dataclass
 class Stores:
-    """The lists and numbers in a model's own attributes.
+    """The lists, numbers and counts in a model's own attributes and buffers.
 
     Args:
         root: The model.
@@ -132,30 +148,89 @@ class Stores:
     def begin(self) -> None:
         """An epoch begins: remembers what is there already."""
         self._begun = []
-        for name, value in list(vars(self.root).items()):
-            if name in self.ignore:
+        for name, value in (*vars(self.root).items(), *self.root.named_buffers(recurse=False)):
+            if name in self.ignore or name.startswith("_"):
                 continue
-            if isinstance(value, list) and value:
-                self._begun.append(Store(name, ends=(value[0], value[-1]), length=len(value)))
-            elif isinstance(value, Tensor) and value.ndim == 0:
-                self._begun.append(Store(name, value=value.detach().clone()))
-            elif isinstance(value, (int, float)) and type(value) is not bool:
-                self._begun.append(Store(name, value=value))
+            if isinstance(value, list):
+                held = {"": value}
+            elif isinstance(value, dict):
+                held = {key: item for key, item in list(value.items())[:64] if isinstance(item, list)}
+            else:
+                held = {}
+                if _is_count(value):
+                    kept = value.detach().clone() if isinstance(value, Tensor) else copy.copy(value)
+                    self._begun.append(Store(name, value=kept))
+            ends = {key: (item[0], item[-1], len(item)) for key, item in held.items() if item}
+            if ends:
+                self._begun.append(Store(name, lists=ends))
 
     def carried(self) -> list[Store]:
         """Those that grew since without being emptied. Reads numbers on the host."""
-        found = []
-        for store in self._begun:
-            value = vars(self.root).get(store.name)
-            if isinstance(value, list):
-                kept = len(value) > store.length > 0
-                if kept and value[0] is store.ends[0] and value[store.length - 1] is store.ends[1]:
-                    found.append(store)
-            elif store.value is not None and isinstance(value, (Tensor, numbers.Real)) and float(store.value) != 0:
-                found += [store] if float(value) != float(store.value) else []
-        return found
+        return [store for store in self._begun if self._grew(store)]
+
+    def _grew(self, store: Store) -> bool:
+        now = getattr(self.root, store.name, None)
+        if store.is_list:
+            return all(self._kept(_list(now, key), *ends) for key, ends in store.lists.items())
+        if now is None or store.value is None or not _is_count(now) or np.shape(now) != np.shape(store.value):
+            return False
+        before = np.asarray(_plain(store.value), dtype=np.float64)
+        after = np.asarray(_plain(now), dtype=np.float64)
+        return bool((after >= before).all() and (after > before).any() and (before != 0).any())
+
+    @staticmethod
+    def _kept(now: Any, first: Any, last: Any, length: int) -> bool:
+        return isinstance(now, list) and len(now) > length and now[0] is first and now[length - 1] is last
 
     def alone(self, store: Store) -> Any:
         """What the attribute would hold if the epoch had begun with nothing in it."""
-        value = vars(self.root)[store.name]
-        return value[store.length :] if isinstance(value, list) else value - store.value
+        now = getattr(self.root, store.name)
+        if "" in store.lists:
+            return now[store.lists[""][2] :]
+        if store.is_list:
+            return {**now, **{key: now[key][length:] for key, (_, _, length) in store.lists.items()}}
+        return now - store.value
+
+
+_LARGEST = 2**16
+_OUTSIDE = frozenset(
+    """
+    open save save_checkpoint savefig savetxt savez to_csv to_json to_parquet to_pickle to_excel dump write writelines
+    write_text write_bytes imwrite imsave save_image add_figure add_image add_text add_histogram add_scalar
+    experiment wandb mlflow comet_ml neptune clearml requests socket subprocess os shutil urlopen Popen system
+    send post put publish unlink rename mkdir makedirs barrier all_gather all_reduce input exit kill push_to_hub
+    """.split()
+)
+
+
+def stays_inside(function: FunctionType, owner: type) -> bool:
+    """Whether nothing that a function, or what it calls of the user's, mentions reaches beyond the process.
+
+    >>> def ends(self):
+    ...     self.log("val_acc", self.right / self.count)
+    >>> def saves(self):
+    ...     torch.save(self.outputs, "outputs.pt")
+    >>> stays_inside(ends, object), stays_inside(saves, object)
+    (True, False)
+    """
+    return not any(_OUTSIDE & mentioned(part) for part in reached(function, owner))
+
+
+def _is_count(value: Any) -> bool:
+    if isinstance(value, Tensor):
+        return value.numel() <= _LARGEST and value.dtype not in (torch.bool,) and not value.is_complex()
+    if isinstance(value, np.ndarray):
+        return value.size <= _LARGEST and value.dtype.kind in "iuf"
+    return isinstance(value, (int, float)) and type(value) is not bool
+
+
+def _plain(value: Any) -> Any:
+    return value.detach().to("cpu", torch.float64).numpy() if isinstance(value, Tensor) else value
+
+
+def _list(value: Any, key: Any) -> Any:
+    return value if key == "" else value.get(key, []) if isinstance(value, Mapping) else []
+
+
+def _total(value: Any) -> float:
+    return float(value.sum()) if isinstance(value, (Tensor, np.ndarray)) else float(value)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from lightning_debug.probes.trace import RESHAPES, Call
+
 TOLERANCE = 2e-5
 """Relative difference up to which two values are the same number."""
 
@@ -24,6 +26,7 @@ class Answers:
         target: Its second operand.
         ignored: The label that counts for nothing, for the first two.
         line: Where it is called.
+        asked: Mistakes that were seen as they were made (:class:`Comparisons`).
     """
 
     function: str
@@ -31,10 +34,48 @@ class Answers:
     target: Tensor
     ignored: int = -100
     line: str = ""
+    asked: frozenset[str] = frozenset()
+
+
+NEGATIVE, POSITIVE, INVERTED = "argmax over one output", "threshold 0 on probabilities", "inverted"
+"""Mistakes that give one answer to all, and one that gives the other answer: a threshold may give the same."""
+HALF, ELSEWHERE = "threshold 0.5 on logits", "compared with another number"
+_WIDE = 0.1
+_COMPARISONS = "gt ge lt le greater greater_equal less less_equal __gt__ __ge__ __lt__ __le__".split()
+
+
+class Comparisons:
+    """What a step asked of its outputs, in calls of torch: handlers of a :class:`~.trace.Trace`.
+
+    Attributes:
+        asked: Mistakes that were seen as they were made.
+    """
+
+    def __init__(self) -> None:
+        self.asked: set[str] = set()
+        self.handlers = dict.fromkeys(("argmax", "max", "topk"), self._best)
+        self.handlers |= dict.fromkeys(_COMPARISONS, self._above)
+
+    def _best(self, call: Call) -> None:
+        shape = call.op.shapes[0] if call.op.shapes else ()
+        if len(shape) > 1 and 1 in shape[1:]:
+            self.asked.add(NEGATIVE)
+
+    def _above(self, call: Call) -> None:
+        other = call.argument(1, "other")
+        over = call.op.inputs[0] if call.op.inputs else None
+        while over is not None and over.name in RESHAPES and over.inputs:
+            over = over.inputs[0]
+        name = over.name if over is not None else ""
+        if type(other) not in (int, float):
+            return
+        if other == 0 and name in ("sigmoid", "softmax"):
+            self.asked.add(POSITIVE)
+        self.asked.add(HALF if other == 0.5 and name not in ("sigmoid", "softmax", "exp") else ELSEWHERE)
 
 
 def right_answers(seen: Answers) -> dict[str, float]:
-    """Accuracy and the values that mean the same: errors, per cent, whole rows.
+    """Accuracy and the values that mean the same: per cent, whole rows.
 
     Returns:
         Values by what they are; ``"accuracy"`` first. Empty where accuracy means nothing: soft or real targets.
@@ -61,13 +102,15 @@ def right_answers(seen: Answers) -> dict[str, float]:
         "rows": rows,
         "per cent": 100 * share,
         "rows per cent": 100 * rows,
-        "errors": 1 - share,
-        "errors per cent": 100 * (1 - share),
     }
 
 
 def mistaken_answers(seen: Answers) -> Mapping[str, float]:
-    """What is logged as accuracy by mistake, by the mistake."""
+    """What is logged as accuracy by mistake, by the mistake.
+
+    One answer to all is also what a model gives that is not sure of any, at another threshold: that is a mistake
+    where it was seen as it was made, or where the model is sure of both answers.
+    """
     if seen.function in ("cross_entropy", "nll_loss"):
         return _mistaken_classes(seen)
     return _mistaken_binary(seen)
@@ -81,8 +124,14 @@ def same(one: float, two: float) -> bool:
 def _mistaken_classes(seen: Answers) -> dict[str, float]:
     scores, target = seen.scores, seen.target
     found: dict[str, float] = {}
-    if _classes(seen) is None or bool((target == seen.ignored).any()):
+    kept = _classes(seen)
+    if kept is None:
         return found
+    share = _mean(kept[0].argmax(1) == kept[1])
+    if bool((target == seen.ignored).any()):
+        return {"ignored counted": _mean(scores.argmax(1) == target)}
+    if scores.shape[1] == 2:
+        found[INVERTED] = 1 - share
     for dim in range(scores.ndim):
         best = scores.argmax(dim)
         if dim != 1 and best.shape == target.shape:
@@ -102,13 +151,19 @@ def _mistaken_binary(seen: Answers) -> dict[str, float]:
     middle = _middle(seen)
     found: dict[str, float] = {}
     if middle == 0 and not bool(((scores >= 0) & (scores <= 1)).all()):  # else a metric takes them for probabilities
-        found["threshold 0.5 on logits"] = _mean((scores > 0.5) == target)
+        if HALF in seen.asked or ELSEWHERE not in seen.asked:  # 0.6 of a probability is nearly 0.5 of its logit
+            found[HALF] = _mean((scores > 0.5) == target)
         found["rounded logits"] = _mean(scores.round() == target.to(scores.dtype))
-    found["threshold 0 on probabilities"] = _mean(target)
+    spread = scores.sigmoid() if middle == 0 else scores
+    sure = bool((spread.min() < _WIDE) & (spread.max() > 1 - _WIDE))
+    found[INVERTED] = _mean((scores > middle) != target)
+    if sure or POSITIVE in seen.asked:
+        found[POSITIVE] = _mean(target)
     rows = scores.flatten()
     if scores.ndim <= 1 or scores.shape[1:].numel() == 1:
         labels = target.flatten()
-        found["argmax over one output"] = _mean(~labels)
+        if sure or NEGATIVE in seen.asked:
+            found[NEGATIVE] = _mean(~labels)
         found["broadcast"] = _mean((rows > middle)[:, None] == labels[None, :])
         found["count"] = float(((rows > middle) == labels).sum())
     return found

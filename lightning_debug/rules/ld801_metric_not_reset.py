@@ -1,9 +1,10 @@
 """An epoch's metric still holds earlier epochs, because it is not reset.
 
 What it sees: in the first epochs, when an epoch begins and ends: the updates in every torchmetrics object (those of
-    an earlier epoch of the same stage are still there when its value is taken by ``compute()`` or by logging the
-    object); and the lists and numbers that the hook at the epoch's end reads and that were not emptied. That hook is
-    run again in isolation without what earlier epochs left: the logged value changes.
+    an earlier epoch of the same stage are still there when its value is taken by ``compute()``, in a step or at the
+    end, or by logging the object); and the lists (of dictionaries, too), the numbers and the tensors of counts that
+    the hook at the epoch's end reads, that the step adds to and that were not emptied. That hook is run again in
+    isolation without what earlier epochs left, where it reaches no file and no service: the logged value changes.
 Why it hurts: the value of epoch 10 is mostly about epochs 1 to 9: it lags behind, it looks smooth, the best epoch
     comes out too late, and two runs of different length cannot be compared.
 How to fix: call ``self.metric.reset()`` after ``compute()``, or log the object itself (``self.log("val_acc",

@@ -1,10 +1,12 @@
 """An accuracy is computed from the wrong values: a threshold for probabilities on logits, the wrong axis, or pairs.
 
 What it sees: a few validation batches, run again in isolation: the scores and labels that the loss receives, the
-    share of right answers that they give, and the accuracy that the step logs. Another number is reported only if one
-    mistake gives exactly that number in every batch, and no right way of counting does: logits compared with 0.5 or
-    rounded, probabilities compared with 0, ``argmax`` over the wrong dimension or over a single output, (N, 1)
-    compared with (N,), hits that are not divided by rows.
+    share of right answers that they give, and the accuracy that the step logs, or ``on_validation_epoch_end`` where
+    it reaches no file and no service. Another number is reported only if one mistake gives exactly that number in
+    every batch, in so many answers that no other accuracy would by chance, and no right way of counting does: logits
+    compared with 0.5 or rounded, probabilities compared with 0, ``argmax`` over the wrong dimension or over a single
+    output, (N, 1) compared with (N,), the other class's probability, positions counted that the loss ignores, hits
+    that are not divided by rows.
 Why it hurts: the model is chosen, stopped and reported by a number that is not its accuracy; with a threshold of 0.5
     on logits it is too low for a reason that no training can cure.
 How to fix: take ``torch.sigmoid(logits) > 0.5`` (or ``logits > 0``), ``argmax`` over the class dimension, and give
@@ -105,11 +107,19 @@ _CAUSES = {
         "every prediction is compared with every label",
         "Give both sides of the comparison the same shape, as by .squeeze(1).",
     ),
+    "inverted": (
+        "wrong answers are counted as right ones, as by the probability of the other class",
+        "Take the probability of class 1, or argmax over both; compare with == and not with !=.",
+    ),
+    "ignored counted": (
+        "positions that the loss ignores are counted, too",
+        "Leave out what ignore_index leaves out: keep = targets != ignore_index, on both sides of the comparison.",
+    ),
     "count": ("hits are counted, and not divided by rows", "Use .float().mean() for .sum()."),
 }
 
 
-@rule("LD804", severity=ERROR, needs=AccuracyComparison)
+@rule("LD804", severity=ERROR, needs=AccuracyComparison, explains=("LD803",))
 def metric_on_wrong_values(record: Record) -> Iterator[Claim]:
     """Claims one finding for each logged accuracy that a known mistake explains."""
     for seen in record.of(AccuracyComparison):
