@@ -189,6 +189,10 @@ def test_what_yields_nothing_apart_is_told():
     assert "fast_dev_run" in told(LRRangeFinder(**SMALL), fast_dev_run=2)
 
 
+def test_a_run_without_batches_is_told():
+    assert "there are no training batches" in told(LRRangeFinder(**SMALL), Model(schedule=False), limit_train_batches=0)
+
+
 class DeepSpeedStrategy(SingleDeviceStrategy):
     """By its name one whose engine keeps the optimizer's state."""
 

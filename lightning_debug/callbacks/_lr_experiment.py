@@ -15,7 +15,7 @@ from lightning_debug.callbacks._lr_schedule import Schedule, planned_steps, sche
 from lightning_debug.evidence.lr_range import LRContest, LRRange, LRTrial
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
-from lightning_debug.experiments.lr_contest import Contest, contest, far_better, glance, start_loss
+from lightning_debug.experiments.lr_contest import Contest, contest, far_better, glance, soars, start_loss
 from lightning_debug.experiments.lr_search import Search, search
 from lightning_debug.experiments.lr_trials import Budget, Plan, Trial
 
@@ -154,7 +154,8 @@ def _quick(
     if seen.rival is None:
         holds = math.isfinite(used.score) and used.score < seen.start
         words = f"in {plan.trial_steps} steps the loss goes from {seen.start:.3g} to {used.score:.3g}"
-        tried = f"; {len(seen.trials) - 1} rates far from it do no better" if len(seen.trials) > 1 else ""
+        far = len(seen.trials) - 1
+        tried = f"; none of {far} rates far from it does several times as well" if far else ""
         return dataclasses.replace(
             base,
             suggestion=found.peak if holds else None,
@@ -202,7 +203,10 @@ def _whole(
         return base
     start = start_loss(runner)
     start = start if math.isfinite(start) else outcome.start_loss
-    if not far_better(start, used.score, best.score) or (base.optimizers > 1 and math.isfinite(used.score)):
+    soared = best.lr < used.lr and soars(start, used)
+    if not far_better(start, used.score, best.score, soared=soared) or (
+        base.optimizers > 1 and math.isfinite(used.score)
+    ):
         return base
     shape = None if found.constant else found.shape
     progress(f"{found.peak:.2g} against {best.lr:.2g}")

@@ -40,6 +40,9 @@ class LRRangeFinder(DebugCallback):
     when training starts, in place, on private batches of the training set, and is undone bit for bit. Loaders that
     only yield batches in turn are followed for a few batches first.
 
+    None is made, which it says, for models sharded over ranks, manual optimization on several ranks (use
+    ``devices=1`` to search), and optimizers without a rate to sweep, such as LBFGS.
+
     Inside ``Debugger`` it keeps to ``experiment_seconds`` and to a small share of the planned training: mostly a few
     trials at the learning rate in use and far from it.
 
@@ -64,6 +67,7 @@ class LRRangeFinder(DebugCallback):
     _early: EarlyWatch | None = None
     _resumed: bool = False
     _batches: int = 0
+    _started: bool = False
 
     def __init__(
         self,
@@ -91,8 +95,18 @@ class LRRangeFinder(DebugCallback):
         self.results: list[LRRange] = []
         """What was found in this fit, by optimizer."""
 
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Forgets the fit before."""
+        self._started = False
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Says so if there was nothing to train on."""
+        if not self._started:
+            self._refuse("there are no training batches, or training was over before", trainer)
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the experiment, or arranges for it where batches cannot be drawn."""
+        self._started = True
         self.results, self._buffer, self._early, self._batches = [], None, EarlyWatch(), 0
         self.session.observe(EarlyLosses(at=moment(trainer), optimizers=len(trainer.optimizers)))
         self._resumed = bool(trainer.ckpt_path) or trainer.global_step > 0
@@ -214,7 +228,7 @@ class LRRangeFinder(DebugCallback):
         if _ranks.is_sharded(trainer):
             return "the model is sharded over ranks"
         if trainer.world_size > 1 and not trainer.lightning_module.automatic_optimization:
-            return "the optimization is manual, on several ranks, whose gradients would not be averaged"
+            return "the optimization is manual, on several ranks; with one (devices=1) the search can be made"
         if self._hosted and remaining(self.session) <= 0:
             return "there is no time for it (experiment_seconds)"
         return ""

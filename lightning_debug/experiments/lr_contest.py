@@ -19,6 +19,9 @@ DOWN = (10.0, 100.0, 1000.0)
 FURTHER_DOWN = (10_000.0, 100_000.0)
 UP = (100.0, 1000.0, 10_000.0, 100_000.0, 10.0)
 
+SOARING = 10.0
+"""A training whose loss reaches so many times the loss it began with has left its valley, even if it comes back."""
+
 
 @dataclass(frozen=True)
 class Contest:
@@ -107,7 +110,7 @@ def glance(
             break
         if rate < lr and used.score < min(begin, one.score):
             worse = rate
-        if far_better(begin, used.score, one.score):
+        if far_better(begin, used.score, one.score, soared=rate < lr and soars(begin, used)):
             return Glance(tuple(trials), begin, one, budget.cut)
     return Glance(tuple(trials), begin, None, budget.cut)
 
@@ -117,17 +120,23 @@ def _far_rates(plan: Plan, lr: float, start: float, used: Trial, planned: int | 
     fall = start - used.score
     pace = max(planned or 0, PATIENT) / plan.trial_steps
     bounded = start > 0 and min(used.losses) >= 0  # then no loss can fall by more than where it begins
-    down = not bounded or fall <= 0.25 * start  # a lower rate could do four times as well
+    worth = 0.5 if soars(start, used) else 0.25
+    down = not bounded or fall <= worth * start  # a lower rate could do four times as well
     up = math.isfinite(used.score) and (not bounded or fall * pace <= 0.5 * start)  # else the run arrives at this pace
     lower = (*DOWN, *FURTHER_DOWN) if math.isinf(used.score) else DOWN
     rates = [lr / factor for factor in lower if down] + [lr * factor for factor in UP if up]
     return [rate for rate in rates if plan.lr_min * 0.99 <= rate <= max(plan.lr_max, lr)]
 
 
-def far_better(start: float, score: float, other: float) -> bool:
-    """Whether another rate's fall is noticeable, and four times as large."""
+def soars(start: float, trial: Trial) -> bool:
+    """Whether the loss has risen far above where it began, on the way."""
+    return start > 0 and max(filter(math.isfinite, trial.losses), default=0.0) > SOARING * start
+
+
+def far_better(start: float, score: float, other: float, *, soared: bool = False) -> bool:
+    """Whether another rate's fall is noticeable, and four times as large; twice, where the loss soared before."""
     fall = start - other
-    return math.isfinite(other) and fall > 0.15 * abs(start) and start - score < 0.25 * fall
+    return math.isfinite(other) and fall > 0.15 * abs(start) and start - score < (0.5 if soared else 0.25) * fall
 
 
 def contest(

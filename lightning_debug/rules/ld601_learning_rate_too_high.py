@@ -3,9 +3,10 @@
 What it sees: short trainings on the run's own data, undone afterwards, at the learning rate in use (the highest that
     the schedule reaches) and at one at least ``factor`` times lower, with two or three orders of the data. In every
     order the lower rate takes the loss on held-out examples down by at least ``fall`` of its value, and the rate in
-    use by less than ``share`` of that, or the loss blows up. Where no such experiment could be made: the run's own
-    first losses rise to ``rise`` times the first one or beyond any number, after a first update of at least ``update``
-    of the weights' norm.
+    use by less than ``share`` of that, or the loss blows up; by less than ``share_soared`` where the training loss
+    soars to ``soar`` times its start at the rate in use, in every order. Where no such experiment could be made:
+    the run's own first losses rise to ``rise`` times the first one or beyond any number, after a first update of at
+    least ``update`` of the weights' norm.
 Why it hurts: steps overshoot the valley. The loss jumps, turns to NaN, or stays where guessing is, with units that
     are dead for good.
 How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
@@ -87,7 +88,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
+from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -118,6 +119,8 @@ def learning_rate_too_high(
     *,
     factor: float = 5.0,
     share: float = 0.25,
+    share_soared: float = 0.5,
+    soar: float = 10.0,
     fall: float = 0.1,
     rise: float = 3.0,
     update: float = 0.5,
@@ -133,7 +136,9 @@ def learning_rate_too_high(
         if contest is None or seen.in_use < factor * contest.other or not noticeable(contest, fall):
             continue
         used, others = falls(contest)
-        if any(one >= share * other for one, other in zip(used, others, strict=True)):
+        soared = _soared(contest, soar)
+        least = share_soared if soared else share
+        if any(one >= least * other for one, other in zip(used, others, strict=True)):
             continue
         if any(
             math.isinf(score) and not high > contest.start + abs(contest.start)
@@ -143,7 +148,8 @@ def learning_rate_too_high(
             continue
         yield Claim(
             message=f"In {contest.steps} steps at lr={seen.in_use:.2g} {which(contest)} goes from "
-            f"{contest.start:.4g} to {told(contest.in_use)}, at lr={contest.other:.2g} to {told(contest.others)}.",
+            f"{contest.start:.4g}{_way(contest) if soared else ''} to {told(contest.in_use)}, "
+            f"at lr={contest.other:.2g} to {told(contest.others)}.",
             subject=subject(seen),
             measured=measured(seen),
             fix=f"Lower it {times(seen.in_use / contest.other)} times, to lr={contest.other:.2g}.",
@@ -151,6 +157,15 @@ def learning_rate_too_high(
         )
     if not any(seen.contest or seen.suggestion for seen in latest.values()):
         yield from _from_the_run(record, rise, update)
+
+
+def _soared(contest: LRContest, soar: float) -> bool:
+    """Whether the training loss left its valley at the rate in use in every order, though it may have come back."""
+    return contest.start > 0 and bool(contest.highest) and min(contest.highest) > soar * contest.start
+
+
+def _way(contest: LRContest) -> str:
+    return f", by way of {told(contest.highest)} in training," if all(map(math.isfinite, contest.in_use)) else ""
 
 
 def _from_the_run(record: Record, rise: float, update: float) -> Iterator[Claim]:

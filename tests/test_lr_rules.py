@@ -1,0 +1,51 @@
+"""LD601 on plain evidence: a loss that soars in every order is proof of its own."""
+
+import pytest
+
+from lightning_debug.evidence.lr_range import LRContest, LRRange
+from lightning_debug.experiments.lr_contest import far_better, glance
+from lightning_debug.experiments.lr_trials import Budget, Plan
+from lightning_debug.record import Record
+from lightning_debug.rules.ld601_learning_rate_too_high import learning_rate_too_high
+
+
+def claims(**given):
+    contest = LRContest(other=0.1, steps=33, start=2.3, **given)
+    return list(learning_rate_too_high(Record([LRRange(in_use=1.0, name="AdamW", contest=contest)])))
+
+
+@pytest.mark.parametrize(
+    ("in_use", "highest", "claimed"),
+    [
+        ((1.68, 2.1, 2.02), (102.4, 240.5, 163.6), True),  # one group of two is far too fast
+        ((1.68, 2.1, 2.02), (102.4, 9.0, 163.6), False),  # not in every order
+        ((0.9, 1.1, 0.8), (102.4, 240.5, 163.6), False),  # it came back
+        ((2.1, 2.1, 2.2), (3.0, 4.0, 3.5), True),
+    ],
+)
+def test_a_loss_that_soars_in_every_order_needs_half_the_difference(in_use, highest, claimed):
+    found = claims(in_use=in_use, others=(0.33, 0.73, 0.44), highest=highest)
+    assert bool(found) is claimed
+    assert all(("by way of 163.6 in training" in one.message) is (min(highest) > 23) for one in found)
+
+
+def test_an_experiment_looks_for_a_lower_rate_where_the_loss_soared():
+    assert not far_better(2.3, 1.6, 0.4)
+    assert far_better(2.3, 1.6, 0.4, soared=True)
+
+    class Leaps:
+        """Above a rate of 0.5 the loss leaps and comes back halfway; below it falls."""
+
+        def rewind(self, order):
+            self.count, self.fast = 0, False
+
+        def step(self, lr):
+            self.count, self.fast = self.count + 1, lr > 0.5
+            return 100.0 if self.fast and self.count == 3 else 2.3
+
+        def held_out(self):
+            return 2.3 if not self.count else 1.65 if self.fast else 0.4
+
+    found = glance(Leaps(), Plan(trial_steps=10), 1.0, 100, budget=Budget())
+    assert found.rival is not None
+    assert found.rival.lr == pytest.approx(0.1)
