@@ -129,6 +129,13 @@ def programs() -> Iterator[Case]:
         yield Case(path.stem if planted == "none" else f"{path.stem} (twin)", str(path), planted, False)
 
 
+def seed_everything(seed: int) -> None:
+    """Seeds all that programs draw from."""
+    random.seed(seed)
+    np.random.seed(seed)  # noqa: NPY002  programs draw from it
+    torch.manual_seed(seed)
+
+
 def train(case: Case, seed: int, folder: str) -> None:
     """Runs a program in this process, which nothing else will use."""
     os.chdir(folder)
@@ -137,9 +144,7 @@ def train(case: Case, seed: int, folder: str) -> None:
     os.dup2(log, 2)
     os.environ.update(LIGHTNING_DEBUG="1", LIGHTNING_DEBUG_HTML="0", LIGHTNING_DEBUG_REPORT_DIR=folder)
     os.environ.update(LIGHTNING_DEBUG_TENSORBOARD="0", HF_HUB_OFFLINE="1")
-    random.seed(seed)
-    np.random.seed(seed)  # noqa: NPY002  programs draw from it
-    torch.manual_seed(seed)
+    seed_everything(seed)
     sys.argv = [case.path] if case.faulty else [case.path, "--repaired"]
     runpy.run_path(case.path, run_name="__main__")
 
@@ -245,6 +250,15 @@ def table(outcomes: Iterable[Outcome], *, by_rule: bool = False) -> str:
     return "\n".join(lines)
 
 
+def write_between(path: Path, begin: str, end: str, body: str) -> None:
+    """Writes a table between two markers of a file."""
+    text = path.read_text(encoding="utf-8")
+    pattern = f"{re.escape(begin)}.*?{re.escape(end)}"
+    if not re.search(pattern, text, flags=re.DOTALL):
+        raise SystemExit(f"{path} must hold the markers {begin} and {end}")
+    path.write_text(re.sub(pattern, lambda _: f"{begin}\n{body}\n{end}", text, flags=re.DOTALL), encoding="utf-8")
+
+
 def main() -> None:
     """Runs and prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -279,11 +293,7 @@ def main() -> None:
     print(table(done, by_rule=options.rules))
     print(f"mean {statistics.fmean(item.seconds for item in done):.1f} s a run" if done else "no program matches")
     if options.readme:
-        path = Path(options.readme)
-        text = path.read_text(encoding="utf-8")
-        if not re.search(f"{BEGIN}.*?{END}", text, flags=re.DOTALL):
-            parser.error(f"{path} must hold the markers {BEGIN} and {END}")
-        path.write_text(re.sub(f"{BEGIN}.*?{END}", f"{BEGIN}\n{table(done)}\n{END}", text, flags=re.DOTALL))
+        write_between(Path(options.readme), BEGIN, END, table(done))
 
 
 if __name__ == "__main__":
