@@ -21,7 +21,8 @@ NORMS = frozenset({"batch_norm", "layer_norm", "instance_norm", "group_norm", "n
 CONVOLUTIONS = frozenset(f"conv{name}{dims}d" for name in ("", "_transpose") for dims in (1, 2, 3))
 RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 PRODUCTS = frozenset({"linear", "matmul", "mm", "addmm", "bmm", "multi_head_attention_forward"})
-ELEMENTWISE = frozenset({"cat", "stack", "hstack", "add", "sub", "mul", "div", "rsub", "where"})
+SIDE_BY_SIDE = frozenset({"cat", "stack", "hstack"})
+ELEMENTWISE = SIDE_BY_SIDE | {"add", "sub", "mul", "div", "rsub", "where"}
 REGRESSION = frozenset({"mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss"})
 CLASSIFICATION = frozenset({"cross_entropy", "nll_loss"})
 PASS = RESHAPES | {"dropout"}
@@ -108,8 +109,11 @@ class ReachTrace:
                 self._met.add((path, call.op.module))
                 self._measure(call, operand, path, weighted)
             return
-        if any(item.requires_grad and self._origin(item) is None for item in given) and name not in ELEMENTWISE:
+        learned = [item for item in given if item.requires_grad and self._origin(item) is None]
+        if learned and name not in ELEMENTWISE:
             return
+        if name not in SIDE_BY_SIDE and any(item.grad_fn is not None for item in learned):
+            return  # an activation that a field masks, scales or shifts is no value of that field
         path = next((path for item, path in pure if item.is_floating_point()), pure[0][1])
         for output in tensors(call.output):
             self._note(output, path)
