@@ -30,6 +30,10 @@ class DataLanguage(DataPart):
         self._looked = 0
         self._told = False
 
+    def wants(self, stage: Stage) -> bool:
+        """The first batches of training."""
+        return stage == "train" and self._batch is None and self._looked < 2
+
     def saw(
         self,
         stage: Stage,

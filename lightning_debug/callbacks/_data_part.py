@@ -154,6 +154,10 @@ class DataPart:
     def begin(self, context: DataContext) -> None:
         """Called once, when training starts (``on_train_start``)."""
 
+    def wants(self, stage: Stage) -> bool:
+        """Whether batches of a stage are of use that are not looked at closely; it is asked before each of them."""
+        return True
+
     def saw(
         self,
         stage: Stage,
@@ -166,7 +170,7 @@ class DataPart:
         audited: bool,
         batch: Any,
     ) -> Iterable[Evidence] | None:
-        """Called for every batch of training and of validation (not of the sanity check).
+        """Called for the batches of training and of validation (not of the sanity check) that are wanted or audited.
 
         Args:
             stage: ``"train"`` or ``"validate"``.

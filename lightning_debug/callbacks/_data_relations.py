@@ -26,7 +26,7 @@ from lightning_debug.probes.order_labels import alike, looks_like_series, rank_c
 from lightning_debug.probes.order_loader import draws_again
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
-from lightning_debug.probes.relation_fingerprints import ordered
+from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, mark_of
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_raw import raw_samples
 from lightning_debug.probes.relation_stream import Samples, SampleStream
@@ -53,13 +53,13 @@ class DataRelations(DataPart):
     def begin(self, context: DataContext) -> None:
         """Starts with nothing."""
         self._context = context
-        self._epoch = SampleStream()
+        self._epoch: SampleStream | LaterEpoch = SampleStream()
         self._first: Samples | None = None
-        self._marks: list[tuple[int, int, int, int]] = []
+        self._marks: list[EpochMark] = []
         self._validation: dict[int, SampleStream] = {}
         self._validated = False
         self._leaks_told = False
-        self._independent = False
+        self._independent = self._fixed = False
         self._kept: dict[Stage, KeptBatches] = {"train": KeptBatches(), "validate": KeptBatches()}
 
     def saw(
@@ -80,7 +80,7 @@ class DataRelations(DataPart):
             self._kept[stage].add(batch, fields, size)
         if stage == "train":
             if not batch_index and self._epoch.count:  # an epoch that was cut short
-                self._epoch = SampleStream(rows=0 if self._first else len(self._epoch.samples().rows))
+                self._epoch = self._next_epoch()
             if len(self._marks) < EPOCHS:
                 self._epoch.add(fields, size)
         elif not self._validated:
@@ -108,16 +108,27 @@ class DataRelations(DataPart):
     def _of_epoch(self) -> Iterator[Evidence]:
         if len(self._marks) >= EPOCHS or not self._epoch.count:
             return
-        samples, everything = self._epoch.samples(), self._epoch.everything
-        self._epoch = SampleStream(rows=0)
-        labels = samples.labels.astype(np.float64).view(np.uint64) if samples.kind else samples.keys[:0]
-        mark = (ordered(samples.keys), ordered(labels), everything, len(samples))
-        self._marks.append(mark)
-        if self._first is None:
-            self._first = samples
+        epoch = self._epoch
+        if isinstance(epoch, SampleStream):
+            samples = self._first = epoch.samples()
+            self._marks.append(mark_of(samples, epoch.everything))
             yield from self._of_first(samples)
         else:
+            self._marks.append(epoch.mark())
             yield from self._orders()
+        self._epoch = self._next_epoch()
+
+    def _next_epoch(self) -> SampleStream | LaterEpoch:
+        if self._first is None:
+            return SampleStream()
+        alike = again(mark.everything for mark in self._marks) == len(self._marks) - 1
+        return LaterEpoch(self._first, same=alike and not self._fixed)
+
+    def wants(self, stage: Stage) -> bool:
+        """Nothing more after the first validation, and once the order of the epochs is known."""
+        if stage == "validate":
+            return not self._validated
+        return len(self._marks) < EPOCHS and not (isinstance(self._epoch, LaterEpoch) and self._epoch.over)
 
     # ------------------------------------------------------------------------------------------ the first epoch
 
@@ -137,6 +148,7 @@ class DataRelations(DataPart):
         sampler, shuffled = ordering_of(source)
         streams = source is None or source.streams
         raw = raw_samples(source.dataset) if source is not None and not streams else None
+        self._fixed = raw is not None and not self._is_changed(raw)  # what a dataset holds comes again in each epoch
         at = self._context.moment()
         if samples.kind and len(samples) >= 2:
             found = runs(samples.labels) if samples.kind == "classes" else (0, 0.0, 0.0)
@@ -207,21 +219,21 @@ class DataRelations(DataPart):
 
     def _orders(self) -> Iterator[Evidence]:
         first = self._marks[0]
-        same_size = [mark for mark in self._marks if mark[3] == first[3] >= FEWEST]
+        same_size = [mark for mark in self._marks if mark.samples == first.samples >= FEWEST]
         if len(same_size) < 2:
             return
-        by_inputs = _again(mark[0] for mark in same_size)
+        by_inputs = again(mark.inputs for mark in same_size)
         assert self._first is not None
         telling = self._first.kind == "amounts" or _entropy(self._first) >= 64
-        by_labels = _again(mark[1] for mark in same_size) if self._first.kind and telling else 0
+        by_labels = again(mark.labels for mark in same_size) if self._first.kind and telling else 0
         sampler, shuffled = ordering_of(self._source)
         yield EpochOrders(
             at=self._context.moment(),
             epochs=len(same_size),
             repeated=max(by_inputs, by_labels),
-            repeated_samples=_again(mark[2] for mark in same_size),
+            repeated_samples=again(mark.everything for mark in same_size),
             by="inputs" if by_inputs >= by_labels else "labels",
-            samples=first[3],
+            samples=first.samples,
             shuffled=shuffled,
             sampler=type(sampler).__name__,
             overfitting=self._overfitting,
@@ -277,12 +289,6 @@ def _differs(samples: Samples, raw: Samples | None) -> bool:
 
 def _depend(found: LabelAlignment) -> bool:
     return min(found.p_values.values()) <= ENOUGH
-
-
-def _again(values: Iterable[int]) -> int:
-    """How many values came before."""
-    known = list(values)
-    return len(known) - len(set(known))
 
 
 def _entropy(samples: Samples) -> float:

@@ -17,6 +17,7 @@ from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.data import LabelCounts
 from lightning_debug.experiments.isolation import in_sandbox
 from lightning_debug.probes.batch_roles import Field, batch_roles, with_tensors
+from lightning_debug.probes.batch_samples import size_at
 from lightning_debug.probes.deferred_batches import HostCopies, on_device
 
 RARE = 10
@@ -87,11 +88,15 @@ class DataRun:
 
     def see(self, batch: Any, loader_index: int) -> None:
         """One batch, as it is about to go to the device."""
-        now = moment(self.context.trainer)
-        if now.stage not in ("train", "validate") or in_sandbox() or not self.parts:
+        trainer = self.context.trainer
+        training = trainer.training
+        if not (training or trainer.validating) or in_sandbox() or not self.parts:
             return
-        with self.auditor.attempt("reading a batch", self.context.trainer):
-            self.read("train" if now.stage == "train" else "validate", loader_index, now.epoch, batch)
+        try:
+            self.read("train" if training else "validate", loader_index, trainer.current_epoch, batch)
+        except Exception:  # a guard around each batch would cost more than most batches
+            with self.auditor.attempt("reading a batch", trainer):
+                raise
 
     def read(self, stage: Stage, loader_index: int, epoch: int, batch: Any) -> None:
         """Hands a batch on."""
@@ -100,19 +105,25 @@ class DataRun:
         self._seen[key] += 1
         self._in_epoch[key] += 1
         looked = is_audited(number)
+        if not looked and not len(self._copies) and not any(part.wants(stage) for part in self.parts):
+            first = next((item for item in self._known.get(key, ()) if item.dim is not None), None)
+            counted = None if first is None else size_at(first.path, first.dim or 0, batch)
+            if counted is not None:
+                self.delivered[stage] += counted
+                return
         fields = self._fields(key, batch, number)
         if fields is None:
             return
         size = next((item.size for item in fields if item.size), 0)
         self.delivered[stage] += size
-        tell = functools.partial(self._hand_on, stage, loader_index, epoch, index, size, looked, batch)
         copied = any(on_device(item.tensor) for item in fields)
-        if copied or len(self._copies):
-            if looked or not copied or epoch < EPOCHS_COPIED:
-                self._copies.put(tell, fields, whole=looked)
-            self._tell(self._copies.arrived())
-        else:
-            tell(fields)
+        if not copied and not len(self._copies):
+            self._hand_on(stage, loader_index, epoch, index, size, looked, batch, fields)
+            return
+        if looked or not copied or epoch < EPOCHS_COPIED:
+            tell = functools.partial(self._hand_on, stage, loader_index, epoch, index, size, looked, batch)
+            self._copies.put(tell, fields, whole=looked)
+        self._tell(self._copies.arrived())
 
     def _hand_on(
         self,
@@ -126,8 +137,9 @@ class DataRun:
         fields: Sequence[Field],
     ) -> None:
         for part in list(self.parts):
-            saw = functools.partial(part.saw, stage, loader_index, epoch, index, fields, size)
-            self.ask(part, "saw", functools.partial(saw, audited=looked, batch=batch))
+            if looked or part.wants(stage):
+                saw = functools.partial(part.saw, stage, loader_index, epoch, index, fields, size)
+                self.ask(part, "saw", functools.partial(saw, audited=looked, batch=batch))
 
     def _tell(self, arrived: Iterable[tuple[Callable[[Sequence[Field]], None], list[Field]]]) -> None:
         for tell, fields in arrived:
@@ -149,8 +161,7 @@ class DataRun:
 
     def ask(self, part: DataPart, what: str, question: Callable[[], Iterable[Evidence] | None]) -> None:
         """Calls a part and records what it returns; what it raises becomes LD001, and the others go on."""
-        session, where = self.auditor.session, f"DataAuditor: {type(part).__name__}.{what}"
-        now = moment(self.context.trainer)
+        session = self.auditor.session
         try:
             for evidence in question() or ():
                 self._look_for_rare(evidence)
@@ -162,7 +173,8 @@ class DataRun:
             given_up = self._failures[part] >= GIVE_UP_AFTER
             if given_up:
                 self.parts.remove(part)
-            session.failed(where, error, now, given_up=given_up)
+            where = f"DataAuditor: {type(part).__name__}.{what}"
+            session.failed(where, error, moment(self.context.trainer), given_up=given_up)
 
     def _fields(self, key: tuple[str, int], batch: Any, number: int) -> list[Field] | None:
         """The fields with their roles; ``None`` where telling those would make the host wait, and not at the start."""

@@ -39,6 +39,10 @@ class ValuesInData(DataPart):
         """Keeps hold of the context."""
         self._context = context
 
+    def wants(self, stage: Stage) -> bool:
+        """Labels and rows are counted in the first epoch."""
+        return self._told[stage] == 0
+
     def saw(
         self,
         stage: Stage,

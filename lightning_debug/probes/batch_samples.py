@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -45,3 +47,23 @@ def sample_dim(tensor: Tensor, size: int) -> int | None:
         return 0 if tensor.ndim and size else None
     places = [dim for dim, length in enumerate(tensor.shape) if length == size]
     return places[0] if len(places) == 1 and size > 1 else None
+
+
+def size_at(path: str, dim: int, batch: Any) -> int | None:
+    """The size of the tensor with a path, found by one key; ``None`` where more than that leads to it.
+
+    >>> size_at("batch['x']", 0, {"x": torch.zeros(5, 3)}), size_at("batch[1]", 1, (0, torch.zeros(5, 3)))
+    (5, 3)
+    """
+    key = _ONE_KEY.fullmatch(path)
+    if key is None:
+        return None
+    number, name = key.groups()
+    try:
+        found = batch if number is name is None else batch[int(number) if name is None else name]
+        return int(found.shape[dim])
+    except Exception:  # of another structure, or of other people's classes
+        return None
+
+
+_ONE_KEY = re.compile(r"batch(?:\[(\d+)\]|\['(\w+)'\])?")

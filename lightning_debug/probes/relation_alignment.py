@@ -27,6 +27,8 @@ MOST_SHIFTED = 8192
 """Rows by which labels are moved at most."""
 ENOUGH = 0.01
 """A test with a smaller p-value ends the search: there is a dependence."""
+FEWEST_PAIRS = 0.2
+"""Share of the pairs of neighbours that a shift must leave; half of the rows leave a quarter by chance."""
 MOST_COLUMNS = 512
 """Of targets that are multiplied at once."""
 CONFIRMING = 999
@@ -128,28 +130,44 @@ class Shift:
 
 
 def best_shift(near: _Neighbours, labels: Array, count: int) -> Shift:
-    """Tries every shift that leaves half of the rows, up to :data:`MOST_SHIFTED`."""
+    """Tries every shift that leaves half of the rows, up to :data:`MOST_SHIFTED`.
+
+    A shift that fits is far from all other shifts, and from the same labels permuted: where a few samples are the
+    neighbours of most others, scores vary more than their number lets expect.
+    """
     scores, moves = [], []
     furthest = min(MOST_SHIFTED, max(count // 2, len(labels) - count))
     for move in (*range(-(count // 2), 0), *range(1, furthest + 1)):
         low, high = max(0, -move), min(count, len(labels) - move)
         if high - low < max(32, count // 2):
             continue
-        if high - low == count:
-            scores.append(float(near.agreement_of_all(labels[move : move + count])))
-        else:
-            moved = np.full(count, np.nan)
-            moved[low:high] = labels[low + move : high + move]
-            scores.append(float(near.agreement(moved)))
-        moves.append(move)
+        moved, whole = _moved(labels, count, move), high - low == count
+        if whole or near.known(moved) >= FEWEST_PAIRS:
+            scores.append(float(near.agreement_of_all(moved) if whole else near.agreement(moved)))
+            moves.append(move)
     if len(scores) < 8:
         return Shift()
     values = np.asarray(scores)
     best = int(values.argmax())
-    others = np.delete(values, best)
-    spread = max(float(others.std()), 1e-9)
-    deviation = (values[best] - float(others.mean())) / spread
-    return Shift(moves[best], scores[best], min(1.0, len(scores) * 0.5 * math.erfc(deviation / math.sqrt(2))))
+    moved = _moved(labels, count, moves[best])
+    at = np.flatnonzero(~np.isnan(moved))
+    random, permuted = np.random.Generator(np.random.PCG64(0)), np.tile(moved, (PERMUTATIONS, 1))
+    for row in permuted:
+        row[at] = row[random.permutation(at)]
+    deviations = [
+        (values[best] - float(others.mean())) / max(float(others.std()), 1e-9)
+        for others in (np.delete(values, best), near.agreement(permuted))
+    ]
+    p_value = min(1.0, len(scores) * 0.5 * math.erfc(min(deviations) / math.sqrt(2)))
+    return Shift(moves[best], scores[best], p_value)
+
+
+def _moved(labels: Array, count: int, move: int) -> Array:
+    """The labels of so many rows on, ``NaN`` where there are none."""
+    low, high = max(0, -move), min(count, len(labels) - move)
+    moved = np.full(count, np.nan)
+    moved[low:high] = labels[low + move : high + move]
+    return moved
 
 
 class _Neighbours:
@@ -162,6 +180,11 @@ class _Neighbours:
         np.fill_diagonal(distance, np.inf)
         most = min(NEIGHBOURS, len(table) - 1)
         self._nearest = np.argpartition(distance, most - 1, axis=1)[:, :most]
+
+    def known(self, labels: Array) -> float:
+        """Share of the pairs of neighbours whose labels are both known."""
+        there = ~np.isnan(labels)
+        return float((there[self._nearest] & there[:, None]).mean())
 
     def agreement_of_all(self, labels: Array) -> Any:
         """As :meth:`agreement`, of one row of labels that are all known: thousands of shifts are tried."""

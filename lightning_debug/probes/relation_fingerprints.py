@@ -36,14 +36,11 @@ def fingerprints(tensors: Sequence[Tensor]) -> Keys:
     size = len(tensors[0])
     keys = np.full(size, _MIX, np.uint64)
     for place, tensor in enumerate(tensors):
-        values = _as_words(spread(tensor, MOST_VALUES))
-        values += np.uint64(place + 1)
-        values *= _MIX
+        values = _as_words(spread(tensor, MOST_VALUES)) * _MIX
         values ^= values >> np.uint64(29)
-        values *= _coefficients()[: values.shape[1]]
         keys ^= keys >> np.uint64(31)
         keys *= _MIX
-        keys += values.sum(1, dtype=np.uint64)
+        keys += np.einsum("ij,j->i", values, _coefficients(place)[: values.shape[1]])
     keys ^= keys >> np.uint64(32)
     return keys
 
@@ -74,7 +71,7 @@ def ordered(keys: Keys) -> int:
 
 
 def _as_words(rows: Tensor) -> Keys:
-    """A copy of the rows' bits, eight bytes a word, which keeps passes over them few and short."""
+    """The rows' bits, eight bytes a word, which keeps passes over them few and short; may be a view."""
     if rows.dtype == torch.bfloat16:
         rows = rows.float()
     if rows.is_complex():
@@ -82,14 +79,18 @@ def _as_words(rows: Tensor) -> Keys:
     array = rows.numpy()
     if array.dtype.kind == "f":
         array = array + array.dtype.type(0)  # -0.0 equals 0.0
+    array = np.ascontiguousarray(array)
     width = array.shape[1] * array.dtype.itemsize
+    if width and width % 8 == 0:
+        return array.view(np.uint64)
     words = np.zeros((len(array), -(-width // 8)), np.uint64)
-    words.view(np.uint8)[:, :width] = np.ascontiguousarray(array).view(np.uint8)
+    words.view(np.uint8)[:, :width] = array.view(np.uint8)
     return words
 
 
 @functools.cache
-def _coefficients() -> Keys:
-    drawn = np.random.Generator(np.random.PCG64(5)).integers(0, 2**63, 2 * MOST_VALUES, dtype=np.uint64)
+def _coefficients(place: int) -> Keys:
+    """Odd numbers, others for each tensor of a sample: as many as there may be words."""
+    drawn = np.random.Generator(np.random.PCG64(5 + place)).integers(0, 2**63, 2 * MOST_VALUES, dtype=np.uint64)
     result: Keys = drawn * np.uint64(2) + np.uint64(1)
     return result

@@ -23,6 +23,9 @@ MOST_SAMPLES = 2**22
 KEPT_ROWS, KEPT_VALUES = 1024, MOST_VALUES
 """The first samples are kept with up to so many values each: 4 MiB."""
 
+WAITING, LARGE = 64, 2**17
+"""So many batches wait to be turned into keys, if they have fewer bytes than this."""
+
 _ODD = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -39,7 +42,6 @@ class Samples:
         tokens: Whether the rows hold ids.
         field: Name of the labels.
         sizes: Samples of each batch.
-        whole: Whether every value of a sample is in its key.
     """
 
     keys: Keys
@@ -95,9 +97,6 @@ class SampleStream:
     (8, 'classes', [0, 1, 0, 1], (8, 3))
     """
 
-    everything: int
-    """A fingerprint of all fields of all samples, whatever their order."""
-
     def __init__(self, rows: int = KEPT_ROWS) -> None:
         self._keys: list[Keys] = []
         self._labels: list[Array] = []
@@ -107,41 +106,72 @@ class SampleStream:
         self._shapes: set[tuple[int, ...]] = set()
         self._tokens = False
         self._field = ""
+        self._waiting: list[tuple[list[Tensor], list[Tensor], Tensor | None]] = []
+        self._waiting_like: Any = None
+        self._waiting_bytes = 0
         self.sizes: list[int] = []
         self.count = 0
-        self.everything = 0
+        self._everything = 0
 
     def add(self, fields: Sequence[Field], size: int) -> None:
-        """Takes in one batch; one without inputs that are told apart counts for nothing."""
+        """Takes in one batch; one without inputs that are told apart counts for nothing.
+
+        Small batches are copied, and turned into keys many at once: a call costs more than a few hundred values.
+        """
         inputs = inputs_of(fields, size)
         if not inputs or self.count >= MOST_SAMPLES:
             return
         tensors = [spread(item.samples, MOST_VALUES) for item in inputs]  # one look at what may be large
-        keys = fingerprints(tensors)
-        self._keys.append(keys)
-        self._add_everything(keys, [item.tensor for item in fields if all(item is not one for one in inputs)])
+        rest = [item.tensor for item in fields if all(item is not one for one in inputs)]
+        beside = [item for item in rest if item.ndim and len(item) == size]
+        for tensor in rest:
+            if tensor.numel() and not (tensor.ndim and len(tensor) == size):
+                self._everything += int(fingerprints([tensor.reshape(1, -1)])[0])
         self.sizes.append(size)
         self.count += size
         label = label_of(fields, size)
         self._kinds.add(label[1] if label else "")
+        values = None
         if label is not None:
             self._field = label[0]
-            values = label[2]
-            kept = values.double() if values.is_floating_point() else values.long()
-            self._labels.append(kept.numpy().copy())
+            values = label[2].double() if label[2].is_floating_point() else label[2].long()
         if self._wanted > 0:
             self._keep(inputs, tensors)
+        self._wait(tensors, [spread(item, MOST_VALUES) for item in beside], values)
 
-    def _add_everything(self, keys: Keys, rest: Sequence[Tensor]) -> None:
-        """A sum over samples that no order changes, of all that was delivered: labels, masks, what has no samples."""
-        size = len(keys)
-        with_samples = [item for item in rest if item.ndim and len(item) == size]
-        mixed = keys ^ (fingerprints(with_samples) * _ODD) if with_samples else keys
-        total = int(mixed.sum(dtype=np.uint64))
-        for tensor in rest:
-            if tensor.numel() and not (tensor.ndim and len(tensor) == size):
-                total += int(fingerprints([tensor.reshape(1, -1)])[0])
-        self.everything = (self.everything + total) % 2**64
+    def _wait(self, tensors: list[Tensor], beside: list[Tensor], labels: Tensor | None) -> None:
+        everything = [*tensors, *beside, *([] if labels is None else [labels])]
+        like = [(item.dtype, item.shape[1:]) for item in everything], len(tensors)
+        size = sum(item.numel() * item.element_size() for item in everything)
+        if like != self._waiting_like or size >= LARGE:
+            self._take()
+            self._waiting_like = like
+        own = (lambda item: item) if size >= LARGE else torch.clone  # the run may write to what is its own
+        self._waiting.append(([*map(own, tensors)], [*map(own, beside)], None if labels is None else own(labels)))
+        self._waiting_bytes += size
+        if self._waiting_bytes >= 2 * LARGE or len(self._waiting) >= WAITING or size >= LARGE:
+            self._take()
+
+    def _take(self) -> None:
+        """Turns what waits into keys."""
+        waiting, self._waiting, self._waiting_bytes = self._waiting, [], 0
+        if not waiting:
+            return
+        tensors, beside = _joined([item[0] for item in waiting]), _joined([item[1] for item in waiting])
+        keys = fingerprints(tensors)
+        self._keys.append(keys)
+        # a sum over samples that no order changes, of all that was delivered: labels and masks as well
+        mixed = keys ^ (fingerprints(beside) * _ODD) if beside else keys
+        self._everything += int(mixed.sum(dtype=np.uint64))
+        labels = [item[2] for item in waiting if item[2] is not None]
+        if labels:
+            self._labels.append(torch.cat(labels).numpy().copy())
+
+    @property
+    def everything(self) -> int:
+        """A fingerprint of all fields of all samples, whatever their order."""
+        self._take()
+        return self._everything % 2**64
 
     def _keep(self, inputs: Sequence[Field], tensors: Sequence[Tensor]) -> None:
         self._tokens = all(item.role == "tokens" for item in inputs)
@@ -158,6 +188,7 @@ class SampleStream:
 
     def samples(self) -> Samples:
         """All that was gathered so far."""
+        self._take()
         one_kind = len(self._kinds) == 1
         kind: LabelKind = next(iter(self._kinds)) if one_kind else ""
         rows = np.concatenate(self._rows) if self._rows else np.zeros((0, 0), np.float32)
@@ -172,3 +203,7 @@ class SampleStream:
             field=self._field,
             sizes=list(self.sizes),
         )
+
+
+def _joined(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
+    return list(parts[0]) if len(parts) == 1 else [torch.cat(list(same)) for same in zip(*parts, strict=True)]
