@@ -30,6 +30,7 @@ from lightning_debug.reports._text import (
     by_code,
     clean,
     ending,
+    is_hindrance,
     label,
     listed,
     on_ranks,
@@ -189,15 +190,17 @@ def _closing(report: Report, page: str | None) -> list[Row]:
 
 
 def _not_judged(report: Report) -> list[str]:
+    """What stands in the way and can be changed; a rule that does not apply to the program is counted, not told."""
     reasons = skips_by_reason(report)
+    count = sum(len(codes) for _, codes in reasons)
     if reasons and report.status.startswith("failed") and any(item.code.startswith("LD1") for item in report.headlines):
-        count = plural(sum(len(codes) for _, codes in reasons), "rule")  # that the run broke off is reason enough
-        return [f"{count}, most of them because the run ended there; the report names each reason"]
-    told = [f"{listed(codes, limit=6)}, because {reason}" for reason, codes in reasons[:REASONS]]
-    if len(reasons) > REASONS:
-        left = sum(len(codes) for _, codes in reasons[REASONS:])
-        told.append(f"{plural(left, 'rule')} for other reasons, which the report names")
-    return told
+        return [f"{plural(count, 'rule')}, most of them because the run ended there; the report names each reason"]
+    told = [item for item in reasons if is_hindrance(item[0])][:REASONS]
+    lines = [f"{listed(codes, limit=6)}, because {reason}" for reason, codes in told]
+    left = plural(count - sum(len(codes) for _, codes in told), "more rule" if lines else "rule")
+    if len(told) < len(reasons):
+        lines.append(f"{left} that do not apply or lack evidence; the report names each reason")
+    return lines
 
 
 def _plain(rows: Sequence[Row]) -> Iterator[str]:
