@@ -20,6 +20,7 @@ from lightning_debug.evidence.curves import (
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.rules._curves import improves
+from lightning_debug.rules.ld701_training_loss_increases import training_loss_increases
 from lightning_debug.rules.ld705_underfitting import underfitting
 from lightning_debug.rules.ld713_loss_spikes import loss_spikes
 
@@ -94,3 +95,36 @@ def test_the_noise_after_a_divergence_is_not_that_of_the_start():
     series = Series()
     series.extend(range(200), np.concatenate([1 + 0.1 * draw.normal(size=100), np.exp(draw.normal(3, 2, 100))]))
     assert training_course(series).start_error < 0.1
+
+
+def test_a_loss_that_soars_rises_though_it_has_no_mean():
+    values = [*np.linspace(1.4, 0.2, 60), *np.linspace(0.2, 40.0, 60)]
+    values[105], values[112] = 3e5, 2e6
+    series = Series()
+    series.extend(range(120), values)
+    course = training_course(series)
+    assert course.end - course.start < 5 * course.end_error
+    (claim,) = _rises(course)
+    assert "most of it above 3" in claim.message
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_heavy_tails_at_a_level_do_not_rise(seed):
+    draw = np.random.default_rng(seed)
+    series = Series()
+    series.extend(range(200), np.exp(draw.standard_t(2, 200)))
+    assert not _rises(training_course(series))
+
+
+def test_steps_between_the_values_of_a_log_count():
+    series = Series()
+    series.extend(range(49, 5000, 50), [*np.linspace(1.4, 0.2, 50), *np.linspace(0.2, 6.0, 50)])
+    course = training_course(series)
+    assert (course.steps, course.first_step, course.span) == (100, 49, 5000)
+    (claim,) = _rises(course)
+    assert "of 5000 steps" in claim.message
+
+
+def _rises(course):
+    record = Record([LossKind(supervised=True), CurveReading(final=True, epochs=4, training=course)])
+    return [item for item in training_loss_increases(record) if isinstance(item, Claim)]

@@ -17,7 +17,7 @@ from lightning_debug.curves.noise import standard_error
 from lightning_debug.evidence.answers import AnswerConfidence
 from lightning_debug.evidence.curves import LossKind, ReferenceLoss, TrainingLossInEval
 from lightning_debug.experiments.isolation import Unrepeatable, isolated, offload_of
-from lightning_debug.probes.answers import Answers, answer_confidence
+from lightning_debug.probes.answers import Answers, Single, answer_confidence
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.label_order import features
 from lightning_debug.probes.loss_graph import loss_graph
@@ -162,15 +162,17 @@ def _reads_differ(trainer: Trainer, pl_module: LightningModule) -> bool | None:
     )
 
 
-def confidence(trainer: Trainer, pl_module: LightningModule, batch: Any) -> AnswerConfidence | None:
-    """Runs one validation step in isolation and measures how sure its answers are."""
+def confidence(
+    trainer: Trainer, pl_module: LightningModule, batch: Any, before: Single | None
+) -> tuple[AnswerConfidence, Single] | None:
+    """Runs one validation step in isolation and measures how sure its answers are, and were ``before``."""
     with in_sandbox(trainer, pl_module) as sandbox, sandbox.mode(False):
         answers = Answers()
         with answers:
             sandbox.validation_step(batch, 0)
     if answers.scores is None or answers.labels is None:
         return None
-    return answer_confidence(answers.scores, answers.labels, trainer.current_epoch)
+    return answer_confidence(answers.scores, answers.labels, trainer.current_epoch, before)
 
 
 def reference(batches: list[Any], kind: LossKind) -> tuple[ReferenceLoss | None, str]:

@@ -25,6 +25,7 @@ from lightning_debug.evidence.curves import (
 )
 from lightning_debug.evidence.loss import LossGraph
 from lightning_debug.experiments.isolation import Unrepeatable
+from lightning_debug.probes.answers import Single
 from lightning_debug.schedule import at
 
 MEASURED = at(1, 4, 16, 64, 256)
@@ -57,6 +58,7 @@ class CurveDiagnoser(DebugCallback):
     _log: CurveLog | None = None
     _kind: LossKind | None = None
     _val_batch: Any = None
+    _answers: Single | None = None
     _emitted: int = -1
     _automatic: bool = True
     _refused: bool = False
@@ -69,7 +71,7 @@ class CurveDiagnoser(DebugCallback):
         """Begins the curves."""
         if trainer.barebones or is_fast_dev_run(trainer):
             return
-        self._log, self._kind, self._val_batch, self._emitted = CurveLog(), None, None, -1
+        self._log, self._kind, self._val_batch, self._answers, self._emitted = CurveLog(), None, None, None, -1
         self._automatic, self._refused = pl_module.automatic_optimization, False
         if not self._automatic:
             self._tell_kind(LossKind(reason="the optimization is manual"), trainer)
@@ -139,7 +141,7 @@ class CurveDiagnoser(DebugCallback):
             else:
                 self._observe(found, trainer)
         self._read(trainer, final=True)
-        self._log = self._val_batch = None
+        self._log = self._val_batch = self._answers = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Reads what there is."""
@@ -148,11 +150,11 @@ class CurveDiagnoser(DebugCallback):
             log.flush()
             log.arrive(self._factor(trainer))
             self._read(trainer, final=True)
-        self._log = self._val_batch = None
+        self._log = self._val_batch = self._answers = None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of batches."""
-        self._log = self._val_batch = None
+        self._log = self._val_batch = self._answers = None
 
     def _factor(self, trainer: Trainer) -> float:
         return float(trainer.accumulate_grad_batches) if self._automatic else 1.0
@@ -182,7 +184,10 @@ class CurveDiagnoser(DebugCallback):
                 found = remeasured(trainer, pl_module, chosen, log.names.val, self._val_batch, data=last)
                 self._observe(found, trainer)
                 if self._val_batch is not None and log.names.val:
-                    self._observe(confidence(trainer, pl_module, self._val_batch), trainer)
+                    sure = confidence(trainer, pl_module, self._val_batch, self._answers)
+                    if sure is not None:
+                        self._answers = self._answers or sure[1]
+                        self._observe(sure[0], trainer)
             except (Unrepeatable, StepRaises) as refused:
                 self._refused = True
                 self.unavailable(TrainingLossInEval, str(refused), trainer)
@@ -224,4 +229,5 @@ class CurveDiagnoser(DebugCallback):
         state = super().__getstate__()
         state.pop("_log", None)
         state.pop("_val_batch", None)
+        state.pop("_answers", None)
         return state

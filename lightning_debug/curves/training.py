@@ -51,12 +51,16 @@ def training_course(series: Series, partial: Collection[int] = ()) -> TrainingCo
     lowest = int(levels.argmin())
     middle = (levels[lowest] + start[0]) / 2
     nearer = np.flatnonzero(levels < middle)
+    steps, every = series.steps, _every(series)
     return TrainingCourse(
         steps=series.length,
+        first_step=int(steps[0]),
+        span=round(steps[-1] - steps[0] + counts[-1] * every),
         start=start[0],
         start_error=min(noise, _quarter(series, noise, 0)) / math.sqrt(max(1, start[2])),
         end=end[0],
         end_error=_quarter(series, noise, -1) / math.sqrt(max(1, end[2])),
+        end_quartiles=tuple(np.quantile(means[-last:], [0.25, 0.5]).tolist()) if last >= FEWEST else (),
         lowest=float(levels[lowest]),
         lowest_at=float(where[lowest]),
         above_since=1.0 if not len(nearer) else float(1 - (nearer[-1] + 1) / len(levels)),
@@ -69,6 +73,13 @@ def training_course(series: Series, partial: Collection[int] = ()) -> TrainingCo
         nonfinite=series.nonfinite / max(1, series.length),
         spikes=spikes(series, partial),
     )
+
+
+def _every(series: Series) -> float:
+    """Steps from one value to the next: more than one where a log holds some of them only."""
+    steps, counts = series.steps, series.counts
+    gaps = np.diff(steps) / counts[:-1]
+    return max(1.0, float(np.median(gaps))) if len(gaps) else 1.0
 
 
 def batch_noise(means: Array, counts: Array, squares: Array) -> float:

@@ -20,6 +20,9 @@ class AnswerConfidence(Evidence):
         loss_right: Part of the mean loss that comes from right answers.
         loss_wrong: Part that comes from wrong answers.
         temperature: By what the logits would have to be divided for the lowest loss; above 1: too sure.
+        less_sure_right: Share of all answers that were and are right, with less confidence than when first measured;
+            ``None`` the first time, and where the labels are others.
+        surer_wrong: Share that are wrong with more confidence than any answer to the same sample then, right or wrong.
     """
 
     epoch: int
@@ -30,3 +33,5 @@ class AnswerConfidence(Evidence):
     loss_right: float
     loss_wrong: float
     temperature: float
+    less_sure_right: float | None = None
+    surer_wrong: float | None = None

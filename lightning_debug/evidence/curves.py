@@ -51,11 +51,7 @@ class Shift:
 
     @property
     def sigmas(self) -> float:
-        """The amount in standard errors, with its sign; 0 where the noise is not known.
-
-        >>> Shift(amount=-1.0, error=0.5).sigmas
-        -2.0
-        """
+        """The amount in standard errors, with its sign (-2 for -1.0 ± 0.5); 0 where the noise is not known."""
         if not math.isfinite(self.error) or not self.amount:
             return 0.0
         return self.amount / self.error if self.error > 0 else math.copysign(math.inf, self.amount)
@@ -87,11 +83,14 @@ class TrainingCourse:
     """The course of the training loss. Shares are of the run's steps, losses in the loss's own units.
 
     Args:
-        steps: Batches trained on.
+        steps: Values of the loss: batches trained on, unless a log holds some of them only.
+        first_step: Step of the first value.
+        span: Steps from the first to the last value, both counted; 0 where as many as values.
         start: Mean of the first few steps.
         start_error: Standard error of it.
         end: Mean of the last tenth.
         end_error: Standard error of it.
+        end_quartiles: Lower quartile and median of the last tenth; empty for too few values.
         lowest: Lowest mean of a twentieth of the run.
         lowest_at: Share of the run at which that is.
         above_since: From the last moment at which the loss was nearer to ``lowest`` than to ``start``: the share of
@@ -107,10 +106,13 @@ class TrainingCourse:
     """
 
     steps: int = 0
+    first_step: int = 0
+    span: int = 0
     start: float = 0.0
     start_error: float = math.inf
     end: float = 0.0
     end_error: float = math.inf
+    end_quartiles: tuple[float, ...] = ()
     lowest: float = 0.0
     lowest_at: float = 0.0
     above_since: float = 0.0

@@ -16,6 +16,10 @@ MOST_ANSWERS = 4096
 TEMPERATURES = [2.0 ** (power / 4) for power in range(-8, 21)]
 
 
+Single = tuple[Tensor, Tensor, Tensor]
+"""Of each answer: the label, the confidence, whether it is right."""
+
+
 class Answers(TorchFunctionMode):
     """Notes the scores and labels of the first ``cross_entropy`` that runs inside."""
 
@@ -40,17 +44,23 @@ class Answers(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
-def answer_confidence(scores: Tensor, labels: Tensor, epoch: int) -> AnswerConfidence | None:
-    """Measures confidence; ``None`` where there are no labels to compare with.
+def answer_confidence(
+    scores: Tensor, labels: Tensor, epoch: int, before: Single | None = None
+) -> tuple[AnswerConfidence, Single] | None:
+    """Measures confidence, and gives the single answers; ``None`` where there are no labels to compare with.
 
     Args:
         scores: ``(samples, classes)`` or ``(samples, classes, ...)`` logits.
         labels: ``(samples)`` or ``(samples, ...)``, whole numbers; negative ones are left out.
         epoch: Epoch at whose end.
+        before: The single answers to the same samples, measured earlier.
 
-    >>> found = answer_confidence(torch.tensor([[4.0, 0.0], [4.0, 0.0]]), torch.tensor([0, 1]), 3)
+    >>> found, single = answer_confidence(torch.tensor([[4.0, 0.0], [4.0, 0.0]]), torch.tensor([0, 1]), 3)
     >>> found.right, found.temperature > 4
     (0.5, True)
+    >>> found, _ = answer_confidence(torch.tensor([[2.0, 0.0], [6.0, 0.0]]), torch.tensor([0, 1]), 9, single)
+    >>> found.less_sure_right, found.surer_wrong
+    (0.5, 0.5)
     """
     if scores.dim() < 2 or scores.shape[0] != labels.shape[0]:
         return None
@@ -64,7 +74,11 @@ def answer_confidence(scores: Tensor, labels: Tensor, epoch: int) -> AnswerConfi
     right = given == wanted
     losses = functional.cross_entropy(rows, wanted, reduction="none")
     cooled = [float(functional.cross_entropy(rows / value, wanted)) for value in TEMPERATURES]
-    return AnswerConfidence(
+    less = surer = None
+    if before is not None and torch.equal(before[0], wanted):
+        less = float((right & before[2] & (sure < before[1])).float().mean())
+        surer = float((~right & (sure > before[1])).float().mean())
+    found = AnswerConfidence(
         epoch=epoch,
         samples=len(rows),
         right=float(right.float().mean()),
@@ -73,4 +87,7 @@ def answer_confidence(scores: Tensor, labels: Tensor, epoch: int) -> AnswerConfi
         loss_right=float(losses[right].sum()) / len(rows),
         loss_wrong=float(losses[~right].sum()) / len(rows),
         temperature=TEMPERATURES[min(range(len(cooled)), key=cooled.__getitem__)],
+        less_sure_right=less,
+        surer_wrong=surer,
     )
+    return found, (wanted, sure, right)

@@ -43,7 +43,7 @@ def training(record: Record, *, steps: int, final: bool) -> TrainingCourse | Ski
         if kind is None or not kind.supervised:
             return Skip(kind.reason if kind is not None and kind.reason else "it is not known what the loss means")
     if course.steps < steps:
-        return Skip(f"the run has {course.steps} steps; from {steps} on its course is judged")
+        return Skip(f"the training loss has {course.steps} values; from {steps} on its course is judged")
     if final and not reading.final:
         return Skip("the run is not over")
     if course.nonfinite > 0:
@@ -118,6 +118,20 @@ def error_of(*errors: float) -> float:
     5.0
     """
     return math.sqrt(sum(error**2 for error in errors))
+
+
+def length(course: TrainingCourse) -> int:
+    """Steps of a course, those between the values of a log included."""
+    return course.span or course.steps
+
+
+def step_at(course: TrainingCourse, share: float) -> int:
+    """The step after a share of a course.
+
+    >>> step_at(TrainingCourse(steps=10, first_step=49, span=500), 0.5)
+    299
+    """
+    return course.first_step + round(share * length(course))
 
 
 def unrest(record: Record) -> float | None:

@@ -1,7 +1,8 @@
 """The training loss rises.
 
 What it sees: a loss that is the mean of one loss function against targets of the batch, whose last tenth lies
-    above its first steps by `sigmas` standard errors and by `share` of its start; or that had fallen
+    above its first steps by `sigmas` standard errors and by `share` of its start (its mean, and its median by half of
+    that; or three quarters of it: a loss that soars has no mean worth the name); or that had fallen
     significantly and then climbs back by `back` of that fall and stays up for 15 % of the run (30 % while the
     run goes on). Judged from `steps` steps on at the end, from `live` steps on while the run goes on. Where the
     targets are known, the end must cost more than half of what knowing nothing does.
@@ -79,13 +80,14 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, baseline, error_of, newest, resumed, training
+from lightning_debug.rules._curves import LOSS, baseline, error_of, length, newest, resumed, step_at, training
 
 
 @rule("LD701", severity=ERROR, needs=CurveReading, explains=("LD702", "LD705", "LD710", "LD712", "LD713"))
@@ -103,25 +105,37 @@ def training_loss_increases(
     price = baseline(record)
     up, error = course.end - course.start, error_of(course.start_error, course.end_error)
     low = course.start - course.lowest
-    from_start = up > sigmas * error and up > share * abs(course.start) and not resumed(record)
-    if from_start and low < up and (price is None or course.end > 0.5 * price):
+    # a loss that soars has no mean worth the name, and a few huge values at a level raise no more than the mean
+    quartile, median = course.end_quartiles or (-math.inf, course.end)
+    half = median - course.start > 0.5 * share * abs(course.start)
+    risen, most_risen = half and up > sigmas * error, quartile - course.start > sigmas * course.start_error
+    far = (risen and up > share * abs(course.start)) or (
+        most_risen and quartile - course.start > share * abs(course.start)
+    )
+    if far and not resumed(record) and low < up and (price is None or course.end > 0.5 * price):
+        told = (
+            f"{up / error if error else math.inf:.0f} standard errors" if risen else f"most of it above {quartile:.3g}"
+        )
         yield Claim(
             message=f"The training loss rises from {course.start:.3g} at the start to {course.end:.3g} over the last "
-            f"tenth of {course.steps} steps, {up / error if error else float('inf'):.0f} standard errors.",
+            f"tenth of {length(course)} steps, {told}.",
             subject=LOSS,
-            measured={"start": course.start, "end": course.end, "error": error, "steps": course.steps},
+            measured={"start": course.start, "end": course.end, "error": error, "steps": length(course)},
             fix="Lower the learning rate, by a factor of 10 to begin with (LRRangeFinder finds the range); where "
             "that does not help, look for a wrong sign: maximize=True, a loss that is negated.",
         )
         return
     again = course.end - course.lowest
-    fell = low > sigmas * error and low > 0.1 * abs(course.start)
+    fell = low > sigmas * error_of(course.start_error, min(course.start_error, course.end_error))
     lasts = course.above_since >= (0.15 if final else 0.3)
-    if fell and lasts and again > back * low and again > sigmas * error and (price is None or course.end > 0.5 * price):
-        at = round(course.lowest_at * course.steps)
+    back_up = quartile - course.lowest > back * low or (
+        again > back * low and again > sigmas * error and median - course.lowest > 0.5 * back * low
+    )
+    if fell and low > 0.1 * abs(course.start) and lasts and back_up and (price is None or course.end > 0.5 * price):
+        at = step_at(course, course.lowest_at)
         yield Claim(
             message=f"The training loss falls from {course.start:.3g} to {course.lowest:.3g} near step {at}, then "
-            f"rises to {course.end:.3g} and stays up for the last {course.above_since:.0%} of {course.steps} steps.",
+            f"rises to {course.end:.3g} and stays up for the last {course.above_since:.0%} of {length(course)} steps.",
             subject=LOSS,
             measured={"start": course.start, "lowest": course.lowest, "lowest_step": at, "end": course.end},
             fix=f"Lower the learning rate from step {at} on (a schedule that decays), or clip the gradients.",

@@ -84,7 +84,7 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, baseline, learnable, level, too_long_steps, training, unrest
+from lightning_debug.rules._curves import LOSS, baseline, learnable, length, level, too_long_steps, training, unrest
 
 
 @rule("LD702", severity=WARNING, needs=CurveReading)
@@ -118,8 +118,8 @@ def training_loss_stalls_early(
         else f"the first steps drove it up to {course.start:.3g}"
     )
     yield Claim(
-        message=f"The training loss no longer falls in the second half of {course.steps} steps and ends at {now:.3g}, "
-        f"where the nearest neighbours reach {reference.neighbours:.3g}, and {sign}.",
+        message=f"The training loss no longer falls in the second half of {length(course)} steps and ends at "
+        f"{now:.3g}, where the nearest neighbours reach {reference.neighbours:.3g}, and {sign}.",
         subject=LOSS,
         measured={"level": now, "baseline": price, "neighbours": reference.neighbours, "jitter": moves},
         fix="Halve the learning rate until the loss no longer jumps; LRRangeFinder finds the range.",

@@ -80,7 +80,7 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import INFO, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, training
+from lightning_debug.rules._curves import LOSS, step_at, training
 
 
 @rule("LD703", severity=INFO, needs=CurveReading)
@@ -97,10 +97,10 @@ def training_loss_plateaus(
         return
     if abs(course.late.amount) > still * fall or abs(course.late.sigmas) > 3:
         return
-    step = round(course.settled_at * course.steps)
+    step = step_at(course, course.settled_at)
     yield Claim(
         message=f"The training loss falls from {course.start:.3g} to {course.end:.3g} by step {step} and stands still "
-        f"for the remaining {course.steps - step} steps.",
+        f"for the remaining {step_at(course, 1.0) - step} steps.",
         subject=LOSS,
         measured={"start": course.start, "end": course.end, "settled_step": step, "late_change": course.late.amount},
         fix="Lower the learning rate when the loss stops falling (ReduceLROnPlateau, or a decaying schedule), or stop "

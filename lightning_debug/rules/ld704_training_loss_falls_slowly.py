@@ -83,7 +83,7 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, learnable, level, newest, still_falls, training, warming_up
+from lightning_debug.rules._curves import LOSS, learnable, length, level, newest, still_falls, training, warming_up
 
 
 @rule("LD704", severity=WARNING, needs=CurveReading)
@@ -120,8 +120,8 @@ def training_loss_falls_slowly(
         return
     left = (course.end - reference.neighbours) / abs(course.slope.amount)
     yield Claim(
-        message=f"The training loss falls evenly, from {course.start:.3g} to {course.end:.3g} in {course.steps} steps; "
-        f"the {reference.neighbours:.3g} that the nearest neighbours reach is {left:.1f} such runs away.",
+        message=f"The training loss falls evenly, from {course.start:.3g} to {course.end:.3g} in {length(course)} "
+        f"steps; the {reference.neighbours:.3g} that the nearest neighbours reach is {left:.1f} such runs away.",
         subject=LOSS,
         measured={"start": course.start, "end": course.end, "neighbours": reference.neighbours, "runs_left": left},
         fix="Raise the learning rate, by a factor of 10 to begin with; LRRangeFinder finds how far.",

@@ -2,7 +2,8 @@
 
 What it sees: with at least `count` validations: the validation loss has risen by `sigmas` standard errors from
     its lowest part, while the metric has improved since by `metric` standard errors and by a tenth of what it
-    could. How sure the model is of right and of wrong answers is measured on a validation batch, early and now.
+    could. How sure the model is of right and of wrong answers is measured on a validation batch, early and now, as
+    a whole and answer by answer.
 Why it hurts: it hurts where probabilities are used: the model makes fewer errors, and is too sure of those it
     makes.
 How to fix: choose the epoch by the metric. Where probabilities matter, divide the logits by the temperature
@@ -115,6 +116,12 @@ def validation_loss_and_metric_rise(
             f"{first.confidence_wrong:.0%}), right ones with {last.confidence_right:.0%} ({first.confidence_right:.0%})"
         )
         why = f"; {sure}" + (f", and {share:.0%} of what rises comes from the wrong ones" if risen else "")
+        if last.less_sure_right is not None and last.surer_wrong is not None:
+            why += (
+                f"; of the single answers {last.less_sure_right:.0%} are right with less confidence than then and "
+                f"{last.surer_wrong:.0%} wrong with more"
+            )
+            measured.update(less_sure_right=last.less_sure_right, surer_wrong=last.surer_wrong)
         measured.update(
             temperature=last.temperature,
             share_of_wrong=share,

@@ -88,6 +88,7 @@ from lightning_debug.rules._curves import (
     LOSS,
     baseline,
     learnable,
+    length,
     level,
     newest,
     still_falls,
@@ -124,7 +125,7 @@ def no_better_than_baseline(
         yield reference
         return
     yield Claim(
-        message=f"After {course.steps} steps the training loss is {now:.3g}, no better than the {price:.3g} of "
+        message=f"After {length(course)} steps the training loss is {now:.3g}, no better than the {price:.3g} of "
         f"predicting without the inputs; the nearest neighbours reach {reference.neighbours:.3g} with them.",
         subject=LOSS,
         measured={"level": now, "baseline": price, "neighbours": reference.neighbours, "samples": reference.samples},

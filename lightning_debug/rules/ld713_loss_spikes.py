@@ -84,7 +84,7 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, baseline, newest, training
+from lightning_debug.rules._curves import LOSS, baseline, newest, step_at, training
 
 
 @rule("LD713", severity=WARNING, needs=CurveReading)
@@ -107,7 +107,7 @@ def loss_spikes(
         yield course
         return
     begin = max(course.start, baseline(record) or 0.0)  # a model trained before begins low: its spikes are small
-    late = [spike for spike in course.spikes if spike.step > early * course.steps and spike.before > 0]
+    late = [spike for spike in course.spikes if spike.step > step_at(course, early) and spike.before > 0]
     lasting = [
         spike
         for spike in late
