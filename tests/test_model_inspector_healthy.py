@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ModelInspector
 from tests.helpers import alarms, trainer
-from tests.model_programs import COUNT, Program, vectors
+from tests.model_programs import COUNT, Closure, Program, TwiceABatch, vectors
 from tests.model_sequences import Causal, CopyTask, MaskedLanguageModel, Pairs
 
 
@@ -255,7 +255,7 @@ class ConstantTargets(Mlp):
 KINDS = [
     *(Mlp, TimeMajor, Packed, Contrastive, Mixup, Triplets, Gan, Vae, LinearAutoencoder, Segmentation, Causal),
     *(MaskedLanguageModel, CopyTask, Pairs, ZeroHead, LowRank, AttentionOfOnesOwn, Correlation, ConstantTargets),
-    *(HardTriplets, TruthValues),
+    *(HardTriplets, TruthValues, Closure, TwiceABatch),
 ]
 
 

@@ -56,7 +56,7 @@ class Passes:
         before = _random_numbers()
         trace = ModelTrace(self._module, batch, every=every)
         try:
-            with trace:
+            with _unstepped(self._module), trace:
                 getattr(self._sandbox, self.step)(batch, self._index)
         except Unrepeatable:
             raise
@@ -144,6 +144,30 @@ def passes(
     usual_count(batch, fewest)  # before anything is copied
     with sandbox_of(trainer, pl_module) as sandbox, sandbox.mode(training=False):
         yield Passes(sandbox, pl_module, batch, batch_idx)
+
+
+@contextlib.contextmanager
+def _unstepped(pl_module: LightningModule) -> Iterator[None]:
+    """Has the steps of a manual optimization evaluate their closure once, and leave the weights alone.
+
+    What a step computes after an update depends on every sample, by way of the weights.
+    """
+    manual = not pl_module.automatic_optimization
+    optimizers = list(pl_module.trainer.optimizers) if manual else []
+    before = [vars(optimizer).get("step") for optimizer in optimizers]
+    for optimizer in optimizers:
+        vars(optimizer)["step"] = _evaluate
+    try:
+        yield
+    finally:
+        for optimizer, own in zip(optimizers, before, strict=True):
+            del vars(optimizer)["step"]
+            vars(optimizer).update({} if own is None else {"step": own})  # a scheduler wraps it there
+
+
+def _evaluate(closure: Any = None, *_: Any, **__: Any) -> Any:
+    with torch.enable_grad():
+        return None if closure is None else closure()
 
 
 def _in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
