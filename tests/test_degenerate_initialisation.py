@@ -3,7 +3,13 @@
 import itertools
 
 import pytest
+import pytorch_lightning
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
 
+from lightning_debug import ModelInspector
 from lightning_debug.evidence.model import Initialisation, InputDependence, LayerSignal, Place
 from lightning_debug.record import Record
 from lightning_debug.rules.ld411_degenerate_initialisation import degenerate_initialisation
@@ -34,3 +40,65 @@ DEAD = InputDependence(steps=64, change=0.0, scale=0.1)
 def test_signals_that_die(seen, expected):
     claims = list(degenerate_initialisation(Record(seen)))
     assert len(claims) == expected
+
+
+class Dense(nn.Module):
+    def __init__(self, inputs, outputs, zero):
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(inputs, outputs) if zero else torch.randn(inputs, outputs) / inputs)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x):
+        return x @ self.weight + self.bias
+
+
+class Adapted(nn.Module):
+    """A zero second factor, a gate at zero and matrices of zeros behind a switch that is off: all start well."""
+
+    def __init__(self):
+        super().__init__()
+        self.base, self.down, self.up = Dense(8, 8, False), Dense(8, 2, False), Dense(2, 8, True)
+        self.gate, self.place = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(1, 8))
+        self.later = nn.Sequential(Dense(8, 8, True), Dense(8, 8, True))
+        self.out = Dense(8, 3, True)
+
+    def forward(self, x):
+        x = x + self.place
+        h = self.base(x) + self.up(self.down(x)) + 0.0 * self.later(x)
+        return self.out(h + self.gate * torch.tanh(h))
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (lambda: nn.Sequential(Dense(8, 6, True), nn.ReLU(), Dense(6, 3, True)), ["0.weight", "2.weight"]),
+        (lambda: nn.Sequential(Dense(8, 6, False), nn.ReLU(), Dense(6, 3, True)), []),
+        (Adapted, []),
+    ],
+)
+def test_zeros_in_parameters_of_the_users_own(build, expected):
+    class Classifier(pytorch_lightning.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = build()
+
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+    x = torch.randn(96, 8)
+    inspector = ModelInspector()
+    trainer = pytorch_lightning.Trainer(
+        max_epochs=1,
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        callbacks=[inspector],
+    )
+    trainer.fit(Classifier(), DataLoader(TensorDataset(x, x[:, :3].argmax(1)), 8))
+    (seen,) = inspector.session.record.of(Initialisation)
+    assert [unit.name for unit in seen.alike] == [f"net.{name}" for name in expected]
+    assert len(list(degenerate_initialisation(Record([seen])))) == bool(expected)

@@ -216,8 +216,8 @@ class ModelInspector(DebugCallback):
     def _compare(self, trainer: Trainer, pl_module: LightningModule, alike: dict[str, Tensor]) -> None:
         assert self._kept is not None
         moved = any(item.shape == old.shape and bool((item != old).any()) for item, old in self._others)
-        loss, found = gradients(trainer, pl_module, *self._kept, tuple(alike))
-        units = still_alike(pl_module, alike, found)
+        loss, found, woken = gradients(trainer, pl_module, *self._kept, tuple(alike))
+        units = still_alike(pl_module, alike, found, woken)
         steps = trainer.global_step
         self.session.observe(
             Initialisation(

@@ -192,8 +192,11 @@ def _random_numbers() -> tuple[Any, ...]:
 
 def gradients(
     trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, names: Sequence[str]
-) -> tuple[float | None, dict[str, torch.Tensor]]:
-    """The loss of a batch, and its gradients for the parameters of these names.
+) -> tuple[float | None, dict[str, torch.Tensor], frozenset[str]]:
+    """The loss of a batch, its gradients for the parameters of these names, and which zeros keep their own away.
+
+    Where some of them hold zeros and have a gradient of zero, these are filled with random values and the batch is run
+    once more: the names that have a gradient then come last.
 
     Raises:
         NotJudged: If the step cannot be run again, or is one of manual optimization.
@@ -201,16 +204,30 @@ def gradients(
     if not pl_module.automatic_optimization:
         raise NotJudged("the optimization is manual, and its gradients are not known")
     with sandbox_of(trainer, pl_module) as sandbox:
-        sandbox.reseed()
-        try:
-            loss = sandbox.loss(sandbox.training_step(batch, batch_idx))
-            if loss is None or not loss.requires_grad:
-                raise NotJudged("training_step returns no loss")
-            sandbox.backward(loss)
-        except (Unrepeatable, NotJudged):
-            raise
-        except Exception as error:
-            raise NotJudged(f"training_step raises {type(error).__name__} when run again: {error}") from error
-        own = dict(pl_module.named_parameters())
-        found = {name: own[name].grad for name in names if name in own}
-        return float(loss.detach()), {name: item.detach().clone() for name, item in found.items() if item is not None}
+        own = {name: value for name, value in pl_module.named_parameters() if name in names}
+
+        def backward() -> float:
+            sandbox.reseed()
+            try:
+                loss = sandbox.loss(sandbox.training_step(batch, batch_idx))
+                if loss is None or not loss.requires_grad:
+                    raise NotJudged("training_step returns no loss")
+                sandbox.backward(loss)
+            except (Unrepeatable, NotJudged):
+                raise
+            except Exception as error:
+                raise NotJudged(f"training_step raises {type(error).__name__} when run again: {error}") from error
+            return float(loss.detach())
+
+        value = backward()
+        found = {name: item.grad.detach().clone() for name, item in own.items() if item.grad is not None}
+        zeros = {name: own[name] for name, item in found.items() if not bool(item.any()) and not bool(own[name].any())}
+        if zeros:
+            noise = torch.Generator().manual_seed(0)
+            with torch.no_grad():
+                for item in zeros.values():
+                    item.copy_(torch.randn(item.shape, generator=noise) / max(item.shape[-1], 1) ** 0.5)
+                    item.grad = None
+            backward()
+        woken = frozenset(name for name, item in zeros.items() if item.grad is not None and bool(item.grad.any()))
+        return value, found, woken

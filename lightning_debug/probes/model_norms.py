@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from lightning_debug.evidence.model import AlikeUnits, NormInput
 from lightning_debug.probes.model_trace import ModelTrace
 
+KINDS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)  # noqa: SLF001 - the base of all convolutions
 MOST_WEIGHTS = 512
 MOST_VALUES = 2**24
 """Weights larger than this have rows enough to tell by a part of them."""
@@ -39,11 +41,19 @@ def norm_inputs(trace: ModelTrace, root: nn.Module, samples: int) -> tuple[NormI
 
 @torch.no_grad()
 def equal_rows(root: nn.Module) -> dict[str, Tensor]:
-    """Trained weights of linear layers and convolutions whose rows are all equal, by name, with a copy of each."""
+    """Trained weights whose rows are all equal, by name, with a copy of each.
+
+    Those of linear layers and convolutions; of what modules outside of torch hold themselves, matrices of zeros only:
+    what a row of theirs means is not known.
+    """
     found: dict[str, Tensor] = {}
-    kinds = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)  # noqa: SLF001 - the base of all convolutions
     for path, module in list(root.named_modules())[: 4 * MOST_WEIGHTS]:
-        if not isinstance(module, kinds) or not isinstance(module.weight, nn.Parameter):
+        if not type(module).__module__.startswith("torch."):
+            for name, value in module.named_parameters(path, recurse=False):
+                matrix = value.ndim > 1 and 1 < value.numel() <= MOST_VALUES
+                if value.requires_grad and matrix and not bool(value.any()):
+                    found[name] = value.detach().clone()
+        if not isinstance(module, KINDS) or not isinstance(module.weight, nn.Parameter):
             continue
         weight = module.weight
         if not weight.requires_grad or weight.ndim < 2 or weight.shape[0] < 2 or weight.numel() > MOST_VALUES:
@@ -60,13 +70,17 @@ def rows_alike(weight: Tensor) -> bool:
 
 
 @torch.no_grad()
-def still_alike(root: nn.Module, before: dict[str, Tensor], gradients: dict[str, Tensor]) -> tuple[AlikeUnits, ...]:
+def still_alike(
+    root: nn.Module, before: dict[str, Tensor], gradients: dict[str, Tensor], woken: Collection[str] = ()
+) -> tuple[AlikeUnits, ...]:
     """Which weights have equal rows still.
 
     Args:
         root: The model.
         before: From :func:`equal_rows`.
         gradients: Gradients by parameter name.
+        woken: Names whose gradient is zero, and is not once all zeros are random. Of a module's own parameters,
+            whose rows may be anything, only these are told.
     """
     found = []
     own = dict(root.named_parameters())
@@ -76,6 +90,10 @@ def still_alike(root: nn.Module, before: dict[str, Tensor], gradients: dict[str,
             continue
         gradient = gradients.get(name)
         constant = bool((weight == weight.flatten()[0]).all())
+        path, _, leaf = name.rpartition(".")
+        layer = leaf == "weight" and isinstance(root.get_submodule(path), KINDS)
+        if not layer and name not in woken:
+            continue
         found.append(
             AlikeUnits(
                 name=name,
