@@ -130,6 +130,11 @@ def test_a_fixed_order_on_purpose_is_quiet():
     assert not codes(loader(*make("tabular", 200), generator=torch.Generator().manual_seed(0)), epochs=3)
 
 
+def test_samples_that_are_all_alike_have_no_order():
+    inputs, labels = torch.zeros(200, 8), torch.arange(200) % 2
+    assert "LD517" not in codes(loader(inputs, labels, shuffle=True), epochs=3)
+
+
 class Flipped(Dataset):
     """A step up or down, in space or time; turned round along one dimension now and then."""
 

@@ -222,9 +222,9 @@ class DataRelations(DataPart):
         same_size = [mark for mark in self._marks if mark.samples == first.samples >= FEWEST]
         if len(same_size) < 2:
             return
-        by_inputs = again(mark.inputs for mark in same_size)
         assert self._first is not None
-        telling = self._first.kind == "amounts" or _entropy(self._first) >= 64
+        by_inputs = again(mark.inputs for mark in same_size) if _entropy(self._first.keys) >= 64 else 0
+        telling = self._first.kind == "amounts" or _entropy(self._first.labels) >= 64
         by_labels = again(mark.labels for mark in same_size) if self._first.kind and telling else 0
         sampler, shuffled = ordering_of(self._source)
         yield EpochOrders(
@@ -291,8 +291,8 @@ def _depend(found: LabelAlignment) -> bool:
     return min(found.p_values.values()) <= ENOUGH
 
 
-def _entropy(samples: Samples) -> float:
-    """Bits in the order of the labels."""
-    _, counts = np.unique(samples.labels, return_counts=True)
+def _entropy(values: Any) -> float:
+    """Bits in the order of what is partly equal."""
+    _, counts = np.unique(values, return_counts=True)
     shares = counts / counts.sum()
-    return float(-(shares * np.log2(shares)).sum() * len(samples))
+    return float(-(shares * np.log2(shares)).sum() * len(values))

@@ -97,9 +97,10 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import PRODUCTS, first_layers, number, root_mean_square
 
 _BOUNDED = ("lstm", "gru", "rnn_tanh")  # what they return lies between -1 and 1
+_SYMPTOMS = ("LD210", "LD305", "LD307", "LD308", "LD309", "LD702", "LD705", "LD713")
 
 
-@rule("LD501", severity=WARNING, needs=FirstLayerInput, explains=("LD210", "LD305", "LD309", "LD702", "LD705", "LD713"))
+@rule("LD501", severity=WARNING, needs=FirstLayerInput, explains=_SYMPTOMS)
 def input_not_normalised(
     record: Record,
     *,

@@ -77,8 +77,11 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
+_SYMPTOMS = ("LD307", "LD309", "LD504", "LD701", "LD702", "LD712", "LD713")
+"""A net that sees one label for long forgets the others, and lurches where the next one begins."""
 
-@rule("LD503", severity=ERROR, needs=SampleOrder, explains=("LD504",))
+
+@rule("LD503", severity=ERROR, needs=SampleOrder, explains=_SYMPTOMS)
 def train_not_shuffled(
     record: Record, *, runs: float = 0.5, deviation: float = 6.0, alike: float = 0.3, correlation: float = 0.9
 ) -> Iterator[Claim | Skip]:

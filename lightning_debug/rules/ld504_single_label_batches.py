@@ -74,8 +74,10 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
+_SYMPTOMS = ("LD307", "LD309", "LD701", "LD702", "LD712", "LD713")
 
-@rule("LD504", severity=ERROR, needs=SampleOrder)
+
+@rule("LD504", severity=ERROR, needs=SampleOrder, explains=_SYMPTOMS)
 def single_label_batches(
     record: Record, *, batches: int = 8, alike: float = 0.8, single: float = 0.9
 ) -> Iterator[Claim | Skip]:

@@ -84,12 +84,17 @@ from lightning_debug.evidence.data import FieldValues, LabelCounts
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._data_layers import in_use
+from lightning_debug.rules._data_layers import in_use, number
 
 _SPARSE = ("counts", "binary", "one-hot")
+_SYMPTOMS = (
+    *("LD306", "LD307", "LD308", "LD309"),
+    *("LD505", "LD507", "LD510", "LD515", "LD517", "LD520"),
+    *("LD605", "LD702", "LD705", "LD712"),
+)
 
 
-@rule("LD508", severity=WARNING, needs=FieldValues, explains=("LD507", "LD510", "LD515", "LD520", "LD605", "LD705"))
+@rule("LD508", severity=WARNING, needs=FieldValues, explains=_SYMPTOMS)
 def mostly_zero_inputs(record: Record, *, share: float = 0.01, few: int = 5) -> Iterator[Claim | Skip]:
     """Claims one finding for a stage whose inputs are empty too often."""
     for stage, name in (("train", ""), ("validate", "validation ")):
@@ -107,7 +112,7 @@ def mostly_zero_inputs(record: Record, *, share: float = 0.01, few: int = 5) -> 
             continue
         yield Claim(
             message=f"{values.dead} of {values.samples} {name}samples looked at in {values.field} "
-            f"({100 * values.dead / values.samples:.2g} %) are all zeros, where chance makes {expected:.2g}.",
+            f"({number(100 * values.dead / values.samples)} %) are all zeros, where chance makes {expected:.2g}.",
             subject=values.field,
             measured={"dead": values.dead, "samples": values.samples, "expected": expected, "zeros": values.zeros},
             fix="Find where the dataset returns zeros (a caught exception, a missing file, an empty crop), and leave "
