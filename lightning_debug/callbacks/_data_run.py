@@ -25,6 +25,7 @@ FIRST = 32
 """How many batches of each loader are looked at closely, before that becomes rare."""
 EPOCHS_COPIED = 4
 """Batches on a device are copied to the host in so many epochs; after that, only those looked at closely."""
+_STAGES: dict[Any, Stage] = {"train": "train", "validate": "validate"}
 
 
 class DataRun:
@@ -89,14 +90,33 @@ class DataRun:
     def see(self, batch: Any, loader_index: int) -> None:
         """One batch, as it is about to go to the device."""
         trainer = self.context.trainer
-        training = trainer.training
-        if not (training or trainer.validating) or in_sandbox() or not self.parts:
+        stage = _STAGES.get(getattr(trainer.state.stage, "value", None))
+        if stage is None or in_sandbox() or not self.parts:
+            return
+        if self._passes(stage, loader_index, batch):
             return
         try:
-            self.read("train" if training else "validate", loader_index, trainer.current_epoch, batch)
+            self.read(stage, loader_index, trainer.current_epoch, batch)
         except Exception:  # a guard around each batch would cost more than most batches
             with self.auditor.attempt("reading a batch", trainer):
                 raise
+
+    def _passes(self, stage: Stage, loader_index: int, batch: Any) -> bool:
+        """Whether nobody wants this batch; then it is counted. What is done here is done in every step."""
+        key = stage, loader_index
+        if is_audited(self._seen[key]) or len(self._copies):
+            return False
+        for part in self.parts:
+            if part.wants(stage):
+                return False
+        first = next((item for item in self._known.get(key, ()) if item.dim is not None), None)
+        size = None if first is None else size_at(first.path, first.dim or 0, batch)
+        if size is None:
+            return False
+        self._seen[key] += 1
+        self._in_epoch[key] += 1
+        self.delivered[stage] += size
+        return True
 
     def read(self, stage: Stage, loader_index: int, epoch: int, batch: Any) -> None:
         """Hands a batch on."""
@@ -105,12 +125,6 @@ class DataRun:
         self._seen[key] += 1
         self._in_epoch[key] += 1
         looked = is_audited(number)
-        if not looked and not len(self._copies) and not any(part.wants(stage) for part in self.parts):
-            first = next((item for item in self._known.get(key, ()) if item.dim is not None), None)
-            counted = None if first is None else size_at(first.path, first.dim or 0, batch)
-            if counted is not None:
-                self.delivered[stage] += counted
-                return
         fields = self._fields(key, batch, number)
         if fields is None:
             return

@@ -63,7 +63,10 @@ class ValuesInData(DataPart):
             self._rows[key].add(batch, fields, size)
             for field in fields:
                 if field.role == "label" and (field.kind in ("classes", "one-hot") or field.named):
-                    self._labels.setdefault((*key, field.path), ClassCounts()).add(field.tensor)
+                    where = (*key, field.path)
+                    if where not in self._labels:
+                        self._labels[where] = ClassCounts()
+                    self._labels[where].add(field.tensor)
         if audited:
             for field in fields:
                 if field.role in ("input", "tokens") and field.dim is not None:

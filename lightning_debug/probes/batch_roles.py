@@ -113,7 +113,7 @@ def with_tensors(known: Sequence[Field], batch: Any) -> list[Field] | None:
         if not same or (dim is not None and tensor.shape[dim] != (size or tensor.shape[dim])):
             return None
         size = tensor.shape[dim] if dim is not None else size
-        fields.append(dataclasses.replace(field, tensor=tensor))
+        fields.append(Field(path, tensor, field.role, field.kind, dim, field.named))
     return fields
 
 

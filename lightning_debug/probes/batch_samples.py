@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -55,15 +56,20 @@ def size_at(path: str, dim: int, batch: Any) -> int | None:
     >>> size_at("batch['x']", 0, {"x": torch.zeros(5, 3)}), size_at("batch[1]", 1, (0, torch.zeros(5, 3)))
     (5, 3)
     """
-    key = _ONE_KEY.fullmatch(path)
-    if key is None:
+    known, key = _one_key(path)
+    if not known:
         return None
-    number, name = key.groups()
     try:
-        found = batch if number is name is None else batch[int(number) if name is None else name]
-        return int(found.shape[dim])
+        return int((batch if key is None else batch[key]).shape[dim])
     except Exception:  # of another structure, or of other people's classes
         return None
+
+
+@functools.lru_cache(maxsize=64)
+def _one_key(path: str) -> tuple[bool, int | str | None]:
+    found = _ONE_KEY.fullmatch(path)
+    number, name = found.groups() if found else (None, None)
+    return found is not None, name if number is None else int(number)
 
 
 _ONE_KEY = re.compile(r"batch(?:\[(\d+)\]|\['(\w+)'\])?")

@@ -14,6 +14,8 @@ from lightning_debug.probes.batch_fields import _items
 from lightning_debug.probes.batch_roles import Field, last_key
 
 MOST_CLASSES = 1000
+WAITING = 64
+"""Batches of labels that wait to be counted."""
 
 
 class ClassCounts:
@@ -28,23 +30,31 @@ class ClassCounts:
     def __init__(self) -> None:
         self._counts: Counter[int] = Counter()
         self._usable = True
+        self._waiting: list[Tensor] = []
 
     def add(self, labels: Tensor) -> None:
-        """Adds a batch."""
+        """Adds a batch. Batches are counted many at once."""
         if labels.ndim == 2 and labels.shape[1] > 1:
             labels = labels.argmax(1)
-        labels = labels.reshape(len(labels), -1) if labels.ndim else labels.reshape(1, 1)
-        if not self._usable or labels.shape[1] != 1:
+        if not self._usable or labels.numel() != (len(labels) if labels.ndim else 1):
             self._usable = False
             return
-        values, counts = torch.unique(labels.long(), return_counts=True)
-        for value, count in zip(values.tolist(), counts.tolist(), strict=True):
-            if value >= 0:
-                self._counts[value] += count
-        self._usable = len(self._counts) <= MOST_CLASSES
+        self._waiting.append(labels.reshape(-1).to(torch.int64, copy=True))
+        if len(self._waiting) >= WAITING:
+            self._count()
+
+    def _count(self) -> None:
+        if self._waiting:
+            values, counts = torch.unique(torch.cat(self._waiting), return_counts=True)
+            self._waiting.clear()
+            for value, count in zip(values.tolist(), counts.tolist(), strict=True):
+                if value >= 0:
+                    self._counts[value] += count
+            self._usable = len(self._counts) <= MOST_CLASSES
 
     def evidence(self, stage: str, loader: int, field: str, *, complete: bool) -> LabelCounts:
         """What was counted."""
+        self._count()
         known = sorted(self._counts.items()) if self._usable else []
         return LabelCounts(
             stage=stage,
