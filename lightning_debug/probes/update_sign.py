@@ -85,10 +85,12 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
 
 
 def _is_squared_error(node: Any, name: str) -> bool:
-    """The square of a difference from data: of a prediction, or of a mean in a likelihood."""
+    """The square of a difference from data, in some unit: of a prediction, or of a mean in a likelihood."""
     if name != "PowBackward" or getattr(node, "_saved_exponent", None) != 2:
         return False
     inner = node.next_functions[0][0]
+    while type(inner).__name__.rstrip("0123456789") in ("DivBackward", *_SAME):  # a square hides the unit's sign
+        inner = inner.next_functions[0][0]
     if type(inner).__name__.rstrip("0123456789") not in ("SubBackward", "RsubBackward"):
         return False
     return len(inner.next_functions) == 2 and sum(item is None for item, _ in inner.next_functions) == 1
