@@ -148,6 +148,15 @@ def test_a_store_that_is_gone_changes_nothing(monkeypatch):
         assert session.report.status == "finished"
 
 
+def test_a_rank_that_tells_nonsense_changes_nothing(monkeypatch):
+    store = Store({"lightning_debug/findings/7/here/1": "", "lightning_debug/findings/7/0/1": '{"findings": [3]}'})
+    monkeypatch.setattr(_ranks, "_store", lambda: store)
+    monkeypatch.setattr(_rank_findings, "_MEETINGS", iter([7]))
+    session, trainer = Session(Settings()), SimpleNamespace(world_size=2, global_rank=0)
+    RankFindings(trainer).close(session, "finished", trainer)
+    assert session.report == Report(status="finished")
+
+
 def on_two_ranks(folder, *faults):
     program = ROOT / "tests" / "programs" / "rank_findings.py"
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(program)]

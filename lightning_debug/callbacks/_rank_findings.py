@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import json
-from collections.abc import Mapping
 from typing import Any
 
 from lightning_debug.callbacks import _ranks
@@ -47,10 +46,11 @@ class RankFindings:
                 _ranks.tell(key, encode(report), trainer)
             return
         seconds = SECONDS if status == "finished" else SECONDS_AFTER_FAILURE
-        heard: Mapping[int, str] = {}
-        with contextlib.suppress(Exception):
+        told: dict[int, Report] = {}
+        with contextlib.suppress(Exception):  # another rank may have another version of us, and tell it otherwise
             heard = _ranks.hear_each(key, trainer, seconds, f"{self._place}/here")
-        told = {rank: decode(text) for rank, text in sorted(heard.items())}
+            for rank, text in sorted(heard.items()):
+                told[rank] = decode(text)
         session.hear(told, trainer.world_size)
         failed = [(rank, report.status) for rank, report in told.items() if report.status.startswith("failed: ")]
         elsewhere = [f"rank {rank}: {other.removeprefix('failed: ')}" for rank, other in failed]
