@@ -1,9 +1,9 @@
-"""Runs other packages' own test files without and with ``LIGHTNING_DEBUG=1``, and lists the tests that fail only with us.
+"""Runs other packages' own test files without and with ``LIGHTNING_DEBUG=1``; lists the tests that fail only with us.
 
-``python -m benchmarks.tests_of_others [package ...] --sources FOLDER --json outcomes.json`` in an environment that has the
-packages and pytest. The tests are in the packages' source archives: where one is not in ``--sources`` yet, ``pip download``
-fetches it. Each file runs in a process of its own, first without us, then with; a test that does worse with us runs
-again both ways, so that one that fails now and then is told apart. What is in the JSON file is not run again.
+``python -m benchmarks.tests_of_others [package ...] --sources FOLDER --json outcomes.json`` in an environment that has
+the packages and pytest. The tests are in the packages' source archives: where one is not in ``--sources`` yet, ``pip
+download`` fetches it. Each file runs in a process of its own, first without us, then with; a test that does worse with
+us runs again both ways, so that one that fails now and then is told apart. What is in the JSON file is not run again.
 
 Printed per file: tests passed, failed and skipped without us, those that do worse with us, how many runs were watched,
 and which findings there were. ``--readme`` prints the table that stands in this folder's README.
@@ -142,7 +142,7 @@ def compare(folder, path, seconds):
 
 def table(outcome):
     """Markdown, one row a package."""
-    lines = ["| package | files | tests: passed, failed, skipped without us | worse with us | runs watched | headlines |",
+    lines = ["| package | files | passed, failed, skipped without us | worse with us | runs watched | headlines |",
              "|---|---|---|---|---|---|"]  # fmt: skip
     for requirement, files in outcome.items():
         done = [item for item in files.values() if "without" in item]
@@ -150,7 +150,7 @@ def table(outcome):
         codes = collections.Counter()
         for item in done:
             codes.update(item["codes"])
-        told = ", ".join(f"{code} {times}×" for code, times in codes.most_common())
+        told = ", ".join(f"{times} of {code}" for code, times in codes.most_common())
         lines.append(
             f"| {requirement.replace('==', ' ')} | {len(done)} | {count[0]}, {count[1]}, {count[2]} | "
             f"{sum(len(item['worse']) for item in done)} | {sum(item['watched'] for item in done)} | {told or 'none'} |"
