@@ -204,7 +204,8 @@ class Response:
         while earlier and inquiry.finite:  # another micro-batch of the same step
             batch = earlier.pop(0)
             inquiry = inquire(trainer, self._module, batch, others, late=False, aligned=True)
-        if late and inquiry.finite and not numbers.bad_loss and not any(map(math.isnan, numbers.norms.values())):
+        worst = sum(filter(None, numbers.norms.values()))  # NaN if any is
+        if late and inquiry.finite and not numbers.bad_loss and not math.isnan(worst):
             return  # every gradient was finite, and only the sum of their squares was not
         action = "scaler" if known else self._policy.action
         cannot = ""

@@ -41,20 +41,31 @@ class Tag:
         names: The names of its values.
         at: When they were.
         divisor: What Lightning has divided the losses by.
+        unread: The names of norms that were not taken.
     """
 
     count: int
     names: tuple[str, ...]
     at: Moment
     divisor: int = 1
+    unread: tuple[str, ...] = ()
 
     def read(self, values: Values) -> Numbers:
         """The values by what they are."""
-        found = dict(zip(self.names, values, strict=True))
-        losses = {name: value * self.divisor for name, value in found.items() if name.startswith("loss")}
-        norms = {name: value for name, value in found.items() if name.startswith("gradient_norm")}
-        limits = {name.replace("limit", "gradient_norm"): value for name, value in found.items() if "limit" in name}
-        return Numbers(losses, norms, found.get("scale"), limits)
+        losses: dict[str, float] = {}
+        norms: dict[str, float | None] = dict.fromkeys(self.unread)
+        limits: dict[str, float] = {}
+        scale: float | None = None
+        for name, value in zip(self.names, values, strict=True):
+            if name.startswith("loss"):
+                losses[name] = value * self.divisor
+            elif name.startswith("gradient_norm"):
+                norms[name] = value
+            elif name == "scale":
+                scale = value
+            else:
+                limits[name.replace("limit", "gradient_norm")] = value
+        return Numbers(losses, norms, scale, limits)
 
 
 @dataclass(frozen=True)
@@ -63,13 +74,13 @@ class Numbers:
 
     Args:
         losses: Losses by name.
-        norms: Gradient norms by name.
+        norms: Gradient norms by name; ``None`` where an optimizer has stepped and its norm was not taken.
         scale: The gradient scaler's scale, if there is one.
         limits: Thresholds that follow from the run's own norms, by the norm's name.
     """
 
     losses: Mapping[str, float]
-    norms: Mapping[str, float]
+    norms: Mapping[str, float | None]
     scale: float | None = None
     limits: Mapping[str, float] = field(default_factory=dict)
 
@@ -81,7 +92,7 @@ class Numbers:
     @property
     def bad_gradient(self) -> bool:
         """Whether a norm is not finite."""
-        return not all(map(math.isfinite, self.norms.values()))
+        return any(norm is not None and not math.isfinite(norm) for norm in self.norms.values())
 
     @property
     def loss(self) -> float | None:
@@ -96,7 +107,7 @@ class Window:
 
     steps: list[int] = field(default_factory=list)
     losses: dict[str, list[float | None]] = field(default_factory=dict)
-    norms: dict[str, list[float]] = field(default_factory=dict)
+    norms: dict[str, list[float | None]] = field(default_factory=dict)
     clipped: int = 0
     not_finite: int = 0
     skipped: int = 0
@@ -112,7 +123,8 @@ class Window:
             values.append(numbers.losses.get(name))
         for name, norm in numbers.norms.items():
             self.norms.setdefault(name, []).append(norm)
-            self.clipped += norm > min(math.inf if limit is None else limit, numbers.limits.get(name, math.inf))
+            if norm is not None:
+                self.clipped += norm > min(math.inf if limit is None else limit, numbers.limits.get(name, math.inf))
         self.limit = min(filter(math.isfinite, numbers.limits.values()), default=self.limit)
         self.not_finite += numbers.bad_loss or numbers.bad_gradient
 
@@ -123,7 +135,7 @@ class Window:
             steps=tuple(self.steps),
             losses={name: tuple(values) for name, values in self.losses.items()},
             gradient_norms={name: tuple(values) for name, values in self.norms.items()},
-            optimizer_steps=sum(map(len, self.norms.values())),
+            optimizer_steps=sum(norm is not None for values in self.norms.values() for norm in values),
             clipped=self.clipped,
             not_finite=self.not_finite,
             skipped=self.skipped,

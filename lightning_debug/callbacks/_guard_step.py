@@ -21,6 +21,7 @@ from lightning_debug.probes.gradient_norms import (
     add_up_sparse,
     clamp_values,
     exact_norm,
+    glimpse,
     gradients,
     local,
     scale_to_norm,
@@ -71,7 +72,8 @@ class Step:
 
     Attributes:
         tensors: Their values, sharing memory with them.
-        norm: Their norm, one element on the device, as the user knows it (unscaled); ``None`` without gradients.
+        norm: Their norm, one element on the device, as the user knows it (unscaled); ``None`` without gradients, and
+            before :meth:`measure`.
 
     Args:
         trainer: The Trainer.
@@ -83,22 +85,41 @@ class Step:
     def __init__(self, trainer: Trainer, optimizer: Any, clipping: Clipping, *, whole: bool) -> None:
         if clipping.clip_value is not None:
             add_up_sparse(optimizer)
-        raw = gradients(optimizer)
+        self._raw = gradients(optimizer)
         self.optimizer = optimizer
-        self.tensors = [local(item) for item in raw]
-        self._clipping = clipping
+        self.tensors = [local(item) for item in self._raw]
+        self.norm: Tensor | None = None
+        self._clipping, self._whole = clipping, whole
         self._finite: bool | None = None
         self._scale = scale_of(trainer) if getattr(optimizer, "_step_supports_amp_scaling", False) else None
-        if whole:
-            norm = _ranks.whole_norm(raw, clipping.norm_type)
+
+    @property
+    def size(self) -> int:
+        """How many values the gradients have."""
+        return sum(item.numel() for item in self.tensors)
+
+    def measure(self) -> Step:
+        """Takes the norm: one pass over the gradients."""
+        if self._whole:
+            norm = _ranks.whole_norm(self._raw, self._clipping.norm_type)
         else:
-            norm = total_norm([summed(item) for item in raw], clipping.norm_type)
+            norm = total_norm([summed(item) for item in self._raw], self._clipping.norm_type)
         if norm is not None and self._scale is not None:  # it steps on scaled gradients and unscales them itself
             norm = norm / self._scale.to(norm.device)
-        self.norm = norm
+        self.norm, self._finite = norm, None
+        return self
+
+    def glimpse(self) -> float | None:
+        """The norm of a small part of the gradients, read on the host; ``None`` where it tells nothing."""
+        seen = glimpse(self.tensors)
+        if seen is None:
+            return None
+        value = host_value(seen)
+        self._finite = True if math.isfinite(value) else None
+        return value
 
     def finite(self) -> bool:
-        """Whether every value is finite. Reads on the host; an overflow of the norm alone is looked into."""
+        """Whether every value is finite, as far as was looked. Reads on the host; an overflow is looked into."""
         if self._finite is None:
             self._finite = self.norm is None or self._is_finite(self.norm)
         return self._finite

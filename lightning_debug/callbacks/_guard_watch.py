@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any
 
 from torch import Tensor
 
 from lightning_debug.callbacks import _ranks
+from lightning_debug.callbacks._guard_cadence import Cadence
 from lightning_debug.callbacks._guard_replay import inquire, tells_of_bad
 from lightning_debug.callbacks._guard_response import Policy, Response
 from lightning_debug.callbacks._guard_scaling import ScalingWatch
 from lightning_debug.callbacks._guard_state import Batch, Numbers, Tag, Window, held, loss_names
 from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, scale_of, scaler_of
-from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, moment
 from lightning_debug.evidence import Moment
-from lightning_debug.probes.deferred import Deferred, host_value
+from lightning_debug.probes.deferred import Deferred, Values, host_value
 from lightning_debug.probes.gradient_norms import local
 from lightning_debug.probes.nonfinite_tensors import weights_flag
 from lightning_debug.probes.norm_history import NormHistory
 from lightning_debug.session import Session
+
+NOW = Moment()
+"""Stands for the moment at hand, which takes longer to tell than all the rest of a good step."""
 
 WINDOW = 50
 """Batches to a window: how often losses and norms are reported as evidence."""
@@ -58,11 +62,17 @@ class Watch:
         self._trainer, self._module, self._session = trainer, module, session
         self._policy, self._clipping = policy, clipping
         self._reads: Deferred[Tag] = Deferred(delay)
-        self._at_once = trainer.strategy.root_device.type == "cpu" and not delay
+        self._device = trainer.strategy.root_device
+        self._at_once = self._device.type == "cpu" and not delay
+        self._sharded = _ranks.is_sharded(trainer)
+        self._may_scale = getattr(trainer.precision_plugin, "scaler", None) is not None
+        self._limit, _ = clipping.in_force(trainer)
         self._batches: deque[Batch] = deque(maxlen=HELD_ON_CPU if self._at_once else HELD)
         self._window = Window()
         self._losses: list[Tensor] = []
         self._norms: dict[str, Tensor] = {}
+        self._unread: set[str] = set()  # optimizers that have stepped without their norm being taken
+        self._cadences: defaultdict[int, Cadence] = defaultdict(Cadence)
         self._count = 0
         self._handled = -1  # the last batch whose bad numbers were dealt with
         self._stepped = False
@@ -75,8 +85,8 @@ class Watch:
 
     def begin(self, index: int, batch: Any) -> None:
         """A batch is about to be trained on."""
-        self._batches.append(held(self._count, index, batch, self._trainer.strategy.root_device))
-        self._losses, self._norms, self._stepped = [], {}, False
+        self._batches.append(held(self._count, index, batch, self._device))
+        self._losses, self._norms, self._unread, self._stepped = [], {}, set(), False
         if not self._begun:
             self._response.begin()
         self._begun = True
@@ -85,26 +95,30 @@ class Watch:
         """A backward pass is about to begin."""
         if loss.numel() != 1:
             return
-        value, scale = local(loss.detach()), scale_of(self._trainer)
+        value, scale = local(loss.detach()), scale_of(self._trainer) if self._may_scale else None
         if self._module.automatic_optimization:
             self._losses.clear()  # a closure that is called again, as LBFGS does
         self._losses.append(value if scale is None else value / scale)
 
     def step(self, optimizer: Any) -> None:
         """An optimizer is about to step: takes the norm, decides, clips."""
-        trainer, decides = self._trainer, self._policy.decides
-        sharded = _ranks.is_sharded(trainer)
+        trainer, decides, sharded = self._trainer, self._policy.decides, self._sharded
         step = Step(trainer, optimizer, self._clipping, whole=sharded and (decides or self._clipping.by_norm))
         index = next((i for i, item in enumerate(trainer.optimizers) if item is optimizer), 0)
         suffix = "" if len(trainer.optimizers) < 2 else f"_{index}"
         dropped = self._begun = False
-        if scaler_of(trainer) is None and (decides or self._at_once):
+        scaled = self._may_scale and scaler_of(trainer) is not None
+        if scaled or not self._may_omit or self._is_due(step, index):
+            step.measure()
+        if not scaled and (decides or self._at_once):
             gradient = not step.finite()
             if sharded and decides:
                 gradient = _ranks.any_rank(gradient, trainer)
             losses = self._losses if gradient or self._at_once else []
             values = map(host_value, losses)
-            numbers = Tag(self._count, tuple(loss_names(len(losses))), Moment(), self._divisor).read(tuple(values))
+            numbers = Tag(self._count, tuple(loss_names(len(losses))), NOW, self._divisor).read(tuple(values))
+            if numbers.bad_loss and step.norm is None:
+                gradient = not step.measure().finite()
             if gradient or (numbers.bad_loss and trainer.world_size == 1):
                 dropped = self._bad_step(optimizer, self._count, numbers, gradient=gradient)
         if self._policy.action == "rollback" and not dropped:
@@ -116,19 +130,28 @@ class Watch:
         if step.norm is not None:
             self._norms[f"gradient_norm{suffix}"] = step.norm
             self._remember(history, step.norm, f"limit{suffix}")
+        elif step.tensors:
+            self._unread.add(f"gradient_norm{suffix}")
 
     def end(self, outputs: Any) -> None:
         """A batch was trained on: sends its numbers off, and takes in those that have arrived."""
-        losses, scale, returned = self._losses, scale_of(self._trainer), loss_in(outputs)
-        if returned is not None and (not losses or (self._module.automatic_optimization and scale is not None)):
-            losses = [returned]  # the backward pass saw it multiplied by the scale, which may overflow
+        losses, scale = self._losses, scale_of(self._trainer) if self._may_scale else None
+        if not losses or (self._module.automatic_optimization and scale is not None):
+            returned = loss_in(outputs)  # the backward pass saw it multiplied by the scale, which may overflow
+            losses = losses if returned is None else [returned]
         numbers = dict(zip(loss_names(len(losses)), losses, strict=True)) | self._norms
         if scale is not None:
             numbers["scale"] = scale
         if numbers:
-            tag = Tag(self._count, tuple(numbers), moment(self._trainer), self._divisor)
-            self._reads.put(tag, list(numbers.values()))
-        self.arrivals()
+            unread = tuple(sorted(self._unread.difference(numbers)))
+            at = NOW if self._at_once else moment(self._trainer)
+            tag = Tag(self._count, tuple(numbers), at, self._divisor, unread)
+            if self._at_once:
+                self._take(tag, tuple(map(host_value, numbers.values())))
+            else:
+                self._reads.put(tag, list(numbers.values()))
+        if not self._at_once:
+            self.arrivals()
         self._scaling.end()
         if self._handled == self._count and self._stepped and not self._response.poisoned:
             self._response.check_weights("step")
@@ -177,31 +200,43 @@ class Watch:
 
     def arrivals(self, *, wait: bool = False) -> None:
         """Takes in numbers that have arrived."""
-        limit, _ = self._clipping.in_force(self._trainer)
         for tag, values in self._reads.wait() if wait else self._reads.arrived():
-            if tag.names == ("weights",):
-                if not all(map(math.isfinite, values)):
-                    self._response.check_weights("epoch")
-                continue
-            numbers = tag.read(values)
-            self._window.add(tag.at.step, numbers, limit)
-            gradient = numbers.bad_gradient
-            known: dict[str, Any] = {}
-            if numbers.scale is not None:
-                gradient, known = self._scaler(numbers)
-            if (numbers.bad_loss or gradient) and self._handled < tag.count and not self._response.poisoned:
-                unseen = not self._module.automatic_optimization  # a loop of its own may have stepped past our hook
-                late = numbers.scale is None and (tag.count < self._count or self._stepped or unseen)
-                optimizer = self._trainer.optimizers[0] if self._trainer.optimizers else None
-                self._bad_step(optimizer, tag.count, numbers, gradient=gradient, late=late, at=tag.at, **known)
+            if tag.names != ("weights",):
+                self._take(tag, values)
+            elif not all(map(math.isfinite, values)):
+                self._response.check_weights("epoch")
+
+    def _take(self, tag: Tag, values: Values) -> None:
+        """Takes in the numbers of one batch."""
+        numbers = tag.read(values)
+        self._window.add(batches_seen(self._trainer) if tag.at is NOW else tag.at.step, numbers, self._limit)
+        gradient = numbers.bad_gradient
+        known: dict[str, Any] = {}
+        if numbers.scale is not None:
+            gradient, known = self._scaler(numbers)
+        if (numbers.bad_loss or gradient) and self._handled < tag.count and not self._response.poisoned:
+            unseen = not self._module.automatic_optimization  # a loop of its own may have stepped past our hook
+            late = numbers.scale is None and (tag.count < self._count or self._stepped or unseen)
+            optimizer = self._trainer.optimizers[0] if self._trainer.optimizers else None
+            at = moment(self._trainer) if tag.at is NOW else tag.at
+            self._bad_step(optimizer, tag.count, numbers, gradient=gradient, late=late, at=at, **known)
 
     def emit(self) -> None:
         """Reports the window."""
         limit, source = self._clipping.in_force(self._trainer, self._window.limit)
-        local = _ranks.is_sharded(self._trainer) and not self._policy.decides and not self._clipping.by_norm
+        self._limit, _ = self._clipping.in_force(self._trainer)
+        local = self._sharded and not self._policy.decides and not self._clipping.by_norm
         how = {"norm_type": self._clipping.norm_type, "local": local, "clip_norm": limit, "clipped_by": source}
         self._session.observe(self._window.evidence(moment(self._trainer), **how))
         self._window = Window()
+
+    @property
+    def _may_omit(self) -> bool:
+        """Whether nothing but the log needs the norm, and a glimpse of the gradients can be read at once."""
+        return self._at_once and not self._policy.decides and not self._clipping.by_norm
+
+    def _is_due(self, step: Step, index: int) -> bool:
+        return self._cadences[index].due(step, self._count, clipped=self._limit is not None)
 
     @property
     def _divisor(self) -> int:

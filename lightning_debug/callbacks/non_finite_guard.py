@@ -25,9 +25,12 @@ KEY = "lightning_debug.NonFiniteGuard"
 class NonFiniteGuard(DebugCallback):
     """Watches for NaN and Inf in input, loss, gradient and weights, says where they began, and clips gradients.
 
-    The gradient norm is computed once an optimizer step and serves the guard, the log and the clipping. On the
-    first bad step that batch is run again in isolation, and the batch field, or the module, the line and the
-    operation that made the first bad value are named. A gradient scaler's ordinary skips are no fault.
+    The gradient norm is computed once an optimizer step and serves the guard, the log and the clipping. Where only the
+    log needs it (on a CPU, of a model with more than 32768 trainable values, with ``action="warn"``, no scaler and no
+    clipping of ours) it is taken of the first 64 batches, of one in ten after that, and wherever the gradient moves;
+    in between a few rows of each gradient are looked at, in which NaN and Inf show as a rule. On the first bad step
+    that batch is run again in isolation, and the batch field, or the module, the line and the operation that made the
+    first bad value are named. A gradient scaler's ordinary skips are no fault.
 
     With ``action="warn"`` nothing is read from the device that would make the host wait. The other actions must
     know before the update: one host read an optimizer step is their price (none where a gradient scaler decides).
@@ -45,7 +48,8 @@ class NonFiniteGuard(DebugCallback):
         action: What to do about a step whose gradient is not finite. ``warn``: report it. ``skip``: also leave the
             step out, as if it had not been (gradients are taken away, so that momentum and weight decay stand
             still as well; running statistics of batch-norm are put back). ``rollback``: leave it out, and go back to
-            the last good weights and optimizer states, a copy of which is kept on the device; schedules go on.
+            the last good weights and optimizer states, a copy of which is kept on the device; schedules go on. All
+            that was learned since that copy is lost: up to ``keep_every`` good steps.
             ``stop``: leave it out and end the fit. ``raise``: end it with ``FaultFound``.
         max_norm: Scale gradients down to this norm when theirs is larger.
         clip_value: Clamp every gradient value to ``[-clip_value, clip_value]``, after ``max_norm``.
@@ -55,7 +59,8 @@ class NonFiniteGuard(DebugCallback):
             hold the norms, and a resumed run goes on from them.
         clip_warm_up: After how many finite norms ``clip_quantile`` begins to clip.
         max_skips: How many steps ``skip`` or ``rollback`` may leave out; with one more training stops (LD312).
-        keep_every: Optimizer steps from one copy of good weights to the next, for ``rollback``.
+        keep_every: Optimizer steps from one copy of good weights to the next, for ``rollback``: so many good steps
+            are lost at most when it goes back. A copy takes as long as reading and writing all weights and states.
         save_batch: Write the batch of a bad step, the weights it met and the random state to a file, and beside it a
             script that replays it. Of the first three bad steps, to the folder of the report.
 

@@ -19,7 +19,8 @@ class StepWindow(Evidence):
         losses: By name (``"loss"``; ``"loss_0"``, ``"loss_1"`` where a batch has several backward passes):
             one loss a batch, in the order of ``steps``; ``None`` where there was none or it was not read.
         gradient_norms: By name (``"gradient_norm"``; with an index where there are several optimizers): the
-            norm before clipping of each optimizer step of the window.
+            norm before clipping of each optimizer step of the window; ``None`` where it was not taken (of large
+            models on a CPU it is taken of one step in ten).
         norm_type: Order of the norms.
         local: Whether a norm covers only this rank's shard.
         clip_norm: The threshold in force on the norm; ``None`` when none is.
@@ -33,7 +34,7 @@ class StepWindow(Evidence):
 
     steps: tuple[int, ...] = ()
     losses: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
-    gradient_norms: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    gradient_norms: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
     norm_type: float = 2.0
     local: bool = False
     clip_norm: float | None = None
@@ -56,7 +57,7 @@ class StepWindow(Evidence):
             if finite:
                 result[name] = statistics.fmean(finite)
         for name, norms in self.gradient_norms.items():
-            finite = [value for value in norms if math.isfinite(value)]
+            finite = [value for value in norms if value is not None and math.isfinite(value)]
             if finite:
                 result[name] = statistics.median(finite)
         return result

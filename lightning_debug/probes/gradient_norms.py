@@ -18,12 +18,14 @@ def gradients(optimizer: Any) -> list[Tensor]:
         for parameter in group.get("params", ()):
             grad = getattr(parameter, "grad", None)
             if grad is not None:
-                found.append(grad)
+                found.append(grad.detach() if grad.requires_grad else grad)
     return found
 
 
 def local(gradient: Tensor) -> Tensor:
     """The values of a gradient as an ordinary tensor that shares its memory: a shard's own, a sparse one's entries."""
+    if type(gradient) is Tensor and gradient.layout == torch.strided:  # most are
+        return gradient
     if hasattr(gradient, "to_local"):
         gradient = gradient.to_local()
     if gradient.layout == torch.sparse_coo:
@@ -31,15 +33,76 @@ def local(gradient: Tensor) -> Tensor:
     return gradient if gradient.layout == torch.strided else gradient.values()
 
 
-@torch.no_grad()
 def summed(gradient: Tensor) -> Tensor:
     """As :func:`local`, with repeated rows of a sparse gradient on the CPU added up, in memory of their own.
 
     On other devices adding them up would make the host wait; there the norm is that of the separate entries.
     """
     if gradient.layout == torch.sparse_coo and gradient.device.type == "cpu":
-        return gradient.coalesce().values()
+        with torch.no_grad():
+            return gradient.coalesce().values()
     return local(gradient)
+
+
+WHOLE = 4096
+"""Gradients of at most so many values are looked at as a whole by :func:`glimpse`."""
+
+KERNEL = 16
+"""A third dimension up to this size is taken for that of a kernel."""
+
+VECTOR = 8
+"""Vectors longer than this that follow one of their length are those of one layer."""
+
+
+def glimpse(tensors: Sequence[Tensor]) -> Tensor | None:
+    """The norm of a small part of the gradients: NaN or Inf as a rule if there is one anywhere.
+
+    A layer multiplies: a value that is not finite in what a layer met or was handed back spoils a whole row or column
+    of its weight's gradient, and an entry of its bias's. So the first row of each large gradient is read, its first
+    column unless a bias follows, small gradients whole, and of vectors of one length that follow each other (a bias
+    and what normalises after it) the first. What spoils single values of a large parameter elsewhere is not seen
+    here, but in the weights later.
+
+    Args:
+        tensors: Gradients' values, ordinary tensors that require no gradient.
+
+    Returns:
+        A tensor of one element; ``None`` without values, or where they are not all on the CPU.
+
+    >>> gradient = torch.ones(100, 100)
+    >>> gradient[7] = torch.nan
+    >>> glimpse([gradient])
+    tensor(nan)
+    """
+    parts: list[Tensor] = []
+    open_rows, last = 0, 0  # rows of the matrix before that no bias has covered yet; length of the vector before
+    matrix: Tensor | None = None
+    for item in tensors:
+        shape = item.shape
+        dim, vector = len(shape), shape[0] if len(shape) == 1 else 0
+        if matrix is not None and vector != open_rows:
+            parts.append((matrix if matrix.dim() == 2 else matrix.flatten(1)).select(1, 0))
+        matrix = None
+        if not item.is_cpu:
+            return None
+        if vector:
+            if vector != last or vector <= VECTOR:
+                parts.append(item)
+        elif dim < 2 or item.numel() <= WHOLE:
+            parts.append(item.reshape(-1))
+        elif dim == 3 and shape[2] > KERNEL:  # a stack of matrices
+            parts += (item.select(1, 0).reshape(-1), item.select(2, 0).reshape(-1))
+        else:
+            row = item.select(0, 0)
+            parts.append(row if dim == 2 else row.reshape(-1))
+            matrix, open_rows = item, shape[0]
+        last = vector
+    if matrix is not None:
+        parts.append((matrix if matrix.dim() == 2 else matrix.flatten(1)).select(1, 0))
+    if not any(part.numel() for part in parts):
+        return None
+    norm: Tensor = torch.linalg.vector_norm(torch.cat(parts))
+    return norm
 
 
 def add_up_sparse(optimizer: Any) -> None:

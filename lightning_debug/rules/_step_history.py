@@ -70,35 +70,36 @@ def history(record: Record, event: NonFiniteStep) -> History:
                 steps.append(step)
                 losses.append(loss)
         if not window.steps or window.steps[0] <= event.at.step:
-            norms += [norm for norm in next(iter(window.gradient_norms.values()), ()) if math.isfinite(norm)]
+            taken = next(iter(window.gradient_norms.values()), ())
+            norms += [norm for norm in taken if norm is not None and math.isfinite(norm)]
     return History(tuple(steps), tuple(losses), tuple(norms))
 
 
 @dataclass(frozen=True)
 class Run:
-    """Steps in a row with one loss and one gradient norm each, all finite.
+    """Steps in a row with one loss and one optimizer step each, all finite.
 
     Args:
         steps: The steps.
         losses: Their losses.
-        norms: Their gradient norms before clipping.
+        norms: Their gradient norms before clipping; ``None`` where it was not taken.
     """
 
     steps: tuple[int, ...]
     losses: tuple[float, ...]
-    norms: tuple[float, ...]
+    norms: tuple[float | None, ...]
 
 
 def series(record: Record) -> list[Run]:
     """The windows that follow each other without a gap, where each batch has one loss and one optimizer step."""
-    parts: list[list[tuple[int, float, float]]] = []
+    parts: list[list[tuple[int, float, float | None]]] = []
     for window in record.of(StepWindow):
         losses, norms = list(window.losses.values()), list(window.gradient_norms.values())
         if len(losses) != 1 or len(norms) != 1 or not len(losses[0]) == len(norms[0]) == len(window.steps):
             continue
         rows = [row for row in zip(window.steps, losses[0], norms[0], strict=True) if row[1] is not None]
         finite = [(step, float(loss or 0.0), norm) for step, loss, norm in rows]
-        if not finite or any(not math.isfinite(value) for row in finite for value in row[1:]):
+        if not finite or any(value is not None and not math.isfinite(value) for row in finite for value in row):
             continue
         follows = parts and parts[-1][-1][0] + 1 == finite[0][0]
         parts[-1].extend(finite) if follows else parts.append(finite)

@@ -1,7 +1,8 @@
 """The gradient explodes: its norm jumps far above the run's own, and the loss jumps with it.
 
-What it sees: the gradient norm before clipping and the loss of every step. At some step the norm is more than
-    ``factor`` times the largest of the ``history`` steps before, and the median loss of the ``after`` steps that
+What it sees: the gradient norm before clipping and the loss of every step (of large models on a CPU the norm of one
+    step in ten, and of those where it moves). At some step the norm is more than ``factor`` times the largest of the
+    ``history`` norms before, and the median loss of the ``after`` steps that
     follow gives back more than the share ``lost`` of all that had been learned.
 Why it hurts: one such step throws the weights far away from where training had brought them; what follows is a
     restart from a worse place, and with momentum and Adam's averages the damage lasts.
@@ -89,9 +90,11 @@ def exploding_gradient(
         yield Skip("no steps in a row have one loss and one gradient norm each")
         return
     for run in runs:
-        for index in range(history, len(run.norms) - after):
-            before = run.norms[index - history : index]
-            if run.norms[index] <= factor * max(before) or max(before) <= 0:
+        known = [index for index, norm in enumerate(run.norms[: len(run.norms) - after]) if norm is not None]
+        taken = [norm for norm in run.norms if norm is not None]
+        for place, index in enumerate(known[history:], history):
+            norm, before = taken[place], taken[place - history : place]
+            if norm <= factor * max(before) or max(before) <= 0:
                 continue
             start = statistics.median(run.losses[:history])
             level = statistics.median(run.losses[index - history : index])
@@ -102,10 +105,10 @@ def exploding_gradient(
                 continue
             usual = statistics.median(before)
             yield Claim(
-                message=f"The gradient norm jumps to {run.norms[index]:.3g} at step {run.steps[index]}, from "
+                message=f"The gradient norm jumps to {norm:.3g} at step {run.steps[index]}, from "
                 f"{usual:.3g} in the {history} steps before, and the loss from {level:.3g} to {follow:.3g}.",
                 subject="gradients",
-                measured={"norm": run.norms[index], "usual": usual, "step": run.steps[index], "loss": follow},
+                measured={"norm": norm, "usual": usual, "step": run.steps[index], "loss": follow},
                 fix=f"Clip: NonFiniteGuard(max_norm={3 * usual:.2g}), three times the usual norm; look at that batch, "
                 "and lower the learning rate.",
             )

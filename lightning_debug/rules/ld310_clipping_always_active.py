@@ -1,7 +1,8 @@
 """Gradient clipping is active on nearly every step.
 
 What it sees: the threshold on the gradient norm (``NonFiniteGuard(max_norm=…)`` or the Trainer's
-    ``gradient_clip_val``) is below the norm in at least ``share`` of the last ``min_steps`` optimizer steps.
+    ``gradient_clip_val``) is below the norm in at least ``share`` of the last ``min_steps`` optimizer steps whose norm
+    was taken.
 Why it hurts: it need not. But then every step has the same length whatever the gradient says: the threshold acts as a
     second learning rate, the batches with large gradients get no more say than others, and Adam hardly notices it.
 How to fix: set the threshold by the run's own norms, above their median, so that it catches only the outliers; or
@@ -80,7 +81,8 @@ def clipping_always_active(record: Record, *, share: float = 0.95, min_steps: in
         if steps < min_steps:
             continue
         clipped = sum(item.clipped for item in windows)
-        norms = [n for item in windows for values in item.gradient_norms.values() for n in values if math.isfinite(n)]
+        taken = [norm for item in windows for values in item.gradient_norms.values() for norm in values]
+        norms = [norm for norm in taken if norm is not None and math.isfinite(norm)]
         if clipped >= share * steps and norms:
             yield _claim(windows[0], clipped, steps, statistics.median(norms))
         return

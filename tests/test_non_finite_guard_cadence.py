@@ -1,0 +1,135 @@
+"""NonFiniteGuard on large gradients: the norm is taken now and then, and nothing bad gets by in between."""
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from lightning_debug import NonFiniteGuard
+from lightning_debug.callbacks import _guard_cadence
+from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
+from lightning_debug.finding import Claim
+from lightning_debug.probes.gradient_norms import glimpse, total_norm
+from lightning_debug.record import Record
+from lightning_debug.rules.ld305_exploding_gradient import exploding_gradient
+from tests.guarded import Program, loader, mse, run, table
+
+
+@pytest.fixture(autouse=True)
+def early(monkeypatch):
+    """A toy's gradient counts as large, and its first steps are over soon."""
+    monkeypatch.setattr(_guard_cadence, "SMALL", 0)
+    monkeypatch.setattr(_guard_cadence, "DENSE", 4)
+
+
+def norms(guard):
+    return [norm for window in guard.session.record.of(StepWindow) for norm in window.gradient_norms["gradient_norm"]]
+
+
+def test_one_norm_in_ten_is_taken_and_every_loss():
+    guard, raised = run(Program(), loader(batch_size=4), max_epochs=2)
+    assert raised is None
+    taken = norms(guard)
+    assert len(taken) == 32
+    assert [index for index, norm in enumerate(taken) if norm is not None] == [0, 1, 2, 3, 13, 23]
+    windows = guard.session.record.of(StepWindow)
+    assert sum(window.optimizer_steps for window in windows) == 6
+    assert all(loss is not None for window in windows for loss in window.losses["loss"])
+    assert not guard.report.findings
+
+
+@pytest.mark.parametrize("how", [{"max_norm": 1.0}, {"clip_quantile": 0.9}, {"action": "skip"}, {"action": "rollback"}])
+def test_who_clips_or_decides_needs_all(how):
+    guard, _ = run(Program(), loader(batch_size=4), NonFiniteGuard(**how))
+    assert None not in norms(guard)
+
+
+def test_a_jump_is_measured_there_and_then():
+    program = Program(lambda m, b: mse(m, b) * (100.0 if len(m.seen) == 8 else 1.0), lambda p: torch.optim.SGD(p, 1e-6))
+    guard, _ = run(program, loader(batch_size=4))
+    (norm,) = (norm for norm in norms(guard)[4:13] if norm is not None)
+    assert norm > 20 * norms(guard)[3]
+
+
+def backward_only(module, batch):
+    """The loss is finite, the gradient is not."""
+    extra = torch.sqrt((module.net[0].bias * 0).square().sum()) if float(batch[0][0, 0]) == 5.0 else 0.0
+    return mse(module, batch) + extra
+
+
+def test_a_gradient_that_is_not_finite_is_traced_before_the_update():
+    x, y = table()
+    x[28, 0] = 5.0
+    guard, _ = run(Program(backward_only), loader(x, y, batch_size=4))
+    event = guard.session.record.first(NonFiniteStep)
+    assert guard.report.headlines[0].code == "LD303"
+    assert (event.origin.kind, event.origin.operation) == ("backward", "sqrt")
+    assert math.isnan(next(norm for norm in norms(guard)[4:13] if norm is not None))
+
+
+def test_a_bad_field_in_between_is_named():
+    x, y = table()
+    x[30, 3] = torch.nan
+    guard, _ = run(Program(), loader(x, y, batch_size=4))
+    assert [item.code for item in guard.report.headlines] == ["LD301"]
+    assert math.isnan(next(norm for norm in norms(guard)[4:13] if norm is not None))
+
+
+LAYERS = {
+    "linear": (lambda: nn.Linear(128, 128), (4, 128)),
+    "linear without bias": (lambda: nn.Linear(128, 128, bias=False), (4, 128)),
+    "two without bias": (
+        lambda: nn.Sequential(nn.Linear(128, 96, bias=False), nn.GELU(), nn.Linear(96, 96, bias=False)),
+        (4, 128),
+    ),
+    "normalised": (lambda: nn.Sequential(nn.Linear(128, 128), nn.LayerNorm(128)), (4, 128)),
+    "convolution": (lambda: nn.Conv2d(32, 64, 3), (2, 32, 8, 8)),
+    "convolution of signals": (lambda: nn.Conv1d(64, 64, 3, bias=False), (2, 64, 8)),
+    "attention": (lambda: nn.TransformerEncoderLayer(128, 4, 256, batch_first=True), (2, 5, 128)),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_a_glimpse_shows_any_value_that_spoils_a_layer(name):
+    """One NaN anywhere in what is handed back to a layer."""
+    make, shape = LAYERS[name]
+    torch.manual_seed(0)
+    layer = make()
+    for _ in range(20):
+        layer.zero_grad()
+        output = layer(torch.randn(shape))
+        handed = torch.randn(output.shape)
+        handed.view(-1)[torch.randint(handed.numel(), ())] = torch.nan
+        output.backward(handed)
+        tensors = [item.grad for item in layer.parameters()]
+        assert math.isnan(float(total_norm(tensors)))
+        assert math.isnan(float(glimpse(tensors)))
+
+
+def test_a_glimpse_of_matrices_in_a_stack_and_of_odd_gradients():
+    stack = torch.nn.Parameter(torch.randn(8, 32, 64))
+    handed = torch.randn(8, 4, 64)
+    handed[5, 1, 17] = torch.inf
+    torch.bmm(torch.randn(8, 4, 32), stack).backward(handed)
+    assert not math.isfinite(float(glimpse([stack.grad])))
+    assert float(glimpse([torch.tensor(3.0), torch.zeros(0), torch.tensor([4.0], dtype=torch.float64)])) == 5.0
+    assert glimpse([]) is None
+    assert glimpse([torch.zeros(0)]) is None
+    assert glimpse([torch.zeros(2, device="meta")]) is None
+
+
+def test_a_jump_is_judged_by_the_norms_that_were_taken():
+    losses = (*(2.0 - 0.01 * step for step in range(150)), 0.5, *[9.0] * 20)
+    sparse = (*(1.0 if step % 10 == 0 else None for step in range(150)), 400.0, *[None] * 20)
+    window = StepWindow(steps=tuple(range(171)), losses={"loss": losses}, gradient_norms={"gradient_norm": sparse})
+    (found,) = [item for item in exploding_gradient(Record([window])) if isinstance(item, Claim)]
+    assert found.measured["step"] == 150
+    few = StepWindow(steps=(0, 1), losses={"loss": (1.0, 1.0)}, gradient_norms={"gradient_norm": (1.0, None)})
+    assert not list(exploding_gradient(Record([few])))
+    assert few.scalars() == {"loss": 1.0, "gradient_norm": 1.0}
+
+
+def test_accumulation_takes_each_norm_that_is_ten_batches_late():
+    guard, _ = run(Program(), loader(batch_size=4), accumulate_grad_batches=16, max_epochs=3)
+    assert None not in norms(guard)
