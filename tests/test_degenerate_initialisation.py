@@ -43,9 +43,10 @@ def test_signals_that_die(seen, expected):
 
 
 class Dense(nn.Module):
-    def __init__(self, inputs, outputs, zero):
+    def __init__(self, inputs, outputs, value):
         super().__init__()
-        self.weight = nn.Parameter(torch.zeros(inputs, outputs) if zero else torch.randn(inputs, outputs) / inputs)
+        start = torch.randn(inputs, outputs) / inputs if value is None else torch.full((inputs, outputs), float(value))
+        self.weight = nn.Parameter(start)
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x):
@@ -57,10 +58,10 @@ class Adapted(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.base, self.down, self.up = Dense(8, 8, False), Dense(8, 2, False), Dense(2, 8, True)
+        self.base, self.down, self.up = Dense(8, 8, None), Dense(8, 2, None), Dense(2, 8, 0)
         self.gate, self.place = nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(1, 8))
-        self.later = nn.Sequential(Dense(8, 8, True), Dense(8, 8, True))
-        self.out = Dense(8, 3, True)
+        self.later = nn.Sequential(Dense(8, 8, 0), Dense(8, 8, 0))
+        self.out = Dense(8, 3, 0)
 
     def forward(self, x):
         x = x + self.place
@@ -71,8 +72,10 @@ class Adapted(nn.Module):
 @pytest.mark.parametrize(
     ("build", "expected"),
     [
-        (lambda: nn.Sequential(Dense(8, 6, True), nn.ReLU(), Dense(6, 3, True)), ["0.weight", "2.weight"]),
-        (lambda: nn.Sequential(Dense(8, 6, False), nn.ReLU(), Dense(6, 3, True)), []),
+        (lambda: nn.Sequential(Dense(8, 6, 0), nn.ReLU(), Dense(6, 3, 0)), ["0.weight", "2.weight"]),
+        (lambda: nn.Sequential(Dense(8, 6, None), nn.ReLU(), Dense(6, 3, 0)), []),
+        (lambda: nn.Sequential(Dense(8, 6, 0.1), nn.Tanh(), Dense(6, 3, None)), []),  # unlike weights behind it
+        (lambda: nn.Sequential(Dense(8, 6, 0.1), nn.Tanh(), Dense(6, 3, 0.1)), ["0.weight.T", "2.weight"]),
         (Adapted, []),
     ],
 )

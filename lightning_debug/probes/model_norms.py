@@ -43,15 +43,15 @@ def norm_inputs(trace: ModelTrace, root: nn.Module, samples: int) -> tuple[NormI
 def equal_rows(root: nn.Module) -> dict[str, Tensor]:
     """Trained weights whose rows are all equal, by name, with a copy of each.
 
-    Those of linear layers and convolutions; of what modules outside of torch hold themselves, matrices of zeros only:
-    what a row of theirs means is not known.
+    Those of linear layers and convolutions; of what modules outside of torch hold themselves, matrices of one value
+    only: what a row of theirs means is not known.
     """
     found: dict[str, Tensor] = {}
     for path, module in list(root.named_modules())[: 4 * MOST_WEIGHTS]:
         if not type(module).__module__.startswith("torch."):
             for name, value in module.named_parameters(path, recurse=False):
                 matrix = value.ndim > 1 and 1 < value.numel() <= MOST_VALUES
-                if value.requires_grad and matrix and not bool(value.any()):
+                if value.requires_grad and matrix and bool((value == value.flatten()[0]).all()):
                     found[name] = value.detach().clone()
         if not isinstance(module, KINDS) or not isinstance(module.weight, nn.Parameter):
             continue
@@ -80,26 +80,33 @@ def still_alike(
         before: From :func:`equal_rows`.
         gradients: Gradients by parameter name.
         woken: Names whose gradient is zero, and is not once all zeros are random. Of a module's own parameters,
-            whose rows may be anything, only these are told.
+            whose rows may be anything, only these are told, and those whose rows or columns have equal gradients;
+            where it is columns, ``.T`` is added to the name.
     """
     found = []
     own = dict(root.named_parameters())
-    for name, old in before.items():
-        weight = own.get(name)
-        if weight is None or weight.shape != old.shape or not rows_alike(weight):
+    for name, start in before.items():
+        weight, gradient, old, shown = own.get(name, start).detach(), gradients.get(name), start, name
+        if name not in own or weight.shape != old.shape:
             continue
-        gradient = gradients.get(name)
-        constant = bool((weight == weight.flatten()[0]).all())
         path, _, leaf = name.rpartition(".")
         layer = leaf == "weight" and isinstance(root.get_submodule(path), KINDS)
         if not layer and name not in woken:
+            if gradient is None or weight.ndim != 2 or min(weight.shape) < 2 or not bool(gradient.any()):
+                continue
+            if not rows_alike(weight):
+                shown, weight, old, gradient = f"{name}.T", weight.T, old.T, gradient.T
+            if not rows_alike(gradient):
+                continue
+        if not rows_alike(weight):
             continue
+        constant = bool((weight == weight.flatten()[0]).all())
         found.append(
             AlikeUnits(
-                name=name,
+                name=shown,
                 shape=tuple(weight.shape),
                 value=float(weight.flatten()[0]) if constant else None,
-                moved=not torch.equal(weight.detach(), old),
+                moved=not torch.equal(weight, old),
                 gradient_alike=None if gradient is None else rows_alike(gradient),
                 gradient_zero=gradient is not None and not bool(gradient.any()),
             )

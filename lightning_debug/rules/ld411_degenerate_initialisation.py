@@ -1,8 +1,9 @@
 """Weights start out equal, or of a wrong size, so that units learn the same or signals die.
 
 What it sees: linear layers and convolutions whose rows, one a unit, were all equal before training, and are equal
-    after the first steps: they got equal gradients, or none; and matrices of zeros among a module's own parameters
-    whose gradient is still exactly zero, and is not once they are random. Also, before training, layers that make
+    after the first steps: they got equal gradients, or none; and matrices among a module's own parameters that hold
+    one value, and whose rows or columns get equal gradients all the same, or one of exactly zero that is not zero once
+    they are random. Also, before training, layers that make
     signals larger ``gain`` times or more each, at least two of them, so that the last one gives values around
     ``largest`` or more; or that make them smaller ``gain`` times or more each, so that less than ``died`` of the first
     one's input is left, where predictions still do not depend on the input after training for ``steps`` steps.
