@@ -15,12 +15,16 @@ from lightning_debug.evidence.curves import (
     Shift,
     Spike,
     TrainingCourse,
+    TrainingLossInEval,
     ValidationCourse,
 )
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.rules._curves import improves
 from lightning_debug.rules.ld701_training_loss_increases import training_loss_increases
+from lightning_debug.rules.ld702_training_loss_stalls_early import training_loss_stalls_early
+from lightning_debug.rules.ld704_training_loss_falls_slowly import training_loss_falls_slowly
 from lightning_debug.rules.ld705_underfitting import underfitting
 from lightning_debug.rules.ld713_loss_spikes import loss_spikes
 
@@ -65,6 +69,13 @@ def test_a_model_trained_before_does_not_underfit():
 def test_one_short_epoch_settles_nowhere(steps, epochs, said):
     found = list(underfitting(_settled(Shift(), steps=steps, epochs=epochs)))
     assert [isinstance(item, Claim) for item in found] == [said]
+
+
+def test_a_few_steps_of_many_micro_batches_settle_nowhere():
+    record = _settled(Shift(), steps=400, epochs=2)
+    assert [isinstance(item, Claim) for item in underfitting(record)] == [True]
+    record.add(RunContext(accumulate_grad_batches=8))
+    assert [isinstance(item, Claim) for item in underfitting(record)] == [False]
 
 
 @pytest.mark.parametrize(("value", "batch_size", "said"), [(9.0, 32, 1), (2.0, 32, 0), (9.0, 2, 0), (9.0, 0, 0)])
@@ -123,6 +134,35 @@ def test_steps_between_the_values_of_a_log_count():
     assert (course.steps, course.first_step, course.span) == (100, 49, 5000)
     (claim,) = _rises(course)
     assert "of 5000 steps" in claim.message
+
+
+def _uneasy(by_validation):
+    course = TrainingCourse(steps=400, start=2.3, start_error=0.02, end=0.95, end_error=0.01, settled_at=0.1)
+    seen = ValidationCourse(count=8, first=1.0, lowest=0.19, end=0.2, noise=0.03)
+    again = TrainingLossInEval(
+        epoch=7, batches=8, train_mode=0.95, eval_mode=0.9, by_validation=by_validation, error=0.02
+    )
+    reference = ReferenceLoss(function="cross_entropy", samples=256, baseline=2.3, neighbours=0.24, error=0.01)
+    reading = CurveReading(final=True, epochs=8, training=course, validation=seen)
+    return Record([LossKind(supervised=True), reference, again, reading])
+
+
+def test_mixed_samples_and_noise_in_the_training_step_stall_nothing():
+    assert not [item for item in training_loss_stalls_early(_uneasy(0.15)) if isinstance(item, Claim)]
+    assert [item for item in training_loss_stalls_early(_uneasy(0.9)) if isinstance(item, Claim)]
+
+
+def test_a_loss_that_begins_low_by_chance_falls_slowly_all_the_same():
+    slope = Shift(amount=-0.006, error=0.004)
+    course = TrainingCourse(
+        steps=328, start=2.295, start_error=0.011, end=2.306, end_error=0.004, slope=slope, first_slope=slope,
+        second_slope=slope,
+    )  # fmt: skip
+    seen = ValidationCourse(count=8, first=2.31, lowest=2.305, end=2.305, late=Shift(amount=-0.0016, error=1e-6))
+    reference = ReferenceLoss(function="cross_entropy", samples=256, baseline=2.297, neighbours=0.26, error=0.02)
+    reading = CurveReading(final=True, epochs=8, training=course, validation=seen)
+    (claim,) = training_loss_falls_slowly(Record([LossKind(supervised=True), reference, reading]))
+    assert "hardly moves" in claim.message
 
 
 def _rises(course):

@@ -76,9 +76,15 @@ def measured_again(record: Record) -> TrainingLossInEval | None:
 
 
 def level(record: Record, course: TrainingCourse) -> float:
-    """The training loss at the end, without what dropout adds to it."""
+    """The training loss at the end, without what dropout adds to it.
+
+    Nor what the training step itself adds: mixed samples, noise, smoothed labels. The validation step tells on the
+    same batches; where it takes another loss that is lower, nothing is claimed by it.
+    """
     again = measured_again(record)
-    return course.end if again is None else min(course.end, again.eval_mode)
+    if again is None:
+        return course.end
+    return min(course.end, again.eval_mode, *([] if again.by_validation is None else [again.by_validation]))
 
 
 def learnable(record: Record, below: float, *, share: float, sigmas: float = 4.0) -> ReferenceLoss | Skip:

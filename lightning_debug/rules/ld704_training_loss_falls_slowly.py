@@ -108,7 +108,7 @@ def training_loss_falls_slowly(
         return
     share = (course.start - level(record, course)) / abs(course.start) if course.start else 1.0
     most = much if course.steps >= long and newest(record).epochs >= 2 * epochs else little
-    if newest(record).epochs < epochs or share > most or share < 0:
+    if newest(record).epochs < epochs or share > most or share < -2 * course.start_error / abs(course.start or 1.0):
         return
     slopes = (course.first_slope, course.second_slope)
     uneven = slopes[1].amount - even * slopes[0].amount
@@ -119,8 +119,9 @@ def training_loss_falls_slowly(
         yield reference
         return
     left = (course.end - reference.neighbours) / abs(course.slope.amount)
+    how = "falls evenly" if share > 0 else "hardly moves"
     yield Claim(
-        message=f"The training loss falls evenly, from {course.start:.3g} to {course.end:.3g} in {length(course)} "
+        message=f"The training loss {how}, from {course.start:.3g} to {course.end:.3g} in {length(course)} "
         f"steps; the {reference.neighbours:.3g} that the nearest neighbours reach is {left:.1f} such runs away.",
         subject=LOSS,
         measured={"start": course.start, "end": course.end, "neighbours": reference.neighbours, "runs_left": left},
