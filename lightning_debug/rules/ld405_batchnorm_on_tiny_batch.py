@@ -88,7 +88,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._model import listed
 
 
-@rule("LD405", severity=WARNING, needs=BatchNormBatches, explains=("LD116", "LD413", "LD703", "LD711"))
+@rule("LD405", severity=WARNING, needs=BatchNormBatches, explains=("LD116", "LD413", "LD703", "LD705", "LD711"))
 def batchnorm_on_tiny_batch(record: Record, *, fewest: int = 4) -> Iterator[Claim]:
     """Claims one finding for full batches, or else one for the last batch."""
     seen = record.last(BatchNormBatches)

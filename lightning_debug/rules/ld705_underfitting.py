@@ -85,6 +85,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -125,7 +126,9 @@ def underfitting(
     now, price = level(record, course), baseline(record)
     if price is None or not high * price < now < 0.95 * price:
         return
-    short = newest(record).epochs < epochs and course.steps < long
+    run = record.last(RunContext)
+    updates = course.steps // max(1, run.accumulate_grad_batches if run else 1)
+    short = updates < steps or (newest(record).epochs < epochs and updates < long)
     if short or course.start < trained * price:
         yield Skip(
             "the run is too short to settle in"
