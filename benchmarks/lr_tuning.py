@@ -196,11 +196,15 @@ def judge(path: str) -> None:
         known = pickle.load(file)
     names = sorted({name for name, *_ in known})
     seeds = sorted({seed for _, seed, _ in known})
-    for longest, (lowest, training), tolerance in itertools.product(
-        (100, 200, 300), ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.4, 0.3)), (0.0, 0.03, 0.06, 0.1)
+    kinds = {task.name: task.kind for task in [*MORE, *TASKS]}
+    for kind, longest, (lowest, training), tolerance in itertools.product(
+        ("regress", "class"),
+        (200, 300, 400),
+        ((0.0, 0.0), (0.5, 0.0), (0.0, 0.5), (0.2, 0.2), (0.4, 0.3)),
+        (0.0, 0.01, 0.03, 0.06),
     ):
         lost = []
-        for name in names:
+        for name in (one for one in names if kinds[one] == kind):
             curve = np.mean([[known[name, seed, lr]["score"] for lr in GRID] for seed in seeds], 0)
             for seed in seeds:
                 runs = [known[name, seed, lr] for lr in GRID]
@@ -209,8 +213,8 @@ def judge(path: str) -> None:
                 at = within(tolerance, 0.0)(scores, runs[0]["losses"][0])
                 lost.append(float(max(curve) - np.interp(at, np.log10(GRID), curve)))
         print(
-            f"{longest} steps, shares {lowest} and {training}, tolerance {tolerance}: mean {np.mean(lost):.2f}, "
-            f"worst {max(lost):.1f}, within 1.5 {np.mean(np.array(lost) <= 1.5):.0%}"
+            f"{kind}, {longest} steps, shares {lowest} and {training}, tolerance {tolerance}: "
+            f"mean {np.mean(lost):.2f}, worst {max(lost):.1f}, within 1.5 {np.mean(np.array(lost) <= 1.5):.0%}"
         )
 
 
