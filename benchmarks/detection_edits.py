@@ -1,4 +1,4 @@
-"""The programs of the folder ``detection`` as two programs each, and what separates them.
+"""The programs of the folder ``detection`` as two programs each, what separates them, and what their scores say.
 
 A program says ``FAULT = "--repaired" not in sys.argv`` and asks for it where the fault is. `folded` puts a constant in
 its place and drops what is never run, which gives the broken program as a user would have written it, and its twin.
@@ -11,11 +11,18 @@ import collections
 import difflib
 import io
 import keyword
+import math
 import re
 import tokenize
 
 import torch
 from torch import nn
+
+MARGIN = 0.1
+"""Share of what training gains the twin that a score may miss."""
+
+SHARE = 0.8
+"""Share of the distance between broken and twin that a fix has to bring back."""
 
 
 class _Fold(ast.NodeTransformer):
@@ -96,9 +103,9 @@ def changed_lines(broken: str, twin: str) -> set[int]:
 
 def _names(source: str) -> collections.Counter[str]:
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    return collections.Counter(
-        token.string for token in tokens if token.type == tokenize.NAME and not keyword.iskeyword(token.string)
-    )
+    words = [token.string for token in tokens if token.type == tokenize.NAME and not keyword.iskeyword(token.string)]
+    keys = [key for word in re.findall(r"'([^']*)'", source) for key in re.findall(r"[A-Za-z_]\w*", word)]
+    return collections.Counter([*words, *keys])
 
 
 def changed_names(broken: str, twin: str) -> set[str]:
@@ -132,3 +139,45 @@ def names_the_edit(broken: str, twin: str, finding: dict) -> str:
     near = " ".join(text[line - 1] for line in changed_lines(broken, twin) if 0 < line <= len(text))
     meant = changed_names(broken, twin) | set(re.findall(r"[A-Za-z_]\w*", near))
     return "name" if words & (meant - {"self", "torch", "nn", "F", "pl", "loss", "batch", "forward"}) else ""
+
+
+def bare(fix: str) -> str:
+    """A fix without the numbers and places in it, which differ between runs and versions."""
+    return re.sub(r"\s+", " ", re.sub(r"[\w/.]*\.py:\d+|[-+]?\d[\d.,e+-]*", "#", fix)).strip()
+
+
+def deciding(found: dict[str, float] | None) -> str:
+    """The score that counts: a loss before anything else."""
+    names = sorted(found or {})
+    losses = [name for name in names if re.search(r"loss|nll|mse|mae|error|bce|elbo|_ce|cost", name.lower())]
+    return (losses or names or [""])[0]
+
+
+def distance(metric: str, value: float, best: float) -> float:
+    """How much worse a score is than another; scores that are no loss are better when larger."""
+    rising = bool(re.search(r"acc|auc|f1|reward|dice|iou|score|r2", metric.lower())) and "loss" not in metric.lower()
+    return best - value if rising else value - best
+
+
+def worse(metric: str, part: str, values: dict[str, float | None]) -> bool:
+    """Whether a score misses more than ``MARGIN`` of what training gains the twin."""
+    value, twin, untrained = values[part], values["twin"], values["untrained"]
+    if twin is None or not math.isfinite(twin):
+        return False
+    if value is None or not math.isfinite(value):
+        return True
+    gain = abs(twin) if untrained is None or not math.isfinite(untrained) else distance(metric, untrained, twin)
+    return distance(metric, value, twin) > MARGIN * max(gain, 1e-3)
+
+
+def back(metric: str, values: dict[str, float | None], *, raised: bool) -> bool:
+    """Whether the fixed program is as good as its twin, or nearly as far from the broken one as it is."""
+    broken, fixed, twin = values["broken"], values["fixed"], values["twin"]
+    if twin is None:
+        return raised  # it runs to its end now, and there is nothing to compare
+    if not worse(metric, "fixed", values):
+        return True
+    if fixed is None or broken is None or not math.isfinite(fixed) or not math.isfinite(broken):
+        return False
+    gap = distance(metric, broken, twin)
+    return distance(metric, broken, fixed) >= SHARE * gap > 0

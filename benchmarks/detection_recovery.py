@@ -8,15 +8,10 @@ grows), the fix must leave the score as good.
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable
 
 import detection
-from detection_edits import names_the_edit
-
-MARGIN = 0.1
-SHARE = 0.8
+from detection_edits import back, bare, deciding, names_the_edit, worse
 
 
 def compared(
@@ -51,48 +46,6 @@ def compared(
     if row["applied"]:
         row["recovers"] = codes["fixed"] <= codes["twin"] and back(metric, values, raised=broken_raises)
     return row
-
-
-def bare(fix: str) -> str:
-    """A fix without the numbers and places in it, which differ between runs and versions."""
-    return re.sub(r"\s+", " ", re.sub(r"[\w/.]*\.py:\d+|[-+]?\d[\d.,e+-]*", "#", fix)).strip()
-
-
-def deciding(found: dict[str, float] | None) -> str:
-    """The score that counts: a loss before anything else."""
-    names = sorted(found or {})
-    losses = [name for name in names if re.search(r"loss|nll|mse|mae|error|bce|elbo|_ce|cost", name.lower())]
-    return (losses or names or [""])[0]
-
-
-def distance(metric: str, value: float, best: float) -> float:
-    """How much worse a score is than another; scores that are no loss are better when larger."""
-    rising = bool(re.search(r"acc|auc|f1|reward|dice|iou|score|r2", metric.lower())) and "loss" not in metric.lower()
-    return best - value if rising else value - best
-
-
-def worse(metric: str, part: str, values: dict[str, float | None]) -> bool:
-    """Whether a score misses more than ``MARGIN`` of what training gains the twin."""
-    value, twin, untrained = values[part], values["twin"], values["untrained"]
-    if twin is None or not math.isfinite(twin):
-        return False
-    if value is None or not math.isfinite(value):
-        return True
-    gain = abs(twin) if untrained is None or not math.isfinite(untrained) else distance(metric, untrained, twin)
-    return distance(metric, value, twin) > MARGIN * max(gain, 1e-3)
-
-
-def back(metric: str, values: dict[str, float | None], *, raised: bool) -> bool:
-    """Whether the fixed program is as good as its twin, or nearly as far from the broken one as it is."""
-    broken, fixed, twin = values["broken"], values["fixed"], values["twin"]
-    if twin is None:
-        return raised  # it runs to its end now, and there is nothing to compare
-    if not worse(metric, "fixed", values):
-        return True
-    if fixed is None or broken is None or not math.isfinite(fixed) or not math.isfinite(broken):
-        return False
-    gap = distance(metric, broken, twin)
-    return distance(metric, broken, fixed) >= SHARE * gap > 0
 
 
 def table(rows: Iterable[dict]) -> str:

@@ -164,6 +164,9 @@ def _reason(seen: TrainingEffect, settled: bool) -> Reason | None:
         return "the learning rate is 0", "learning rate", "Set a learning rate above 0, or repair the schedule."
     if seen.followed and not seen.nonzero_gradient:
         told = "every gradient is zero throughout"
+        if seen.frozen > seen.compared:
+            told += f", and {seen.frozen} of {seen.frozen + seen.compared} parameters are frozen"
+            return told, "requires_grad", "Unfreeze what is to be trained: the rest has no effect on the loss."
         return told, "loss", "Look for what makes the loss constant: dead units, a saturated output, a clamp."
     rate = "" if seen.rate is None else f" of {seen.rate:g}"
     told = f"the updates at a learning rate{rate} are lost to rounding"

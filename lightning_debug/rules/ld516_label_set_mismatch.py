@@ -103,8 +103,8 @@ def label_set_mismatch(
     if train is None or not train.complete or not train.counts or len(train.classes) > most:
         yield Skip("no whole epoch of training labels was counted, or they have too many classes")
         return
-    yield from _units(record, train, fits["train"], each, most)
     vals = [item for item in record.of(LabelCounts) if item.stage == "validate"]
+    yield from _units(record, train, fits["train"], each, most, {one for item in vals for one in item.classes})
     if not vals or not fits["validate"] or fits["validate"][-1].units <= max(train.classes):
         return
     known = dict(zip(train.classes, train.counts, strict=True))
@@ -137,12 +137,15 @@ def label_set_mismatch(
             )
 
 
-def _units(record: Record, train: LabelCounts, fits: list[ClassFit], each: int, most: int) -> Iterator[Claim]:
-    """Output units that no label uses."""
+def _units(
+    record: Record, train: LabelCounts, fits: list[ClassFit], each: int, most: int, elsewhere: set[int]
+) -> Iterator[Claim]:
+    """Output units that no label uses, in training or elsewhere."""
     if not fits or any(item.role == "tokens" for item in record.of(FieldValues)):
         return
     fit = fits[-1]
-    unused = [one for one in range(fit.units) if one not in train.classes and one != fit.ignored]
+    used = {*train.classes, *elsewhere, fit.ignored}
+    unused = [one for one in range(fit.units) if one not in used]
     if not unused or fit.units > most or max(train.classes) >= fit.units or sum(train.counts) < each * fit.units:
         return
     lowest, highest = min(train.classes), max(train.classes)
