@@ -36,6 +36,8 @@ def _metric(end, since):
 def test_a_metric_improves_only_by_a_share_of_what_is_missing():
     assert not improves(_metric(0.64, 0.03), sigmas=2.0), "smooth, but three of a hundred samples"
     assert improves(_metric(0.96, 0.02), sigmas=2.0), "a third of the errors"
+    assert not improves(_metric(0.63, 0.05), sigmas=2.0, samples=200), "ten of two hundred samples"
+    assert improves(_metric(0.63, 0.05), sigmas=2.0, samples=2000)
 
 
 def _settled(late, batch_size=32, spikes=(), steps=400, epochs=10):

@@ -13,6 +13,7 @@ from lightning_debug.evidence.curves import (
     TrainingLossInEval,
     ValidationCourse,
 )
+from lightning_debug.evidence.data import LabelCounts
 from lightning_debug.finding import Skip
 from lightning_debug.record import Record
 
@@ -160,17 +161,26 @@ def tracked(course: ValidationCourse, *, price: float) -> bool:
     return price - course.lowest > 0.12 * abs(price)
 
 
-def improves(course: ValidationCourse, *, sigmas: float, share: float = 0.1) -> bool:
+def improves(course: ValidationCourse, *, sigmas: float, share: float = 0.1, samples: int = 0) -> bool:
     """Whether the metric has become clearly better since the loss was lowest.
 
     A smooth curve has little noise of its own, though its validation set is small: the metric must also have made up
-    a share of what was missing to 1, or of itself where it is no share.
+    a share of what was missing to 1, or of itself where it is no share; and, where it is a share of so many samples,
+    more than twice the error that their number leaves.
     """
     sign = 1.0 if course.mode == "max" else -1.0
     before = course.metric_end - course.metric_since.amount
     room = 1.0 - before if course.mode == "max" and 0.0 <= before < 1.0 else abs(before)
     gain = sign * course.metric_since.amount
+    if samples and course.mode == "max" and 0.0 <= before <= 1.0 and 0.0 <= course.metric_end <= 1.0:
+        room = max(room, 2.0 * math.sqrt(course.metric_end * (1.0 - course.metric_end) / samples) / share)
     return bool(course.metric) and sign * course.metric_since.sigmas >= sigmas and gain >= share * room
+
+
+def judged_samples(record: Record) -> int:
+    """How many labelled samples validation has; 0 where that is not known."""
+    counts = [item for item in record.of(LabelCounts) if item.stage == "validate" and item.loader == 0]
+    return sum(counts[-1].counts) if counts and counts[-1].complete and not counts[-1].more else 0
 
 
 def too_long_steps(record: Record, course: TrainingCourse, *, jitter: float) -> bool:

@@ -87,6 +87,7 @@ from lightning_debug.rules._curves import (
     diverges,
     error_of,
     improves,
+    judged_samples,
     measured_again,
     newest,
     tracked,
@@ -126,7 +127,9 @@ def overfitting(
     far = seen.end > gap * again.by_validation and apart > sigmas * error_of(again.error, min(seen.noise, seen.end))
     if diverges(seen, sigmas=sigmas, worse=worse, price=price) and tracked(seen, price=price):
         return  # LD707
-    if train_gain < learned or end_gain > gained or not far or improves(seen, sigmas=sigmas):
+    if train_gain < learned or end_gain > gained or not far:
+        return
+    if improves(seen, sigmas=sigmas, samples=judged_samples(record)):
         return
     yield Claim(
         message=f"The validation loss ends at {seen.end:.3g}, the same loss on training batches at "

@@ -85,7 +85,7 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import baseline, diverges, improves, newest, tracked, validation
+from lightning_debug.rules._curves import baseline, diverges, improves, judged_samples, newest, tracked, validation
 
 
 @rule("LD707", severity=WARNING, needs=CurveReading)
@@ -111,7 +111,7 @@ def overfitting_from_epoch(
         or seen.train_since.amount > -train * abs(before)
     ):
         return
-    if improves(seen, sigmas=2.0):
+    if improves(seen, sigmas=2.0, samples=judged_samples(record)):
         return  # LD711
     low, high = seen.lowest_between
     between = f"epoch {seen.lowest_epoch}" if low == high else f"epoch {seen.lowest_epoch} (between {low} and {high})"

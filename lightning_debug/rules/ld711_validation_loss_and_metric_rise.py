@@ -2,8 +2,8 @@
 
 What it sees: with at least `count` validations: the validation loss has risen by `sigmas` standard errors from
     its lowest part, while the metric has improved since by `metric` standard errors and by a tenth of what it
-    could. How sure the model is of right and of wrong answers is measured on a validation batch, early and now, as
-    a whole and answer by answer.
+    could (and twice the error of a share of so many samples). How sure the model is of right and of wrong answers
+    is measured on a validation batch, early and now, as a whole and answer by answer.
 Why it hurts: it hurts where probabilities are used: the model makes fewer errors, and is too sure of those it
     makes.
 How to fix: choose the epoch by the metric. Where probabilities matter, divide the logits by the temperature
@@ -86,7 +86,7 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import INFO, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import improves, validation
+from lightning_debug.rules._curves import improves, judged_samples, validation
 
 
 @rule("LD711", severity=INFO, needs=CurveReading)
@@ -101,7 +101,8 @@ def validation_loss_and_metric_rise(
     if not seen.metric:
         yield Skip("no validation metric was recognised among the logged names")
         return
-    if seen.rise.sigmas < sigmas or not seen.all_above or not improves(seen, sigmas=metric):
+    better = improves(seen, sigmas=metric, samples=judged_samples(record))
+    if seen.rise.sigmas < sigmas or not seen.all_above or not better:
         return
     if seen.rise.amount < 0.05 * max(abs(seen.first), abs(seen.lowest)):
         return
