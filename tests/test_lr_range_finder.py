@@ -22,7 +22,7 @@ def _unhurried(monkeypatch):
     """Has a slow machine make the experiment that a fast one makes."""
     measure = experiment._time_steps
     monkeypatch.setattr(budget, "FLOOR", 30.0)
-    monkeypatch.setattr(experiment, "_time_steps", lambda *given: (measure(*given)[0], 0.06))
+    monkeypatch.setattr(experiment, "_time_steps", lambda *given: 0.06 + 0 * measure(*given))
 
 
 class Classes(pl.LightningModule):

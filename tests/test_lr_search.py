@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_debug.experiments.lr_search import search
-from lightning_debug.experiments.lr_trials import Budget, Plan, run_sweep, run_trial
+from lightning_debug.experiments.lr_trials import Budget, Plan, run_sweep
 from lightning_debug.experiments.lr_valley import Sweep, pool
 
 
@@ -98,12 +98,6 @@ def test_a_loss_that_is_never_finite_says_so():
     found = search(Broken(1.0), Plan())
     assert (found.range, found.suggestion) == (None, None)
     assert "not finite" in found.reason
-
-
-@pytest.mark.parametrize("distance", [True, False])
-def test_a_distance_is_judged_by_what_is_held_out_alone(distance):
-    trial = run_trial(Quadratic(1.0), Plan(trial_steps=20, distance=distance), 0.05, watched=True)
-    assert (trial.merit == trial.score) is distance
 
 
 def test_time_that_runs_out_is_said():

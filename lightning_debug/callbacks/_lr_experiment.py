@@ -80,9 +80,9 @@ def run_experiment(
     if planned is not None and planned < FEWEST and not asked.thorough:
         raise NotTried(f"the run has {planned} optimizer steps, too few to tell rates apart")
     runner = SandboxRunner(trainer, pl_module, sandbox, batches, index, found.ratios)
-    distance, step_seconds = _time_steps(trainer, runner, found.peak)
+    step_seconds = _time_steps(trainer, runner, found.peak)
     seconds = _ranks.mean([min(asked.seconds(step_seconds), 1e9)], trainer)[0]
-    plan = dataclasses.replace(asked.plan, lr_max=max(asked.plan.lr_max, found.peak), distance=distance)
+    plan = dataclasses.replace(asked.plan, lr_max=max(asked.plan.lr_max, found.peak))
     plan = _fit(plan, planned)
     affordable = seconds / step_seconds
     whole = plan.sweeps * plan.steps + TRIALS * 1.2 * plan.trial_steps
@@ -117,17 +117,15 @@ def run_experiment(
     return dataclasses.replace(result, cut_short=budget.cut, seconds=working_time() - begun), found
 
 
-def _time_steps(trainer: Trainer, runner: SandboxRunner, lr: float) -> tuple[bool, float]:
-    """Whether the loss is a distance from targets, and the seconds of a step; the same on all ranks."""
+def _time_steps(trainer: Trainer, runner: SandboxRunner, lr: float) -> float:
     runner.rewind(0)
-    distance = runner.listen(lr)
+    runner.step(lr)
     taken = []
     for _ in range(2):
         begun = working_time()
         runner.step(lr)
         taken.append(working_time() - begun)
-    seconds, share = _ranks.mean([min(taken), float(distance)], trainer)  # the other may have waited
-    return share == 1.0, max(1e-5, seconds)
+    return max(1e-5, _ranks.mean([min(taken)], trainer)[0])  # the other may have waited for the processor
 
 
 def _fit(plan: Plan, planned: int | None) -> Plan:

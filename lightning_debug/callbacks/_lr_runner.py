@@ -16,8 +16,6 @@ from lightning_debug.callbacks._lr_schedule import set_rates
 from lightning_debug.experiments._surroundings import random_state, set_random_state
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
-from lightning_debug.probes.loss_kinds import LossNames
-from lightning_debug.probes.trace import compiled_functions
 
 MOST_BATCHES = 64
 """Batches in which a user's own step is given the time to step the optimizer once."""
@@ -112,16 +110,6 @@ class SandboxRunner:
             raise StepFailed(error, self._done) from error
         self._done += 1
         return loss
-
-    def listen(self, lr: float) -> bool:
-        """One step, which is not followed; whether its loss is made of distances from targets alone."""
-        if compiled_functions(self._module):
-            self.step(lr)
-            return False
-        seen = LossNames()
-        with seen:
-            self.step(lr)
-        return seen.distance
 
     def _automatic_step(self) -> float:
         losses: list[float] = []

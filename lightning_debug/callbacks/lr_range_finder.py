@@ -75,7 +75,7 @@ class LRRangeFinder(DebugCallback):
         lr_max: float = 10.0,
         steps: int = 100,
         sweeps: int = 3,
-        trial_steps: int = 400,
+        trial_steps: int = 300,
         seconds: float | None = None,
         apply: bool = False,
         progress: bool = True,

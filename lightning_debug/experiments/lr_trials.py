@@ -51,18 +51,15 @@ class Plan:
         tolerance: Of learning rates whose trials reach this share of the best trial's fall in loss, the lowest is
             suggested: a training is longer than a trial, and forgives a low rate sooner than a high one.
         grid: Factor between the learning rates tried.
-        distance: Whether the loss is a distance from targets. Such a loss is what answers are judged by; that of a
-            classifier also rises where it grows too sure of itself while its answers still improve.
     """
 
     lr_min: float = 1e-7
     lr_max: float = 10.0
     steps: int = 100
     sweeps: int = 3
-    trial_steps: int = 400
-    tolerance: float = 0.03
+    trial_steps: int = 300
+    tolerance: float = 0.06
     grid: float = math.sqrt(10.0)
-    distance: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,9 @@ class Trial:
         lr: The learning rate.
         losses: Training loss by step.
         score: Held-out loss towards the end (training loss where nothing is held out); infinite if it blew up.
-        merit: What learning rates are chosen by, the lower the better: the score of a distance; else together with
-            the lowest held-out loss on the way and the training loss towards the end, as a net that grows too sure
-            of itself has a held-out loss that rises while its answers still improve.
+        merit: What learning rates are chosen by, the lower the better: the score, together with the lowest held-out
+            loss on the way and the training loss towards the end. A net that grows too sure of itself has a
+            held-out loss that rises while its answers still improve, and one that learns nothing has none.
     """
 
     lr: float
@@ -168,8 +165,7 @@ def run_trial(
     runner.rewind(order)
     losses: list[float] = []
     held: dict[float, float] = {}
-    on_the_way = ON_THE_WAY if watched and not plan.distance else ()
-    checks = {math.ceil(plan.trial_steps * share) - 1: share for share in (*on_the_way, *ENDING)}
+    checks = {math.ceil(plan.trial_steps * share) - 1: share for share in (*(ON_THE_WAY if watched else ()), *ENDING)}
     for index in range(plan.trial_steps):
         if budget is not None and not budget.left():
             return Trial(lr, (), math.inf)  # half a trial compares with nothing
@@ -185,7 +181,7 @@ def run_trial(
         held = {}
     if not math.isfinite(score):
         return Trial(lr, tuple(losses), math.inf)
-    if not watched or plan.distance:
+    if not watched:
         return Trial(lr, tuple(losses), score, score)
     lowest = min([score, *(one for one in held.values() if math.isfinite(one))])
     training = float(np.mean(losses[-max(1, len(losses) // 5) :]))
