@@ -22,10 +22,11 @@ from lightning_debug.evidence.data_relations import (
     SharedSamples,
 )
 from lightning_debug.probes.batch_roles import Field
-from lightning_debug.probes.order_labels import alike, looks_like_series, rank_correlation, runs
+from lightning_debug.probes.order_labels import alike, is_irregular, looks_like_series, rank_correlation, runs
 from lightning_debug.probes.order_loader import draws_again
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
+from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, mark_of
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_raw import raw_samples
@@ -121,8 +122,7 @@ class DataRelations(DataPart):
     def _next_epoch(self) -> SampleStream | LaterEpoch:
         if self._first is None:
             return SampleStream()
-        alike = again(mark.everything for mark in self._marks) == len(self._marks) - 1
-        return LaterEpoch(self._first, same=alike and not self._fixed)
+        return LaterEpoch(self._first, same=not self._fixed)
 
     def wants(self, stage: Stage) -> bool:
         """Nothing more after the first validation, and once the order of the epochs is known."""
@@ -223,8 +223,9 @@ class DataRelations(DataPart):
         if len(same_size) < 2:
             return
         assert self._first is not None
-        by_inputs = again(mark.inputs for mark in same_size) if _entropy(self._first.keys) >= 64 else 0
-        telling = self._first.kind == "amounts" or _entropy(self._first.labels) >= 64
+        begun = self._first.keys[:ENOUGH_READ], self._first.labels[:ENOUGH_READ]
+        by_inputs = again(mark.inputs for mark in same_size) if _entropy(begun[0]) >= 64 else 0
+        telling = self._first.kind == "amounts" or (_entropy(begun[1]) >= 64 and is_irregular(self._first.labels))
         by_labels = again(mark.labels for mark in same_size) if self._first.kind and telling else 0
         sampler, shuffled = ordering_of(self._source)
         yield EpochOrders(

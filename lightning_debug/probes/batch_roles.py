@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import re
 import zlib
 from collections.abc import Callable, Sequence
@@ -160,6 +161,7 @@ def _names(words: str | Sequence[str] | None) -> frozenset[str]:
     return frozenset([words] if isinstance(words, str) else words or ())
 
 
+@functools.lru_cache(maxsize=256)
 def last_key(path: str) -> str:
     """The last key of a path.
 

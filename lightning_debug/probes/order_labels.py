@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
+STRETCH, MOST_STRETCHES = 16, 2048
+"""Labels of so many samples in a row are compared with all other such rows, of so many at most."""
 SMALLEST_BATCH = 4
 """A batch of fewer samples may well hold one label."""
 
@@ -57,6 +59,19 @@ def alike(labels: Array, sizes: Sequence[int]) -> tuple[float, float, float]:
     count = float(total.sum())
     overall = float((total * (total - 1)).sum()) / (count * (count - 1)) if count > 1 else 1.0
     return (same / pairs if pairs else overall), overall, (single / large if large else 0.0)
+
+
+def is_irregular(labels: Array) -> bool:
+    """Whether the order of labels is one of many, rather than a pattern that comes with every episode or round.
+
+    >>> drawn = np.random.Generator(np.random.PCG64(0)).integers(0, 3, 999)
+    >>> is_irregular(np.tile([0, 0, 1, 1, 2], 200)), is_irregular(drawn)
+    (False, True)
+    """
+    if len(labels) < 2 * STRETCH:
+        return False
+    stretches = np.lib.stride_tricks.sliding_window_view(labels[:MOST_STRETCHES], STRETCH)
+    return 2 * len(np.unique(stretches, axis=0)) > len(stretches)
 
 
 def rank_correlation(amounts: Array) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -19,17 +19,17 @@ ASKED = 64
 
 @dataclass(frozen=True)
 class EpochMark:
-    """What tells one epoch from another; ``None`` where it is known to be unlike the first.
+    """What tells one epoch from another. Of one that is known to be unlike the first, what tells how it begins.
 
     Args:
         inputs: Of the inputs in their order.
         labels: Of the labels in their order.
-        everything: Of all that was delivered, in any order.
+        everything: Of all that was delivered, in any order; ``None`` where that is of no use.
         samples: Samples delivered.
     """
 
-    inputs: int | None
-    labels: int | None
+    inputs: int
+    labels: int
     everything: int | None
     samples: int
 
@@ -61,7 +61,8 @@ class LaterEpoch:
     def __init__(self, first: Samples, *, same: bool) -> None:
         self._first, self._same = first, same
         self._stream = SampleStream(rows=0)
-        self._looked = self.over = False
+        self._begun: EpochMark | None = None
+        self.over = False
 
     @property
     def count(self) -> int:
@@ -73,9 +74,10 @@ class LaterEpoch:
         if self.over:
             return
         self._stream.add(fields, size)
-        if not self._looked and self._stream.count >= ENOUGH:
-            self._looked = True
-            self.over = not self._may_be_alike(self._stream.samples())
+        if self._begun is None and self._stream.count >= ENOUGH:
+            begun = self._stream.samples()
+            self._begun = replace(mark_of(begun, self._everything()), samples=len(self._first))
+            self.over = not self._may_be_alike(begun)
 
     def _may_be_alike(self, begun: Samples) -> bool:
         first, count = self._first, len(begun)
@@ -87,6 +89,9 @@ class LaterEpoch:
 
     def mark(self) -> EpochMark:
         """What is known of it in the end."""
-        if self.over:
-            return EpochMark(None, None, None, len(self._first))
-        return mark_of(self._stream.samples(), self._stream.everything if self._same else None)
+        if self.over and self._begun is not None:
+            return self._begun
+        return mark_of(self._stream.samples(), self._everything())
+
+    def _everything(self) -> int | None:
+        return self._stream.everything if self._same else None

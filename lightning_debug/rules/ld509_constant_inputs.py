@@ -1,8 +1,8 @@
 """All inputs are alike.
 
 What it sees: the inputs and tokens of all batches looked at, `samples` samples or more: every field equals the
-    first sample that was seen; or all samples of every batch equal each other; or most samples (`flat`) repeat
-    one value. The labels differ, and the fields reach the model's weights.
+    first sample that was seen; or all samples of every batch equal each other; or most samples (`flat`), of
+    `width` values or more, repeat one value. The labels differ, and the fields reach the model's weights.
 Why it hurts: a constant says nothing about the label: the network can only learn how often each label occurs.
 How to fix: look at `dataset[0]` and `dataset[1]`: an index that is not used, a cached sample, an expanded
     tensor or a normalisation by the sample's own range makes them alike.
@@ -77,6 +77,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from lightning_debug.evidence.data import DeliveredSamples, FieldValues, LabelCounts
@@ -93,7 +94,7 @@ _SYMPTOMS = (
 
 
 @rule("LD509", severity=WARNING, needs=FieldValues, explains=_SYMPTOMS)
-def constant_inputs(record: Record, *, samples: int = 16, flat: float = 0.5) -> Iterator[Claim | Skip]:
+def constant_inputs(record: Record, *, samples: int = 16, flat: float = 0.5, width: int = 8) -> Iterator[Claim | Skip]:
     """Claims one finding for the training inputs."""
     last = {item.field: item for item in record.of(FieldValues) if item.stage == "train" and item.loader == 0}
     fields = [item for item in last.values() if item.role in ("input", "tokens")]
@@ -109,12 +110,13 @@ def constant_inputs(record: Record, *, samples: int = 16, flat: float = 0.5) -> 
     if classes == 1 or zeros or (size is not None and size < samples):
         return
     first = fields[0]
+    wide = math.prod(first.shape or (width,)) >= width
     span = f"(values from {number(first.lowest)} to {number(first.highest)})"
     if all(item.alike == item.samples for item in fields):
         what = f"All {first.samples} samples looked at in {first.field} are equal {span}"
     elif all(item.batches_alike == item.batches > 2 for item in fields):
         what = f"In all {first.batches} batches looked at, the samples of {first.field} equal each other {span}"
-    elif len(fields) == 1 and first.flat >= flat * first.samples and first.role == "input":
+    elif len(fields) == 1 and first.role == "input" and first.flat >= flat * first.samples and wide:
         what = f"{first.flat} of {first.samples} samples looked at in {first.field} repeat one value {span}"
     else:
         return

@@ -10,7 +10,8 @@ Why it hurts: the network is asked about inputs that it was not trained on. Vali
     nothing about the model, and early stopping and model selection follow them.
 How to fix: put both sets through the same preparation, with the mean and the deviation of the training set.
 When to ignore: when validation is meant to come from elsewhere. Silent where the classes of the validation set
-    are others, on drift of moderate size, and on further validation loaders.
+    are others, on drift of moderate size, on series whose level wanders while their windows spread as before,
+    and on further validation loaders.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -123,7 +124,8 @@ def train_val_preprocessing_differs(
         close = _median([abs(second - first) / min(one, other) for first, one, second, other in features])
         factor = max(ratio, 1 / ratio)
         signed = _signed(train, val) and close >= 1.0 and factor >= bounded
-        if apart < shift * few and factor < scale * few and not signed:
+        scaled = (factor >= scale * few or signed) and not _wanders(record, train.field, ratio)
+        if apart < shift * few and not scaled:
             continue
         told.add(train.field)
         first, deviation = _pooled(train)
@@ -214,6 +216,16 @@ def _signed(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerI
         if other.lowest >= 0 and negatives >= 0.2 and one.lowest < -0.3:
             return True
     return False
+
+
+def _wanders(record: Record, field: str, ratio: float) -> bool:
+    """Whether windows of a series spread as much in both sets: its level wanders, and their values were not scaled."""
+    last = {item.stage: item for item in record.of(FieldValues) if item.loader == 0 and item.field == field}
+    train, val = last.get("train"), last.get("validate")
+    if train is None or val is None or "series" not in (train.holds, val.holds):
+        return False
+    within = val.row_deviation_highest / train.row_deviation_highest if train.row_deviation_highest > 0 else ratio
+    return (within**2 < ratio) if ratio > 1 else (within**2 > ratio)
 
 
 def _pooled(item: FieldValues | FirstLayerInput) -> tuple[float, float]:
