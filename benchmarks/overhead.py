@@ -1,12 +1,18 @@
-"""What the Debugger and each callback add to a training step: paired fits that take turns, ratios in one run.
+"""What the Debugger and each callback add to a training step: paired fits that take turns, over several processes.
 
-Run ``python -m benchmarks.overhead [--steps 400] [--model mlp] [--only NonFiniteGuard] [--device cuda]``. Two fits
-of the same model, one with callbacks and one without, run in two threads of one process and take turns every few
-steps, so that whatever else the machine does hits both. On a CPU each thread's own processor time is counted, which
-other programs do not add to; on a GPU the wall clock, with the device waited for at each turn. A pair is one turn of
-each. Printed are the median of the pairs' ratios after the first steps, which are looked at closely; the mean of all
-pairs, with them; what the fit costs once besides; how often a step reads a value of a tensor; and how many bytes of
-tensors are alive besides.
+Run ``python -m benchmarks.overhead [--steps 400] [--blocks 6] [--model mlp] [--only NonFiniteGuard] [--device cuda]``.
+Two fits of the same model, one with callbacks and one without, run in two threads of one process and take turns every
+few steps, so that whatever else the machine does hits both. On a CPU each thread's own processor time is counted,
+which other programs add to only by spoiling caches; on a GPU the wall clock, with the device waited for at each turn.
+A pair is one turn of each.
+
+Two equal fits in one process differ by some per cent, always the same way within the process: which of them was made
+first, ran first in each pair, and what memory it got. So a block is a fresh process, and blocks alternate which fit is
+the first. Of each block the median of its pairs' ratios is taken, after the first steps, which are looked at closely;
+two blocks of opposite order make one ratio, their geometric mean, in which what order does cancels. Printed are the
+median of those and the smallest and largest; ``mean``: of all pairs, with the first steps; what the fit costs once
+besides; how often a step reads a value of a tensor; and how many bytes of tensors are alive besides. The row of two
+equal fits says what all that is worth: where its interval is wide, the machine was busy.
 """
 
 from __future__ import annotations
@@ -14,10 +20,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import gc
 import io
+import json
 import logging
+import math
 import statistics
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -26,13 +35,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 import lightning_debug
 from benchmarks.overhead_models import MODELS, Task
+from benchmarks.overhead_reads import Reads
 from lightning_debug.debugger import PARTS
-from tests.test_host_reads import Count
 
 TURN = 5
 """Steps of one fit before it is the other's turn."""
@@ -107,14 +115,22 @@ class Fit:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def pair(model: str, fits: tuple[Fit, Fit], steps: int, device: str) -> dict[str, float]:
+def pair(model: str, fits: tuple[Fit, Fit], steps: int, device: str, *, swapped: bool = False) -> dict[str, float]:
     """Two fits that take turns, the first without and the second with what is measured.
+
+    Args:
+        model: Name of the model.
+        fits: The two.
+        steps: Steps of each.
+        device: ``"cpu"`` or ``"cuda"``.
+        swapped: Whether the second is made first and begins each pair.
 
     Returns:
         ``median`` and ``mean`` of the ratios, ``step`` (milliseconds without), ``once`` (seconds that the fit costs
         more besides its later steps).
     """
     kind, make, size = MODELS[model]
+    fits = (fits[1], fits[0]) if swapped else fits
     whole, turns = [0.0, 0.0], Turns()
     errors: list[Exception] = []
     paces = [Pace(turns, player, device) for player in (0, 1)]
@@ -141,6 +157,9 @@ def pair(model: str, fits: tuple[Fit, Fit], steps: int, device: str) -> dict[str
         thread.join()
     if errors:
         raise errors[0]
+    if swapped:
+        paces.reverse()
+        whole.reverse()
     without, with_us = (pace.seconds for pace in paces)
     late = CLOSE // TURN + 1
     ratios = [one / other for one, other in zip(with_us, without, strict=False)]
@@ -168,46 +187,13 @@ def quiet_trainer(callbacks: Sequence[pl.Callback], *, device: str = "cpu", **op
     )
 
 
-class Reads(pl.Callback):
-    """Counts what reads values of tensors, between two callbacks of its kind; steady steps only."""
-
-    def __init__(self, first: Reads | None = None) -> None:
-        self.count, self.steps, self.bytes = 0, 0, 0
-        self._first, self._mode = first, Count()
-
-    def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int) -> None:
-        """Begins to count."""
-        if self._first is None:
-            self._mode = Count()
-            self._mode.__enter__()
-
-    def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Ends counting."""
-        if self._first is not None:
-            self._first._mode.__exit__(None, None, None)
-            if CLOSE < trainer.global_step < EPOCH - TURN:
-                self.steps += 1
-                self.count += sum(self._first._mode.found.values())
-            if trainer.global_step == EPOCH // 2 - TURN:
-                self.bytes = alive()
-
-
-def alive() -> int:
-    """Bytes of all tensors that are alive."""
-    gc.collect()
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tensors = [item for item in gc.get_objects() if isinstance(item, Tensor)]
-        storages = {item.untyped_storage()._cdata: item.untyped_storage().nbytes() for item in tensors}
-    return sum(storages.values())
-
-
 def watched(model: str, fit: Fit, device: str) -> tuple[float, int]:
     """How many values a steady step reads, and bytes of tensors that are alive after it."""
     kind, make, size = MODELS[model]
     torch.manual_seed(0)
-    first = Reads()
-    last = Reads(first)
+    steady = range(CLOSE + 1, EPOCH - TURN)
+    first = Reads(steady, EPOCH // 2 - TURN)
+    last = Reads(steady, EPOCH // 2 - TURN, first)
     trainer = quiet_trainer([first, *fit.callbacks(), last], max_steps=EPOCH // 2, device=device, **fit.options)
     trainer.fit(Task(kind), DataLoader(make(EPOCH * size), size, shuffle=True))
     return last.count / max(last.steps, 1), last.bytes
@@ -241,38 +227,61 @@ def subjects() -> dict[str, tuple[Fit, Fit]]:
     found["Debugger, clipped run"] = (CLIPPED, Fit(debugger, CLIPPED.options))
     found["NonFiniteGuard that clips, against clipping"] = (CLIPPED, guard)
     found["gradient_clip_val"] = (PLAIN, CLIPPED)
-    found["detect_anomaly"] = (PLAIN, Fit(lambda: [Anomalies()]))
+    found["torch.autograd.set_detect_anomaly"] = (PLAIN, Fit(lambda: [Anomalies()]))
+    found["Trainer(detect_anomaly=True)"] = (PLAIN, Fit(options={"detect_anomaly": True}))
     return found
 
 
 def main() -> None:
     """Prints a table, a row for each subject and model."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--blocks", type=int, default=6, help="processes, half of them in each order")
     parser.add_argument("--model", action="append", choices=list(MODELS))
     parser.add_argument("--only", action="append")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--block", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    print("| | model | step, ms | median | mean | once, s | reads a step | MB |")
-    print("|---|---|---|---|---|---|---|---|")
-    for name, fits in subjects().items():
+    if asked.block is not None:
+        print(json.dumps(block(asked.only[0], asked.model[0], asked, swapped=bool(asked.block % 2))))
+        return
+    print("| | model | step, ms | median | from, to | mean | once, s | reads a step | MB |")
+    print("|---|---|---|---|---|---|---|---|---|")
+    for name in subjects():
         if asked.only and name not in asked.only:
             continue
         for model in asked.model or MODELS:
-            print(row(name, model, fits, asked), flush=True)
+            print(row(name, model, asked), flush=True)
 
 
-def row(name: str, model: str, fits: tuple[Fit, Fit], asked: argparse.Namespace) -> str:
-    """One row of the table."""
+def block(name: str, model: str, asked: argparse.Namespace, *, swapped: bool) -> dict[str, float]:
+    """What one process measures; the first of them counts reads and memory too."""
+    fits = subjects()[name]
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        found = pair(model, fits, asked.steps, asked.device)
-        (read_before, alive_before), (read, alive) = (watched(model, fit, asked.device) for fit in fits)
+        found = pair(model, fits, asked.steps, asked.device, swapped=swapped)
+        if asked.block == 0:
+            (read_before, alive_before), (read, alive) = (watched(model, fit, asked.device) for fit in fits)
+            found |= {"reads": read - read_before, "bytes": alive - alive_before}
+    return found
+
+
+def row(name: str, model: str, asked: argparse.Namespace) -> str:
+    """One row of the table."""
+    how = ["--only", name, "--model", model, "--steps", str(asked.steps), "--device", asked.device]
+    command = [sys.executable, "-m", "benchmarks.overhead", *how, "--block"]
+    blocks: list[dict[str, float]] = []
+    for index in range(2 * max(1, asked.blocks // 2)):
+        told = subprocess.run([*command, str(index)], capture_output=True, text=True, check=True).stdout
+        blocks.append(json.loads(told.splitlines()[-1]))
+    ratios = [math.sqrt(one["median"] * other["median"]) for one, other in zip(blocks[::2], blocks[1::2], strict=True)]
+    means = [math.sqrt(one["mean"] * other["mean"]) for one, other in zip(blocks[::2], blocks[1::2], strict=True)]
+    step, once = (statistics.median(item[key] for item in blocks) for key in ("step", "once"))
     return (
-        f"| {name} | {model} | {found['step']:.1f} | {found['median']:.3f} | {found['mean']:.3f} "
-        f"| {found['once']:.2f} | {read - read_before:.2f} | {(alive - alive_before) / 1e6:+.2f} |"
+        f"| {name} | {model} | {step:.1f} | {statistics.median(ratios):.3f} | {min(ratios):.3f}, {max(ratios):.3f} "
+        f"| {statistics.median(means):.3f} | {once:.2f} | {blocks[0]['reads']:.2f} | {blocks[0]['bytes'] / 1e6:+.2f} |"
     )
 
 
