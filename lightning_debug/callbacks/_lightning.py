@@ -57,7 +57,8 @@ _STAGES = {"sanity_check": "sanity", "train": "train", "validate": "validate", "
 
 def batches_seen(trainer: Trainer) -> int:
     """Batches trained on so far in the fit, from 0: the step axis of Lightning's own logs."""
-    return int(getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", trainer.global_step))
+    seen = getattr(trainer.fit_loop.epoch_loop, "_batches_that_stepped", None)
+    return int(trainer.global_step if seen is None else seen)  # asked many times a step: no more than is needed
 
 
 def moment(trainer: Trainer, batch: int | None = None) -> Moment:

@@ -89,6 +89,8 @@ class UpdateAudits:
         )
         self.looking = number < self._until or stretch or number in LATER or first_of_epoch
         if not self.looking:
+            if self._stretch:
+                self._forget()
             return
         if first_of_epoch:
             self._refresh(trainer, pl_module)
@@ -121,9 +123,20 @@ class UpdateAudits:
         """Begins anew, where the batch before was not looked at."""
         self._stretch, self._unbroken = 0, False
         for track in self.watch.tracks.values():
-            track.stepped, track.waiting, track.tainted = None, None, False
+            track.release()
         for stepping in self.watch.steppings.values():
             stepping.lost_in = set()
+
+    def _settle(self) -> None:
+        """Lets go of the first values of what has moved: they take the memory of the whole model.
+
+        Parameters of no optimizer or without gradient are compared with them later, to tell the copies among them.
+        """
+        known = {id(item) for each in self.optimizers for group in each.param_groups for item in group["params"]}
+        tracks = self.watch.tracks
+        if known.issuperset(tracks) and all(track.batches for track in tracks.values()):
+            for track in tracks.values():
+                track.settle()
 
     def backward(self, loss: Any, *, automatic: bool) -> None:
         """Looks at the graph of a loss."""
@@ -172,6 +185,8 @@ class UpdateAudits:
         self._tell_updates(trainer, pl_module)
         if self._unbroken:
             self._tell_carry(trainer, pl_module)
+        if self.batches >= FIRST:
+            self._settle()
 
     def stop(self) -> None:
         """Takes every hook off."""

@@ -155,7 +155,7 @@ class Coverage:
             return
         watch, known = self._audits.watch, self._known()
         tracks = [item for item in watch.tracks.values() if not item.held.held_in]
-        compared = [item for item in tracks if item.origin is not None]
+        compared = [item for item in tracks if item.compared]
         changed = sum(item.changed() for item in compared)
         self._moved = changed > 0
         parameters = list(pl_module.parameters())

@@ -33,7 +33,8 @@ class Track:
         held: The parameter and its place.
         batches: Batches in which a gradient arrived.
         nonzero: Whether one was not zero throughout.
-        origin: Its values when it was first looked at; ``None`` beyond the budget.
+        origin: Its values when it was first looked at; ``None`` beyond the budget, and once it is known to have moved.
+        moved: Whether it is known to have changed since.
         sampled: Whether its gradient is followed between steps.
     """
 
@@ -42,6 +43,7 @@ class Track:
     nonzero: bool = False
     finite: bool = True
     origin: Tensor | None = None
+    moved: bool = False
     sampled: bool = False
     arrived: bool = False
     order: int = 0
@@ -50,6 +52,21 @@ class Track:
     waiting: int | None = None
     squares: Tensor | None = None
     fresh: Tensor | None = None
+
+    @property
+    def compared(self) -> bool:
+        """Whether it is known if its values have changed."""
+        return self.moved or self.origin is not None
+
+    def release(self) -> None:
+        """Lets go of the copies that the next batches have no need of."""
+        self.stepped, self.fresh, self.squares = None, None, None
+        self.waiting, self.tainted = None, False
+
+    def settle(self) -> None:
+        """Lets go of the first values if they are known to have changed. Reads on the host."""
+        if self.origin is not None and self.changed():
+            self.moved, self.origin = True, None
 
     def changed(self) -> bool:
         """Whether its values differ from those at the start. Reads on the host."""
