@@ -5,6 +5,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_debug.evidence.data import FieldValues
+from lightning_debug.evidence.data_relations import SampleCopies
+from lightning_debug.record import Record
+from lightning_debug.registry import get
 from tests.data_programs import KINDS, codes, loader, make
 
 kinds = pytest.mark.parametrize("kind", ["image", "tabular", "series"])
@@ -133,6 +137,13 @@ def test_a_fixed_order_on_purpose_is_quiet():
 def test_samples_that_are_all_alike_have_no_order():
     inputs, labels = torch.zeros(200, 8), torch.arange(200) % 2
     assert "LD517" not in codes(loader(inputs, labels, shuffle=True), epochs=3)
+
+
+@pytest.mark.parametrize(("role", "copies", "said"), [("tokens", 30, 0), ("tokens", 200, 1), ("input", 30, 1)])
+def test_lines_of_a_text_recur(role, copies, said):
+    copied = SampleCopies(samples=1000, copies=copies, exact=copies, expected=0.01, compared=32)
+    record = Record([FieldValues(stage="train", field="batch[0]", role=role), copied])
+    assert len(list(get("LD507").function(record))) == said
 
 
 class Flipped(Dataset):

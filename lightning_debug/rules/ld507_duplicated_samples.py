@@ -1,8 +1,9 @@
 """The training data hold samples more than once.
 
-What it sees: at least ``share`` of the training samples, and at least ``fewest``, are exact copies of others in every
-    value compared. What chance would make is left out: of discrete values that make equal samples by chance many more
-    differ in a value or two, and copies must be ``margin`` times as many as the values' entropy lets expect.
+What it sees: at least ``share`` of the training samples (``said`` of texts, whose idioms and indents recur), and at
+    least ``fewest``, are exact copies of others in every value compared. What chance would make is left out: of
+    discrete values that make equal samples by chance many more differ in a value or two, and copies must be
+    ``margin`` times as many as the values' entropy lets expect.
 Why it hurts: copies count many times in the loss, an epoch is shorter than it looks, and a random split puts copies
     of training samples into validation.
 How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_index=True)``; look for a list that is
@@ -65,6 +66,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_relations import SampleCopies
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
@@ -73,9 +75,11 @@ from lightning_debug.rule import rule
 
 @rule("LD507", severity=WARNING, needs=SampleCopies)
 def duplicated_samples(
-    record: Record, *, share: float = 0.02, fewest: int = 10, margin: float = 10.0
+    record: Record, *, share: float = 0.02, said: float = 0.1, fewest: int = 10, margin: float = 10.0
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if there are more copies than chance makes."""
+    roles = {item.role for item in record.of(FieldValues) if item.stage == "train"} & {"input", "tokens"}
+    share = said if roles == {"tokens"} else share
     for found in record.of(SampleCopies):
         if found.streams:
             yield Skip("the data stream in without an index")
