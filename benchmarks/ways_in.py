@@ -1,8 +1,9 @@
 """The matrix of ways in, as a table, written from a test-run into ``lightning_debug/README.md``.
 
 ``pytest -m "slow or not slow" --junitxml=ways.xml tests/...`` and then
-``python -m benchmarks.ways_in ways.xml --write lightning_debug/README.md``. Each row names its tests, so that nothing
-is said that did not run; what was left out of the run says so. Without ``--write`` the table is printed.
+``python -m benchmarks.ways_in ways.xml --write lightning_debug/README.md``. Several files may be given, one for each
+file of tests; of a test that is in two of them the later one counts. Each row names its tests, so that nothing is said
+that did not run; what was left out of the run says so. Without ``--write`` the table is printed.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ ROWS = (
     ("bit-identity: workers, optimizers, precision, accumulation, compile, resume", "test_bit_identity", ""),
     ("bit-identity on 2 and 3 ranks: DDP, FSDP2, manual, accumulated", "test_bit_identity_ranks", ""),
     ("ranks: spawned, forked, one that dies, 1024 simulated", "test_rank_monitor test_cli_processes test_ranks", ""),
+    ("ranks: a fault of one rank, an error that one meets, one that breaks off", "test_rank_findings", ""),
     ("interrupted in any hook", "test_faults_thrown", "interrupted_in"),
     ("no batches, no steps, no time, sanity check only", "test_faults_thrown", "without_batches"),
     ("a Trainer inside a Trainer, `configure_model`", "test_faults_thrown", "inside"),
@@ -48,7 +50,8 @@ def outcomes(path):
 
 
 def table(paths):
-    found = [item for path in paths for item in outcomes(path)]
+    latest = {(file, name): kind for path in paths for file, name, kind in outcomes(path)}
+    found = [(*test, kind) for test, kind in latest.items()]
     lines = ["| way | tests | outcome |", "|---|---|---|"]
     for title, files, pattern in ROWS:
         own = [kind for file, name, kind in found if file in files.split() and re.search(pattern, name)]
