@@ -20,7 +20,14 @@ def session(planned=None, **settings):
 
 @pytest.mark.parametrize(
     ("planned", "step", "seconds"),
-    [(100, 0.01, 1.0), (1000, 0.1, 10.0), (10_000, 0.1, 30.0), (None, 0.1, 30.0), (10_000, None, 1.0)],
+    [
+        (100, 0.01, 1.0),
+        (1000, 0.1, 10.0),
+        (10_000, 0.1, 30.0),
+        (None, 0.1, 20.0),
+        (None, 0.001, 1.0),
+        (10_000, None, 1.0),
+    ],
 )
 def test_a_share_of_the_plan_between_floor_and_setting(planned, step, seconds):
     assert remaining(session(planned), step) == pytest.approx(seconds)

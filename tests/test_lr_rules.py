@@ -1,10 +1,13 @@
 """LD601 on plain evidence: a loss that soars in every order is proof of its own."""
 
+import math
+
 import pytest
 
 from lightning_debug.evidence.lr_range import LRContest, LRRange
 from lightning_debug.experiments.lr_contest import far_better, glance
 from lightning_debug.experiments.lr_trials import Budget, Plan
+from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.rules.ld601_learning_rate_too_high import learning_rate_too_high
 
@@ -27,6 +30,14 @@ def test_a_loss_that_soars_in_every_order_needs_half_the_difference(in_use, high
     found = claims(in_use=in_use, others=(0.33, 0.73, 0.44), highest=highest)
     assert bool(found) is claimed
     assert all(("by way of 163.6 in training" in one.message) is (min(highest) > 23) for one in found)
+
+
+@pytest.mark.parametrize(("lasted", "claimed"), [((2, 3, 2), True), ((2, 30, 2), False)])
+def test_an_overflow_at_once_is_the_rates_whatever_operation_it_meets(lasted, claimed):
+    blown = (math.inf,) * 3
+    [found] = claims(in_use=blown, others=(0.33, 0.73, 0.44), highest=(2.3, 2.4, 2.3), lasted=lasted)
+    assert isinstance(found, Claim) is claimed
+    assert claimed or "an operation is at fault" in found.reason
 
 
 def test_an_experiment_looks_for_a_lower_rate_where_the_loss_soared():

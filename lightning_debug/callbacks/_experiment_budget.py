@@ -27,6 +27,9 @@ SHARE = 0.1
 FLOOR = 1.0
 """Seconds that are granted even where the share is less."""
 
+UNKNOWN = 2000
+"""Steps that a run is taken to have where it is not known how long it is, as with streams."""
+
 _SPENT: WeakKeyDictionary[Session, float] = WeakKeyDictionary()
 _SINCE: WeakKeyDictionary[Session, float] = WeakKeyDictionary()
 
@@ -45,8 +48,8 @@ def remaining(session: Session, step_seconds: float | None = None, *, keep: floa
     planned = context.planned_steps if context is not None else None
     if step_seconds is None:
         limit = min(limit, FLOOR)
-    elif planned is not None:
-        limit = min(limit, max(FLOOR, SHARE * step_seconds * planned))
+    else:
+        limit = min(limit, max(FLOOR, SHARE * step_seconds * (UNKNOWN if planned is None else planned)))
     return limit * (1 - keep) - spent(session)
 
 

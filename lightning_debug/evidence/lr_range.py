@@ -34,6 +34,7 @@ class LRContest:
         in_use: That loss after training at the learning rate in use, by order; infinite if it blew up.
         others: Likewise at the other.
         highest: Highest finite training loss on the way at the learning rate in use, by order.
+        lasted: Steps made at the learning rate in use, by order; fewer than ``steps`` where the loss blew up.
         held_out: Whether the losses are of examples held out; of the training itself otherwise.
     """
 
@@ -43,6 +44,7 @@ class LRContest:
     in_use: tuple[float, ...]
     others: tuple[float, ...]
     highest: tuple[float, ...] = ()
+    lasted: tuple[int, ...] = ()
     held_out: bool = True
 
 

@@ -33,6 +33,7 @@ class Contest:
     in_use: tuple[float, ...]
     others: tuple[float, ...]
     highest: tuple[float, ...]
+    lasted: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -187,4 +188,5 @@ def contest(
         in_use=tuple(one.score for one in used),
         others=tuple(one.score for one in others),
         highest=tuple(max(filter(math.isfinite, one.losses), default=math.nan) for one in used),
+        lasted=tuple(len(one.losses) for one in used),
     )

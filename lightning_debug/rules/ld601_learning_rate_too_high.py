@@ -13,8 +13,8 @@ How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a
     thoroughly and draws the range.
 When to ignore: when the rate is meant to be lowered by hand. Silent on spikes that recover within the trial, on
     warm-up (trials follow the schedule), on a loss that is not finite at any rate or turns to NaN without rising
-    (an operation is at fault then), and on several optimizers, unless the loss blows up at the rate in use in every
-    order of the data.
+    (an operation is at fault then; not where every order ends so within ``sudden`` steps), and on several
+    optimizers, unless the loss blows up at the rate in use in every order of the data.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -121,6 +121,7 @@ def learning_rate_too_high(
     share: float = 0.25,
     share_soared: float = 0.5,
     soar: float = 10.0,
+    sudden: int = 5,
     fall: float = 0.1,
     rise: float = 3.0,
     update: float = 0.5,
@@ -140,7 +141,8 @@ def learning_rate_too_high(
         least = share_soared if soared else share
         if any(one >= least * other for one, other in zip(used, others, strict=True)):
             continue
-        if any(
+        at_once = bool(contest.lasted) and max(contest.lasted) <= sudden
+        if not at_once and any(
             math.isinf(score) and not high > contest.start + abs(contest.start)
             for score, high in zip(contest.in_use, contest.highest, strict=False)
         ):
