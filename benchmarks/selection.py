@@ -1,16 +1,20 @@
 """The epoch that is kept, and when training stops: EarlyStoppingSelector's rule beside the usual ones.
 
-    python -m benchmarks.selection [SEEDS]
+    python -m benchmarks.selection [--seeds 4] [--first 20] [--curves FILE]
 
 Trains 12 small tasks (digits, tables, clusters, series; MLP, CNN, GRU; Adam, AdamW, SGD; label noise 0 to 20 % in
 training and validation, none in the test set) for 100 epochs with each seed, and asks each rule for its epoch. Regret
-is the best test accuracy of the whole run less that of the epoch kept, in points.
+is the best test accuracy of the whole run less that of the epoch kept, in points. With ``--curves`` the runs' curves
+are kept in a file, and those that it holds are not trained again: another rule is then compared in seconds.
 """
 
 from __future__ import annotations
 
-import sys
+import argparse
+import dataclasses
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -87,17 +91,37 @@ RULES: dict[str, Rule] = {
 }
 
 
-def main(seeds: int = 4) -> None:
+def recorded(seeds: range, path: Path | None) -> list[Run]:
+    """The runs of these seeds: out of the file as far as it holds them, else trained and added to it."""
+    held = [Run(**item) for item in json.loads(path.read_text())] if path is not None and path.exists() else []
+    known = {(run.task, run.seed): run for run in held}
+    runs = []
+    for task in TASKS:
+        for seed in seeds:
+            run = known.get((task, seed)) or train(task, seed)
+            if path is not None and (task, seed) not in known:
+                held.append(run)
+                path.write_text(json.dumps([dataclasses.asdict(item) for item in held]))
+            runs.append(run)
+    return runs
+
+
+def main() -> None:
     """Trains, and prints one table."""
-    runs = [train(task, seed) for task in TASKS for seed in range(seeds)]
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=4, help="Seeds a task.")
+    parser.add_argument("--first", type=int, default=20, help="First seed; 0 to 9 were tuned on.")
+    parser.add_argument("--curves", type=Path, help="File of recorded curves, read and added to.")
+    options = parser.parse_args()
+    runs = recorded(range(options.first, options.first + options.seeds), options.curves)
     print(f"{len(runs)} runs of {len(TASKS)} tasks")
     print("| rule | regret: mean | median | worst | epochs |\n|---|---|---|---|---|")
     for name, rule in RULES.items():
         chosen = [rule(run) for run in runs]
         regret = [100 * (max(run.test) - run.test[kept]) for run, (_, kept) in zip(runs, chosen, strict=True)]
         epochs = np.mean([stop + 1 for stop, _ in chosen])
-        print(f"| {name} | {np.mean(regret):.2f} | {np.median(regret):.2f} | {max(regret):.1f} | {epochs:.0f} |")
+        print(f"| {name} | {np.mean(regret):.2f} | {np.median(regret):.2f} | {max(regret):.1f} | {epochs:.1f} |")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 4)
+    main()

@@ -216,7 +216,8 @@ class Thresholds(Binary):
     def validation_step(self, batch, batch_idx):
         logits, labels = self.net(batch[0]).squeeze(-1), (batch[1] > 1).float()
         self.log("val_loss", F.binary_cross_entropy_with_logits(logits, labels))
-        for threshold in (0.05, 0.3, 0.6, 0.7, 0.95):
+        self.log("val_acc", BinaryAccuracy()(logits.sigmoid(), labels.long()))  # asks whether they are probabilities
+        for threshold in (0.01, 0.05, 0.3, 0.6, 0.7, 0.95):
             right = (logits.sigmoid() > threshold) == labels.bool()
             self.log(f"val_acc@{threshold}", right.float().mean())
         self.log("val_majority_acc", (labels == 0).float().mean())

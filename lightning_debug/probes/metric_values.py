@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import FrameType
 
 import torch
 from torch import Tensor
@@ -44,6 +46,21 @@ _WIDE = 0.1
 _COMPARISONS = "gt ge lt le greater greater_equal less less_equal __gt__ __ge__ __lt__ __le__".split()
 
 
+_ABOVE = ("gt", "greater", "__gt__")
+
+
+def _in_metric() -> bool:
+    """Whether torchmetrics makes the call, which compares with 0 and 1 to tell logits from probabilities."""
+    frame = sys._getframe(1)  # noqa: SLF001 -- the documented way to the stack
+    while frame.f_back is not None and _package(frame) in ("torch", "lightning_debug"):
+        frame = frame.f_back
+    return _package(frame) == "torchmetrics"
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", "")).split(".")[0]
+
+
 class Comparisons:
     """What a step asked of its outputs, in calls of torch: handlers of a :class:`~.trace.Trace`.
 
@@ -58,7 +75,7 @@ class Comparisons:
 
     def _best(self, call: Call) -> None:
         shape = call.op.shapes[0] if call.op.shapes else ()
-        if len(shape) > 1 and 1 in shape[1:]:
+        if len(shape) > 1 and 1 in shape[1:] and not _in_metric():
             self.asked.add(NEGATIVE)
 
     def _above(self, call: Call) -> None:
@@ -67,9 +84,9 @@ class Comparisons:
         while over is not None and over.name in RESHAPES and over.inputs:
             over = over.inputs[0]
         name = over.name if over is not None else ""
-        if type(other) not in (int, float):
+        if type(other) not in (int, float) or _in_metric():
             return
-        if other == 0 and name in ("sigmoid", "softmax"):
+        if other == 0 and call.op.name in _ABOVE and name in ("sigmoid", "softmax"):
             self.asked.add(POSITIVE)
         self.asked.add(HALF if other == 0.5 and name not in ("sigmoid", "softmax", "exp") else ELSEWHERE)
 
