@@ -1,12 +1,14 @@
 """The rules on values: each fault on several kinds of data, and silence on what only looks like it."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from lightning_debug.evidence import Moment
-from lightning_debug.evidence.data import DeliveredSamples, LabelCounts
+from lightning_debug.evidence.data import DeliveredSamples, FieldValues, LabelCounts
 from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import batch_roles
@@ -173,6 +175,14 @@ def test_sparse_inputs_may_be_empty():
     sparse = (torch.rand(N, 50, generator=seeded()) < 0.02).float()
     assert not claims("LD508", *values(sparse))
     assert not claims("LD508", *values(torch.poisson(sparse * 2)))
+
+
+def test_numbers_told_are_of_the_features_that_differ():
+    """One feature that was raw in validation only has a huge spread; the others, scaled twice, a small one."""
+    train = FieldValues(stage="train", field="x", role="input", samples=96, means=(0.0,) * 5, deviations=(1.0,) * 5)
+    val = dataclasses.replace(train, stage="validate", deviations=(0.1, 0.1, 0.1, 0.1, 90.0))
+    (told,) = claims("LD515", train, val)
+    assert told.startswith("The typical feature of x has mean 0 and deviation 1 in training, 0 and 0.1 in validation")
 
 
 def test_what_a_mask_leaves_of_an_activation_is_no_field():

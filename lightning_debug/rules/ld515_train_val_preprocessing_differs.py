@@ -130,6 +130,10 @@ def train_val_preprocessing_differs(
         told.add(train.field)
         first, deviation = _pooled(train)
         second, other = _pooled(val)
+        what = train.field
+        if apart < shift * few and (other > deviation) != (ratio > 1):  # a few large features would belie the rest
+            first, deviation, second, other = min(features, key=lambda item: abs(item[3] / item[1] - ratio))
+            what = f"The typical feature of {train.field}"
         independent = 1 / (1 / train.samples + 1 / val.samples)
         chance = math.erfc(apart * math.sqrt(independent / 2))
         where = f" at `{train.module}`" if isinstance(train, FirstLayerInput) and train.module else ""
@@ -139,7 +143,7 @@ def train_val_preprocessing_differs(
             else f"the typical feature spreads {number(factor)} times {'more' if ratio > 1 else 'less'}"
         )
         yield Claim(
-            message=f"{train.field} has mean {number(first)} and deviation {number(deviation)} in training{where}, "
+            message=f"{what} has mean {number(first)} and deviation {number(deviation)} in training{where}, "
             f"{number(second)} and {number(other)} in validation: {differs}.",
             subject=train.field,
             measured={
