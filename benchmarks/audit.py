@@ -5,16 +5,25 @@ Run ``python -m benchmarks.audit [seeds]``. Each row is a kind of data: how many
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from statistics import median
+from statistics import mean, median
+from unittest import mock
 
+import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.overhead import quiet_trainer
+from benchmarks.overhead_own import TAP, Meter
+from lightning_debug import DataAuditor
 from lightning_debug.callbacks._data_parts import PARTS_OF_DATA
+from lightning_debug.callbacks._data_tap import BatchTap
 from lightning_debug.evidence import Evidence
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import Field, batch_roles, with_tensors
@@ -141,6 +150,39 @@ def cost() -> None:
         print(f"{name:<22} {told[0]:>7.2f} ms {told[1]:>9.2f} ms {told[2]:>7.2f} ms", flush=True)
 
 
+class Classifier(pl.LightningModule):
+    """One layer, so that a step takes next to no time."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.layer = nn.Linear(width, 4)
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Cross-entropy."""
+        return nn.functional.cross_entropy(self.layer(batch[0].flatten(1)), batch[1])
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Plain descent."""
+        return torch.optim.SGD(self.parameters(), 0.01)
+
+
+def cadence(epochs: int = 6, batches: int = 100) -> None:
+    """Prints what DataAuditor takes of each step of a fit, hooks included: CPU time of this thread, mean by epoch."""
+    print(f"{'batch':<22} ms a step in epochs 1 to {epochs} (of the first from batch 33 on)")
+    for shape in ((64, 8), (128, 784), (32, 3, 32, 32)):
+        meter, auditor = Meter(), DataAuditor()
+        for name in filter(lambda name: "batch" in name or "backward" in name or "optim" in name, dir(pl.Callback)):
+            setattr(auditor, name, meter.timed(getattr(auditor, name), TAP))
+        inputs = torch.rand(batches * shape[0], *shape[1:])
+        loader = DataLoader(TensorDataset(inputs, torch.randint(0, 4, (len(inputs),))), shape[0], shuffle=True)
+        with mock.patch.object(BatchTap, "__call__", meter.timed(BatchTap.__call__, TAP)):
+            trainer = quiet_trainer([meter, auditor], max_steps=epochs * batches)
+            trainer.fit(Classifier(inputs[0].numel()), loader)
+        steps = [taken[TAP] for taken in meter.ours[1:]]
+        parts = [steps[32:batches], *(steps[batches * one : batches * one + batches] for one in range(1, epochs))]
+        print(f"{'x'.join(map(str, shape)):<22} " + "  ".join(f"{1e3 * mean(part):.3f}" for part in parts), flush=True)
+
+
 def reference() -> None:
     """Prints what a step of a ResNet-50 costs on one core: batch of 8, for a batch of 64 eight times that."""
     model = resnet50()
@@ -193,4 +235,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     false_alarms(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
     cost()
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+    cadence()
     reference()
