@@ -11,7 +11,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
-from statistics import mean, median
+from statistics import median
 from unittest import mock
 
 import pytorch_lightning as pl
@@ -167,7 +167,7 @@ class Classifier(pl.LightningModule):
 
 
 def cadence(epochs: int = 6, batches: int = 100) -> None:
-    """Prints what DataAuditor takes of each step of a fit, hooks included: CPU time of this thread, mean by epoch."""
+    """Prints what DataAuditor takes of each step of a fit, hooks included: CPU time of this thread, median by epoch."""
     print(f"{'batch':<22} ms a step in epochs 1 to {epochs} (of the first from batch 33 on)")
     for shape in ((64, 8), (128, 784), (32, 3, 32, 32)):
         meter, auditor = Meter(), DataAuditor()
@@ -180,7 +180,9 @@ def cadence(epochs: int = 6, batches: int = 100) -> None:
             trainer.fit(Classifier(inputs[0].numel()), loader)
         steps = [taken[TAP] for taken in meter.ours[1:]]
         parts = [steps[32:batches], *(steps[batches * one : batches * one + batches] for one in range(1, epochs))]
-        print(f"{'x'.join(map(str, shape)):<22} " + "  ".join(f"{1e3 * mean(part):.3f}" for part in parts), flush=True)
+        print(
+            f"{'x'.join(map(str, shape)):<22} " + "  ".join(f"{1e3 * median(part):.3f}" for part in parts), flush=True
+        )
 
 
 def reference() -> None:
