@@ -63,6 +63,9 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
     if _is_squared_error(node, name):
         found.append((sign, "the squared error"))
         return True
+    if name in ("GatherBackward", "IndexBackward") and type(inputs[0]).__name__.startswith("LogSoftmaxBackward"):
+        found.append((-sign, "cross_entropy"))  # the log-probabilities of labels, chosen by hand
+        return True
     if name == "NegBackward":
         return _walk(inputs[0], -sign, found, left - 1)
     if name == "AddBackward":
