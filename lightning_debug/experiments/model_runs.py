@@ -48,12 +48,12 @@ class Passes:
         """One pass.
 
         Raises:
-            NotJudged: If the step raises.
+            NotJudged: If the step raises, or changes weights.
         """
         if not self._module.automatic_optimization:
             self._sandbox.rewind()
         self._sandbox.reseed()
-        before = _random_numbers()
+        before, weights = _random_numbers(), _changes(self._module)
         trace = ModelTrace(self._module, batch, every=every)
         try:
             with _unstepped(self._module), trace:
@@ -63,6 +63,9 @@ class Passes:
         except Exception as error:
             trace.release()
             raise NotJudged(f"{self.step} raises {type(error).__name__} on {self.samples} samples: {error}") from error
+        if _changes(self._module) != weights:  # as in sharpness-aware steps
+            trace.release()
+            raise NotJudged(f"{self.step} changes weights itself, and what it computes then depends on every sample")
         self.draws = self.draws or _random_numbers() != before
         return trace
 
@@ -163,6 +166,12 @@ def _unstepped(pl_module: LightningModule) -> Iterator[None]:
         for optimizer, own in zip(optimizers, before, strict=True):
             del vars(optimizer)["step"]
             vars(optimizer).update({} if own is None else {"step": own})  # a scheduler wraps it there
+
+
+def _changes(pl_module: LightningModule) -> int:
+    """How often trained weights have been written to in place."""
+    trained = [item for item in pl_module.parameters() if item.requires_grad and not item.is_inference()]
+    return sum(item._version for item in trained)  # noqa: SLF001 - there is no other count of writes
 
 
 def _evaluate(closure: Any = None, *_: Any, **__: Any) -> Any:
