@@ -115,7 +115,7 @@ def changed_names(broken: str, twin: str) -> set[str]:
 
 
 def code_words(text: str) -> set[str]:
-    """Words of a text that are code: in backticks, quoted, called, dotted, with an underscore, or an operation of torch."""
+    """Words of a text that are code: in backticks or quotes, called, dotted, with an underscore, or known to torch."""
     words = {word for quoted in re.findall(r"`([^`]+)`", text) for word in re.findall(r"[A-Za-z_]\w*", quoted)}
     words |= set(re.findall(r"[A-Za-z_]\w*(?=\(|=)", text)) | set(re.findall(r"['\"]([A-Za-z_]\w*)['\"]", text))
     words |= {word for dotted in re.findall(r"\w+(?:\.\w+)+", text) for word in dotted.split(".")}
