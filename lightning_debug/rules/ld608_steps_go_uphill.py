@@ -112,7 +112,7 @@ def steps_go_uphill(record: Record, *, min_cosine: float = 0.1, min_steps: int =
             measured={"loss_function": last.loss_function, "loss_sign": -1, "cosine": cosines[0], "steps": len(first)},
             fix="Return the squared error, or the negative log-likelihood: turn the sign of the loss."
             if " " in last.loss_function
-            else f"Return {last.loss_function}(...) without the minus sign.",
+            else f"Turn the sign of the loss: return {last.loss_function}(...) itself, not its negative.",
             at=last.at,
         )
     elif last.loss_sign > 0 and uphill:
