@@ -228,6 +228,26 @@ def test_an_exception_inside_leaves_training_intact(error):
     assert [item.code for item in finder.report.findings] == ["LD001"]
 
 
+class Broken(Model):
+    """Raises on its second step, wherever that is made."""
+
+    steps = 0
+
+    def training_step(self, batch, batch_idx):
+        self.steps += 1
+        if self.steps == 2:
+            raise RuntimeError("a bug of the program")
+        return super().training_step(batch, batch_idx)
+
+
+def test_what_training_raises_too_is_no_failure_of_ours(monkeypatch):
+    monkeypatch.setattr("warnings.warn", lambda *_, **__: None)
+    finder = LRRangeFinder(**SMALL)
+    with pytest.raises(RuntimeError, match="a bug of the program"):
+        fit(Broken, finder)
+    assert not finder.report.findings
+
+
 def test_an_interrupt_inside_ends_the_run_with_everything_put_back():
     torch.manual_seed(3)
     model = Trap(KeyboardInterrupt())

@@ -98,11 +98,14 @@ class LRRangeFinder(DebugCallback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets the fit before."""
         self._started = False
+        self._suspect: StepFailed | None = None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so if there was nothing to train on."""
         if not self._started:
             self._refuse("there are no training batches, or training was over before", trainer)
+        if self._suspect is not None:  # training itself did not raise
+            self.session.failed("LRRangeFinder: a step of the experiment", self._suspect, moment(trainer))
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the experiment, or arranges for it where batches cannot be drawn."""
@@ -117,8 +120,7 @@ class LRRangeFinder(DebugCallback):
             self._begin(trainer, pl_module)
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        reason = self._hindrance(trainer)
-        if reason:
+        if reason := self._hindrance(trainer):
             self._refuse(reason, trainer)
             return
         try:
@@ -254,8 +256,7 @@ class LRRangeFinder(DebugCallback):
                     return
                 except StepFailed as error:
                     self._refuse(str(error), trainer)
-                    if error.steps:  # it went well at first: that may be our doing
-                        self.session.failed("LRRangeFinder: a step of the experiment", error, moment(trainer))
+                    self._suspect = error if error.steps else None  # it went well at first: that may be our doing
                     return
 
     def _try_one(self, trainer: Trainer, pl_module: LightningModule, batches: Batches, index: int) -> None:
