@@ -8,6 +8,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ActivationMonitor
+from lightning_debug.callbacks import activation_monitor
 from tests.helpers import trainer
 
 COUNT = 192
@@ -99,3 +100,30 @@ def test_small_batches_take_more_looks(monkeypatch):
     watch = ActivationMonitor()
     trainer(watch, max_epochs=12).fit(Program(make()), loader)
     assert [item.code for item in watch.report.findings] == expected
+
+
+def test_looks_grow_rare_and_come_again_where_units_fall_silent(monkeypatch):
+    """Of 900 steps eight are looked at; where units have died half-way, two more follow, and tell."""
+    monkeypatch.setenv("LIGHTNING_DEBUG_STRICT", "1")
+    monkeypatch.setenv("LIGHTNING_DEBUG_CONSOLE", "0")
+    looks = []
+
+    def seen(trainer, pl_module, batch, batch_idx):
+        looks.append(len(steps) - 1)
+        dead = torch.full((16,), len(steps) > 700)
+        facts = {"function": "relu", "module": "net.1", "module_type": "ReLU", "feeds_layer": True}
+        return 64, {("relu", "net.1", "", 0, 16): activation_monitor._Unit(dead, torch.zeros_like(dead), facts)}
+
+    monkeypatch.setattr(activation_monitor, "_units", seen)
+    steps = []
+
+    class Steps(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            steps.append(batch_idx)
+
+    inputs = torch.randn(4 * 900, 8)
+    watch = ActivationMonitor()
+    loader = DataLoader(TensorDataset(inputs, (inputs[:, 0] > 0).float()), batch_size=4)
+    trainer(Steps(), watch, max_epochs=1).fit(Program(sequential(nn.ReLU())), loader)
+    assert looks == [0, 20, 40, 80, 160, 320, 570, 820, 830, 840]
+    assert [item.code for item in watch.report.findings] == ["LD307"]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections import Counter, deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,10 +18,19 @@ from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.model_runs import kept_samples, sandbox_of
 from lightning_debug.probes.activation_units import UnitTrace, feeds_layer, is_gate
 from lightning_debug.probes.batch_slicing import batch_size
-from lightning_debug.schedule import at, either, first
 
-LOOKS = at(0, 20, 25, 30, 100, 110, 120, 500, 510, 520, 2000, 2010, 2020, 10000, 10010, 10020)
-EPOCHS = either(first(5), at(8, 16, 32, 64, 128, 256, 512))
+FIRST_LOOK = 20
+"""The step of the first look after the one before training."""
+GAP = 250
+"""Steps from one look to the next, where there is nothing to doubt: as many as there were before, up to this."""
+GROWTH = 8
+"""Late in a long run they are this part of the steps before."""
+NEAR, NEAR_LATE, LATE = 5, 10, 100
+"""Steps to the next look while there is; ``NEAR_LATE`` from step ``LATE`` on."""
+APART = 3
+"""Steps from one look to the next at the end of an epoch, where looks are still too few."""
+DOUBT = 0.2
+"""Share of a layer's units that must be silent or flat in one look for more looks to follow soon."""
 WINDOW = 3
 """How many looks in a row, at least, a unit must be silent in."""
 WINDOW_SAMPLES = 64
@@ -29,8 +38,6 @@ WINDOW_SAMPLES = 64
 SETTLED = 8
 """Steps before which a look only says how units were at the start."""
 SAMPLES = 64
-BUDGET = 10.0
-"""Seconds that all looks of a fit may take together."""
 
 Key = tuple[str, str, str, int, int]
 
@@ -43,37 +50,42 @@ class _Unit:
 
 
 class ActivationMonitor(DebugCallback):
-    """Looks at the units of activations in isolated forward passes, on a few steps and at the end of epochs.
+    """Looks at the units of activations in isolated forward passes, on a few steps.
 
     - LD307: units that are 0 for every sample of several batches, where ReLU passes no gradient
     - LD308: sigmoid and tanh units whose derivative is next to 0 for nearly all samples
 
-    A finding needs three looks in a row or more, each at another batch. Nothing is installed in between, and the run
-    itself is not changed.
+    A look takes about as long as a step. It is taken before training, at steps 20, 40, 80, 160, 320, then every 250
+    steps, and every eighth part of a run of many thousands; in runs shorter than that at the end of epochs. A finding
+    needs three looks in a row or more, each at another batch: where one shows a fifth of a layer's units silent, more
+    follow within a few steps. Nothing is installed in between, and the run itself is not changed.
     """
 
     produces: ClassVar[tuple[type[Evidence], ...]] = (ActivationHealth,)
 
     _batches: int = 0
-    _spent: float = 0.0
+    _due: int = 0
+    _looked: int = 0
     _start: dict[Key, _Unit] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins anew."""
-        self._batches, self._spent, self._start = 0, 0.0, None
+        self._batches, self._due, self._looked, self._start = 0, 0, 0, None
+        self._doubted: list[int] = []
         self._window: deque[tuple[int, int, dict[Key, _Unit]]] = deque(maxlen=4 * WINDOW)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks before some steps."""
         step, self._batches = self._batches, self._batches + 1
-        if LOOKS(step):
+        if step >= self._due:
             self._look(trainer, pl_module, batch, batch_idx, step)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Looks when an epoch ends."""
-        if trainer.is_last_batch and EPOCHS(trainer.current_epoch):
+        """Looks when an epoch ends, as long as there were fewer looks than a finding takes."""
+        few = SETTLED <= self._batches >= self._looked + APART and not _enough([item[1] for item in self._window])
+        if few and trainer.is_last_batch:
             self._look(trainer, pl_module, batch, batch_idx, self._batches)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,17 +94,21 @@ class ActivationMonitor(DebugCallback):
         return state
 
     def _look(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, step: int) -> None:
-        if self._spent > BUDGET:
-            return
-        begun = time.perf_counter()
+        usual = FIRST_LOOK - step if step < FIRST_LOOK else max(min(step, GAP), step // GROWTH)
+        if self._due <= step:  # one out of turn puts none off
+            self._due = step + usual
+        self._looked = step
         with self.attempt("activations", trainer):
             try:
                 samples, found = _units(trainer, pl_module, batch, batch_idx)
             except NotJudged as error:
                 self.unavailable(ActivationHealth, error.reason, trainer)
-            else:
-                self._judge(trainer, step, samples, found)
-        self._spent += time.perf_counter() - begun
+                return
+            self._judge(trainer, step, samples, found)
+            doubtful = step >= SETTLED and any(map(_is_doubtful, found.values()))
+            self._doubted = [*self._doubted, samples] if doubtful else []
+            if doubtful and not _enough(self._doubted):
+                self._due = min(self._due, step + (NEAR if step < LATE else NEAR_LATE))
 
     def _judge(self, trainer: Trainer, step: int, samples: int, found: dict[Key, _Unit]) -> None:
         if self._start is None:
@@ -133,6 +149,15 @@ class ActivationMonitor(DebugCallback):
                 layers=tuple(layers),
             )
         )
+
+
+def _enough(samples: Sequence[int]) -> bool:
+    """Whether looks at so many samples each are as many as a finding takes, or as are ever waited for."""
+    return len(samples) >= 4 * WINDOW or (len(samples) >= WINDOW and sum(samples) >= WINDOW_SAMPLES)
+
+
+def _is_doubtful(unit: _Unit) -> bool:
+    return int((unit.silent | unit.flat).sum()) > DOUBT * len(unit.silent)
 
 
 def _units(trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> tuple[int, dict[Key, _Unit]]:
