@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.optimizer_programs import ByHand, Classifier, loader
-from tests.optimizer_programs_unusual import Decayed, Reversed, Spare, WarmFromZero
+from tests.optimizer_programs_unusual import Decayed, Reversed, Skips, Spare, WarmFromZero
 
 
 class Gan(pl.LightningModule):
@@ -270,4 +270,5 @@ PROGRAMS = {
     "warm-up from zero": WarmFromZero,
     "decay groups": Decayed,
     "reversed": Reversed,
+    "skips": Skips,
 }

@@ -20,6 +20,7 @@ from lightning_debug.probes.optimizer_coverage import (
     Held,
     in_library,
     is_metric,
+    is_spare_end,
     is_twin,
     made_like,
     optimized,
@@ -211,12 +212,14 @@ class Coverage:
         found: list[WatchedParameter] = []
         waiting = [watch.tracks[id(held.parameter)] for held in self.candidates()]
         called: dict[int, Any] = self._audits.called
+        reached = {item.held.name: item.batches > 0 for item in watch.tracks.values()}
         for track in waiting:
             if track.origin is not None and not track.changed():
                 calls = called.get(id(track.held.owner), "")
                 described = self._described(pl_module, track, waiting, known, calls)
                 instead = self._instead(pl_module, track) if calls == "never" else ""
-                found.append(dataclasses.replace(described, instead=instead))
+                spare = calls == "gradient" and is_spare_end(described.name, reached)
+                found.append(dataclasses.replace(described, instead=instead, spare=spare))
         if watch.steps and not self._audits.compiled:
             self._callback.session.observe(
                 ParametersWithoutGradient(

@@ -28,6 +28,8 @@ class WatchedParameter:
         library: Whether its module stands inside a class of an installed library (torch's own apart).
         metric: Whether it belongs to a metric.
         twin: Whether the model holds a trained module of the same shapes (an average, a target network).
+        spare: Whether it is what the last block of a row has to spare: that part of an earlier block is reached by a
+            gradient, and so are other parts of its own block.
         instead: Path of a module of the same class and shapes that is called several times a batch instead of its own.
         calls: How its module is called in training: ``"never"``, ``"no_grad"``, ``"gradient"``; empty when not known.
     """
@@ -47,6 +49,7 @@ class WatchedParameter:
     library: bool = False
     metric: bool = False
     twin: bool = False
+    spare: bool = False
     instead: str = ""
     calls: str = ""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,8 @@ from torch.nn.parameter import is_lazy
 
 DEPTH = 3
 """How deep plain containers are searched for modules."""
+
+_NUMBER = re.compile(r"\d+$")
 
 SMALLEST = 48
 """Values below which a tensor tells nothing about training."""
@@ -193,6 +196,40 @@ def made_like(one: nn.Module, other: nn.Module) -> bool:
     """Whether two modules are of one class and have parameters of the same shapes."""
     shapes = [[(name, tuple(item.shape)) for name, item in part.named_parameters()] for part in (one, other)]
     return one is not other and type(one) is type(other) and bool(shapes[0]) and shapes[0] == shapes[1]
+
+
+def is_spare_end(name: str, reached: Mapping[str, bool]) -> bool:
+    """Whether a parameter is what the last block of a row has to spare: what it hands on, and nobody takes.
+
+    The same part of an earlier block is reached by a gradient, and other parts of its own block are.
+
+    Args:
+        name: Its path.
+        reached: Whether a gradient reached each parameter, by path.
+
+    >>> reached = {"row.0.on.weight": True, "row.0.skip.weight": True, "row.1.skip.weight": True}
+    >>> is_spare_end("row.1.on.weight", reached | {"row.1.on.weight": False})
+    True
+    >>> is_spare_end("row.1.on.weight", reached | {"row.1.on.weight": False, "row.2.skip.weight": True})
+    False
+    """
+    parts = name.split(".")
+    for place, part in enumerate(parts[:-1]):
+        number = _NUMBER.search(part)
+        if number is None:
+            continue
+        row = ".".join([*parts[:place], part[: number.start()]])
+        tail = "." + ".".join(parts[place + 1 :])
+        blocks: dict[int, dict[str, bool]] = {}
+        for other, told in reached.items():
+            index, dot, rest = other[len(row) :].partition(".")
+            if other.startswith(row) and index.isdecimal():
+                blocks.setdefault(int(index), {})[dot + rest] = told
+        own = int(number[0])
+        earlier = any(block.get(tail) for index, block in blocks.items() if index < own)
+        if earlier and own == max(blocks) and any(blocks[own].values()):
+            return True
+    return False
 
 
 def is_metric(root: nn.Module, path: str) -> bool:

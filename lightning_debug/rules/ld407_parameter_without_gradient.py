@@ -141,5 +141,5 @@ def parameter_without_gradient(record: Record, *, min_batches: int = 8) -> Itera
 
 
 def _by_accident(item: WatchedParameter) -> bool:
-    meant = item.changed or item.metric or item.library or item.twin or item.in_eval
+    meant = item.changed or item.metric or item.library or item.twin or item.in_eval or item.spare
     return not meant and item.untrained is True
