@@ -44,3 +44,30 @@ class Spare(Classifier):
     def __init__(self):
         super().__init__()
         self.spare = nn.Linear(16, 16)
+
+
+class Block(nn.Module):
+    """Hands one output on to the next block, and one to the head."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner, self.onward, self.skip = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 16)
+
+    def forward(self, hidden):
+        gated = torch.tanh(self.inner(hidden))
+        return hidden + self.onward(gated), self.skip(gated)
+
+
+class Skips(Classifier):
+    """The head takes the sum of the skips, so that what the last block hands on is not used."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.ModuleList(Block() for _ in range(3))
+
+    def scores(self, inputs):
+        total = 0
+        for block in self.body:
+            inputs, skip = block(inputs)
+            total = total + skip
+        return self.head(total)
