@@ -9,6 +9,9 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ActivationMonitor
 from lightning_debug.callbacks import activation_monitor
+from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
+from lightning_debug.record import Record
+from lightning_debug.rules.ld307_dead_units import dead_units
 from tests.helpers import trainer
 
 COUNT = 192
@@ -127,3 +130,11 @@ def test_looks_grow_rare_and_come_again_where_units_fall_silent(monkeypatch):
     trainer(Steps(), watch, max_epochs=1).fit(Program(sequential(nn.ReLU())), loader)
     assert looks == [0, 20, 40, 80, 160, 320, 570, 820, 830, 840]
     assert [item.code for item in watch.report.findings] == ["LD307"]
+
+
+@pytest.mark.parametrize(("at_start", "silent", "expected"), [(0, 28, 1), (28, 28, 1), (16, 30, 1), (15, 25, 0)])
+def test_units_that_chance_silenced_do_not_count_among_those_that_died(at_start, silent, expected):
+    """Where the input hardly varies (a maximum over many points), half of the units are silent from the start."""
+    layer = UnitHealth(function="relu", module="net.1", units=32, silent=silent, silent_at_start=at_start)
+    seen = ActivationHealth(steps=100, looks=3, samples=96, layers=(layer,))
+    assert len(list(dead_units(Record([seen])))) == expected

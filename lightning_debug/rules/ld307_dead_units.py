@@ -2,14 +2,16 @@
 
 What it sees: isolated passes in eval mode over up to 64 samples each, on some steps and at the end of epochs. In
     ``looks`` of them in a row, each at another batch, at least ``share`` of a layer's units are 0 for all samples
-    and at all positions; where a ReLU gives 0 its derivative is 0.
+    and at all positions; where a ReLU gives 0 its derivative is 0. They were so before training, or that share of the
+    units that lived then has died.
 Why it hurts: such a unit gets no gradient, and never comes back. The layer is as narrow as the units that are left,
     and once all have died, the output is constant.
 How to fix: lower the learning rate or warm it up (one step too large pushes biases far below zero), leave biases at
     zero at the start, normalise inputs, or use LeakyReLU, GELU or SiLU.
 When to ignore: when the layer is far wider than it needs to be. It is silent on sparse activations, which are 0 for
-    some samples only, on frozen layers, on outputs that no layer takes, and on fewer than ``samples`` samples. Layers
-    of fewer than ``few`` units only count when all of their units are dead.
+    some samples only, on layers whose input hardly varies (chance then silences about half of the units) and that
+    lose a few more in training, on frozen layers, on outputs that no layer takes, and on fewer than ``samples``
+    samples. Layers of fewer than ``few`` units only count when all of their units are dead.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -104,8 +106,14 @@ def dead_units(
         return
     for layer in seen.layers:
         enough = layer.units >= few or layer.silent == layer.units
-        if layer.silent >= share * layer.units and enough and layer.units > 1 and layer.feeds_layer:
+        if enough and layer.units > 1 and layer.feeds_layer and _by_fault(layer, share):
             yield _claim(seen, layer)
+
+
+def _by_fault(layer: UnitHealth, share: float) -> bool:
+    """Whether that share was silent before training, or that share of the units that were not has died since."""
+    born, died = layer.silent_at_start, layer.silent - layer.silent_at_start
+    return born >= share * layer.units or (layer.silent >= share * layer.units and died >= share * (layer.units - born))
 
 
 def _claim(seen: ActivationHealth, layer: UnitHealth) -> Claim:
@@ -116,7 +124,9 @@ def _claim(seen: ActivationHealth, layer: UnitHealth) -> Claim:
         f"of {seen.looks} batches, seen over {seen.steps} steps{start}.",
         subject=layer.module if layer.module_type in _LAYERS else (layer.line or layer.module),
         measured={"units": layer.units, "silent": layer.silent, "looks": seen.looks, "samples": seen.samples},
-        fix="Lower the learning rate or warm it up, start biases at zero, or use LeakyReLU or GELU.",
+        fix="Start with biases at zero and default weights, normalise what comes in, or use LeakyReLU or GELU."
+        if layer.silent_at_start >= 0.9 * layer.silent
+        else "Lower the learning rate or warm it up, start biases at zero, or use LeakyReLU or GELU.",
         at=seen.at,
     )
 
