@@ -264,14 +264,15 @@ class DataRelations(DataPart):
                 yield found
         if not self._validation:
             yield Unavailable(evidence="SharedSamples", reason="no validation batch was seen")
-        validation = self._validation.get(0)
-        raw = raw_samples(train.dataset) if train is not None and not train.streams else None
-        if validation is not None and train is not None and train.transforms and (raw is None or self._is_changed(raw)):
-            given = augmented_neighbours(validation.samples(), self._first)
+        if 0 not in self._validation or train is None or (train.streams and not train.transforms):
+            return
+        raw = None if train.streams else raw_samples(train.dataset)
+        if raw is None or self._is_changed(raw):
+            given = augmented_neighbours(self._validation[0].samples(), self._first)
             names = ("samples", "wrong", "raw_samples", "raw_wrong", "pair", "pair_share")
-            transform = type(train.transforms[0]).__name__
-            values: dict[str, Any] = dict(zip(names, given, strict=True))
-            yield AugmentedNeighbours(at=self._context.moment(), transform=transform, **values)
+            values = dict[str, Any](zip(names, given, strict=True), at=self._context.moment())
+            transform = type(train.transforms[0]).__name__ if train.transforms else ""
+            yield AugmentedNeighbours(**values, transform=transform)
 
     def _is_changed(self, raw: Samples) -> bool:
         assert self._first is not None

@@ -253,6 +253,7 @@ class AugmentationDraws(Evidence):
 
     Args:
         samples: Samples drawn.
+        redrawn: How many of them were another when drawn again in one process.
         varies: Whether drawing again in one process gives another result.
         copies_agree: Whether two copies of the dataset, with other global seeds, as in two workers, draw alike.
         reseeds: A global generator that a draw leaves in the same state, whatever its state before:
@@ -265,6 +266,7 @@ class AugmentationDraws(Evidence):
     """
 
     samples: int = 0
+    redrawn: int = 0
     varies: bool = False
     copies_agree: bool = False
     reseeds: str = ""
@@ -286,7 +288,7 @@ class AugmentedNeighbours(Evidence):
         raw_wrong: The same share for raw samples among themselves.
         pair: The two labels most often confused.
         pair_share: Share of that pair among the wrong ones.
-        transform: Class of the dataset's transform, where known.
+        transform: Class of the dataset's transform, where it has one.
     """
 
     samples: int = 0

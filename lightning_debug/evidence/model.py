@@ -42,7 +42,7 @@ class SampleMixing(Evidence):
         share: Share of that output's elements that depend on both.
         misaligned: Share of predictions that belong to one sample and are compared with the target of another.
         prediction: The loss call where that happens.
-        draws: Whether the step drew random numbers.
+        batch_first: Whether the module of the first call was built with ``batch_first=True``.
         declared: A name that says samples are meant to meet.
     """
 
@@ -55,7 +55,7 @@ class SampleMixing(Evidence):
     share: float = 0.0
     misaligned: float = 0.0
     prediction: Place = Place()
-    draws: bool = False
+    batch_first: bool = False
     declared: str = ""
 
 

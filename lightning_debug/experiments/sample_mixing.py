@@ -60,17 +60,20 @@ def sample_mixing(passes: Passes, pl_module: nn.Module, base: ModelTrace) -> Sam
         if not symmetrical and _has_samples(tuple(item.scores.shape), count) and _overlap(item.masks) is not None
     ]
     declared = next((name for name in _names(pl_module) if DECLARED.search(name)), "")
-    known: dict[str, Any] = {"samples": count, "judged": len(judged) + len(losses), "draws": passes.draws}
+    known: dict[str, Any] = {"samples": count, "judged": len(judged) + len(losses)}
     if mixed or by_loss:
         masks = judged[mixed[-1]] if mixed else by_loss[-1].masks
         op = base.ops[mixed[-1]] if mixed else by_loss[-1].prediction.made
         pair, both = _overlap(masks) or ((0, 0), torch.zeros(1))
+        first = place(_first(passes, pair))
+        owner = dict(pl_module.named_modules()).get(first.module)
         known |= {
             "mixed": len(mixed) + len(by_loss),
             "output": place(op),
             "pair": pair,
             "share": float(both.float().mean()),
-            "first": place(_first(passes, pair)),
+            "first": first,
+            "batch_first": getattr(owner, "batch_first", False) is True,
             "declared": declared,
         }
         return SampleMixing(**known)

@@ -55,9 +55,11 @@ def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4) -> d
     _key(two[places[0]], collate)  # another sample last than above
     after_two = _states()
     same = [name for name, state in after_one.items() if state == after_two[name]]
-    varies = sum(one != two for one, two in zip(first, again, strict=True)) * 2 > len(places)
+    redrawn = sum(one != two for one, two in zip(first, again, strict=True))
+    varies = redrawn * 2 > len(places)
     return {
         "samples": len(places),
+        "redrawn": redrawn,
         "varies": varies,
         "copies_agree": varies and second == first,
         "reseeds": same[0] if same else "",

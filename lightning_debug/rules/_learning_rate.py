@@ -15,13 +15,16 @@ def falls(contest: LRContest) -> tuple[list[float], list[float]]:
     return [contest.start - one for one in contest.in_use], [contest.start - one for one in contest.others]
 
 
-def noticeable(contest: LRContest, least: float) -> bool:
-    """Whether the other rate's fall is a share ``least`` of the loss, and far out of the noise, in every order."""
+def noticeable(contest: LRContest, least: float, large: float = 0.3) -> bool:
+    """Whether the other rate's fall is a share ``least`` of the loss, and far out of the noise, in every order.
+
+    A fall by ``large`` of the loss in every order is no noise, however much further it falls in some.
+    """
     if not all(map(math.isfinite, contest.others)):
         return False
     spread = max(contest.others) - min(contest.others)
     fall = min(contest.start - one for one in contest.others)
-    return fall > least * abs(contest.start) and fall > 2 * spread
+    return fall > least * abs(contest.start) and fall > (1 if fall > large * abs(contest.start) else 2) * spread
 
 
 def culprit(every: Iterable[LRRange]) -> LRRange | None:

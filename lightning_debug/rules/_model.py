@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from lightning_debug.evidence.model import Place
+from lightning_debug.evidence.model import InputDependence, Place
+from lightning_debug.record import Record
 
 
 def named(place: Place) -> str:
@@ -30,3 +31,23 @@ def listed(names: list[str], most: int = 3) -> str:
     """
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(f"`{name}`" for name in names[:most]) + more
+
+
+def constant_outputs(
+    record: Record, minimum_steps: int = 10, rounding: float = 1e-6, share: float = 1e-3
+) -> list[InputDependence]:
+    """The latest look at each prediction that does not depend on the input now."""
+    looks: dict[tuple[str, str], list[InputDependence]] = {}
+    for seen in record.of(InputDependence):
+        looks.setdefault((seen.function, seen.line), []).append(seen)
+    found = []
+    for history in looks.values():
+        known = [item for item in history if item.steps >= minimum_steps and item.targets_vary]
+        if not known:
+            continue
+        now = known[-1]
+        same = now.change <= rounding * now.scale or now.change == 0.0
+        near = [item.change < share * item.spread for item in known[-2:]]
+        if same or (len(near) == 2 and all(near)):
+            found.append(now)
+    return found

@@ -99,7 +99,7 @@ from lightning_debug.evidence.model import InputDependence
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._model import named
+from lightning_debug.rules._model import constant_outputs, named
 
 
 @rule(
@@ -112,18 +112,8 @@ def constant_output(
     record: Record, *, minimum_steps: int = 10, rounding: float = 1e-6, share: float = 1e-3
 ) -> Iterator[Claim]:
     """Claims one finding for each prediction that is constant now."""
-    looks: dict[tuple[str, str], list[InputDependence]] = {}
-    for seen in record.of(InputDependence):
-        looks.setdefault((seen.function, seen.line), []).append(seen)
-    for history in looks.values():
-        known = [item for item in history if item.steps >= minimum_steps and item.targets_vary]
-        if not known:
-            continue
-        now = known[-1]
-        same = now.change <= rounding * now.scale or now.change == 0.0
-        near = [item.change < share * item.spread for item in known[-2:]]
-        if same or (len(near) == 2 and all(near)):
-            yield _claim(now)
+    for now in constant_outputs(record, minimum_steps, rounding, share):
+        yield _claim(now)
 
 
 def _claim(seen: InputDependence) -> Claim:

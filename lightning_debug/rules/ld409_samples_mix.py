@@ -137,15 +137,18 @@ def _mixing(seen: SampleMixing) -> Claim:
             "outputs_that_mix": seen.mixed,
             "outputs_compared": seen.judged,
         },
-        fix=_fix(first.name, first.module_type, first.dim),
+        fix=_fix(first.name, first.module_type, first.dim, seen.batch_first),
         at=seen.at,
     )
 
 
-def _fix(name: str, kind: str, dim: int | None) -> str:
-    if name in ("lstm", "gru", "rnn_tanh", "rnn_relu"):
-        return f"Give {kind} batch_first=True, or transpose its input to (time, batch, features)."
-    if "attention" in name or "transformer" in name.lower() or "Attention" in kind:
+def _fix(name: str, kind: str, dim: int | None, batch_first: bool) -> str:
+    if name in _SEQUENTIAL or kind in _SEQUENTIAL:
+        if batch_first:
+            return (
+                f"{kind} has batch_first=True: give it each sample's steps in a row of their own, with transpose or "
+                "permute in place of the view or reshape before it."
+            )
         return f"Give {kind} batch_first=True, or transpose its input to (time, batch, features)."
     if name in ("view", "reshape", "flatten", "unflatten"):
         return "Use transpose or permute where dimensions change places; view and reshape only regroup values."
@@ -154,6 +157,13 @@ def _fix(name: str, kind: str, dim: int | None) -> str:
     if name in ("sub", "div", "mul", "add", "mean", "std"):
         return "Normalise by statistics of the training set, of each sample (dims other than 0), or with a norm layer."
     return "Keep dimension 0, which holds the samples, out of this operation."
+
+
+_SEQUENTIAL = (
+    *("lstm", "gru", "rnn_tanh", "rnn_relu", "multi_head_attention_forward", "_transformer_encoder_layer_fwd"),
+    *("LSTM", "GRU", "RNN", "MultiheadAttention", "TransformerEncoderLayer", "TransformerDecoderLayer"),
+)
+"""Calls and layers of torch that take time before the batch unless they are told otherwise."""
 
 
 def _misaligned(seen: SampleMixing) -> Claim:

@@ -1,7 +1,8 @@
 """Each sample is normalised over its features, instead of each feature over the samples.
 
 What it sees: tables whose every row has mean 0 (within `tolerance`) and one and the same deviation, while the
-    columns do not: their means explain `profile` of the variance or more, as columns of different units do.
+    columns do not: their means explain `profile` of the variance or more, as columns of different units do; or
+    `slight` of it, where the deviation of one column is `uneven` times that of the middle one.
 Why it hurts: a row's mean over columns of different units says which unit is largest. After it the large
     columns crowd out the others, every sample loses its level and its size, and all samples look nearly alike.
 How to fix: take mean and deviation over dimension 0 of the training set: `(x - x_train.mean(0)) /
@@ -98,6 +99,8 @@ def normalised_over_wrong_dim(
     *,
     tolerance: float = 0.02,
     profile: float = 0.6,
+    slight: float = 0.2,
+    uneven: float = 8.0,
     roughness: float = 0.5,
     columns: int = 128,
     samples: int = 16,
@@ -113,14 +116,17 @@ def normalised_over_wrong_dim(
         unit = even and deviation <= (count / max(1, count - 1)) ** 0.5 + tolerance
         if not unit or values.row_mean_highest > tolerance or not 3 < count <= columns:
             continue
-        if values.profile < profile:
+        spreads = sorted(values.deviations)
+        crowded = len(spreads) == count and spreads[-1] >= uneven * spreads[count // 2] > 0
+        if values.profile < (slight if crowded else profile):
             continue
         if values.profile_roughness < roughness:
             yield Skip(f"neighbouring columns of {values.field} are alike: each row is a signal, normalised by itself")
             continue
         yield Claim(
             message=f"Every row of {values.field} has mean 0 and deviation 1, while its columns have means from "
-            f"{number(min(values.means))} to {number(max(values.means))}.",
+            f"{number(min(values.means))} to {number(max(values.means))}"
+            + (f" and deviations from {number(spreads[0])} to {number(spreads[-1])}." if crowded else "."),
             subject=values.field,
             measured={"profile": values.profile, "roughness": values.profile_roughness, "columns": count},
             fix="Normalise over dimension 0: (x - x_train.mean(0)) / x_train.std(0).",

@@ -1,9 +1,10 @@
 """Validation samples are in the training data.
 
-What it sees: at least ``share`` of the samples of a validation loader, and at least ``fewest``, equal a training
-    sample in every value compared, or differ from one by next to nothing; or at least ``overlap`` of them hold a
-    stretch of a training sample, moved in time (windows of one series that were split at random). What chance would
-    make of discrete values is left out: equal samples must be ``margin`` times as many as expected.
+What it sees: at least ``share`` of the samples of a validation loader (``said`` of texts, whose idioms and indents
+    recur), and at least ``fewest``, equal a training sample in every value compared, or differ from one by next to
+    nothing; or at least ``overlap`` of them (``overlap_said`` of texts) hold a stretch of a training sample, moved in time
+    (windows of one series that were split at random). What chance would make of discrete values is left out: equal samples must be
+    ``margin`` times as many as expected.
 Why it hurts: validation then measures memory: it looks better than the truth, early stopping and the choice of the
     epoch follow the training loss, and the model fails on new data.
 How to fix: split first, then make windows, copies and augmented versions; split by person, document or day where
@@ -83,6 +84,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_relations import SharedSamples
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
@@ -91,18 +93,27 @@ from lightning_debug.rule import rule
 
 @rule("LD510", severity=ERROR, needs=SharedSamples)
 def train_val_leak(
-    record: Record, *, share: float = 0.02, fewest: int = 5, overlap: float = 0.5, margin: float = 10.0
+    record: Record,
+    *,
+    share: float = 0.02,
+    said: float = 0.25,
+    fewest: int = 5,
+    overlap: float = 0.5,
+    overlap_said: float = 0.9,
+    margin: float = 10.0,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each validation loader that shares samples with training."""
+    roles = {item.role for item in record.of(FieldValues) if item.stage == "train"} & {"input", "tokens"}
     for found in record.of(SharedSamples):
         if found.overfitting:
             yield Skip("a few batches are overfitted on purpose")
             continue
-        enough = max(fewest, share * found.samples)
+        text = roles == {"tokens"} and not found.same_indices
+        enough = max(fewest, (said if text else share) * found.samples)
         if found.loaders > 1 and max(found.shared, found.same_indices) == found.samples:
             yield Skip(f"validation loader {found.loader} reads training data only, beside others that may not")
             continue
-        told = _told(found, enough, overlap, margin)
+        told = _told(found, enough, overlap_said if text else overlap, margin)
         if told is None:
             if found.shared >= enough and found.chance:
                 yield Skip("inputs are so few discrete values that chance makes equal samples")

@@ -1,8 +1,9 @@
 """Augmented samples look like another class.
 
-What it sees: augmented training samples are compared with validation samples, which are not augmented. Of those that
-    lie as near to one as these do to each other (at least ``samples``), more than ``wrong`` have a nearest neighbour
-    with another label, and ``times`` as many as among validation samples themselves.
+What it sees: training samples of a dataset that has a transform, or gives others when it is asked again, are compared
+    with validation samples, which are not augmented. Of those that lie as near to one as these do to each other (at
+    least ``samples``), more than ``wrong`` have a nearest neighbour with another label, and ``times`` as many as among
+    validation samples themselves.
 Why it hurts: a flipped b is a d, an inverted ECG is another finding: the net is shown the picture of one class under
     the name of another, and cannot tell the two any more.
 How to fix: leave out the transform that carries one class into the other (flips of letters, digits, arrows and
@@ -94,7 +95,7 @@ Example:
     >>> from lightning_debug.evidence.data_relations import AugmentedNeighbours
     >>> from lightning_debug.record import Record
     >>> found = AugmentedNeighbours(samples=300, wrong=0.5, raw_samples=200, raw_wrong=0.0,
-    ...                            pair=("0", "1"), pair_share=1.0)
+    ...                            pair=("0", "1"), pair_share=1.0, transform="RandomFlip")
     >>> [claim.measured["wrong"] for claim in augmentation_changes_label(Record([found]))]
     [0.5]
 """
@@ -103,7 +104,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data_relations import AugmentedNeighbours
+from lightning_debug.evidence.data_relations import AugmentationDraws, AugmentedNeighbours
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -117,6 +118,10 @@ def augmentation_changes_label(
     found = record.last(AugmentedNeighbours)
     if found is None:
         return
+    draws = record.last(AugmentationDraws)
+    if not found.transform and (draws is None or not draws.redrawn):
+        yield Skip("the dataset has no transform, and gives its samples alike when it is asked again")
+        return
     if found.samples < samples or found.raw_samples < 2 * samples:
         yield Skip("too few augmented samples lie near samples that are not augmented")
         return
@@ -127,7 +132,7 @@ def augmentation_changes_label(
         message=f"{found.wrong:.0%} of {found.samples} augmented samples are nearest to a sample of another label, "
         f"where {found.raw_wrong:.0%} of samples that are not augmented are (most often labels {found.pair[0]} and "
         f"{found.pair[1]}).",
-        subject=found.transform or "transform of the training dataset",
+        subject=found.transform or f"{draws.dataset if draws else ''}.__getitem__",
         measured={
             "wrong": found.wrong,
             "samples": found.samples,

@@ -3,8 +3,9 @@
 What it sees: mean and standard deviation of each feature (column or channel) in training and in the first
     validation loader: as delivered, or where they reach the first layer. One of three: the typical feature's
     means are `shift` training deviations apart (twice that with fewer than 3 features); the typical feature's
-    deviations differ `scale` times (likewise); or one set is signed and the other nowhere below 0, with means a
-    deviation apart and deviations `bounded` times apart. At least `samples` samples on both sides; the p-value
+    deviations differ `scale` times (likewise); or one set is signed and the other nowhere below 0, with deviations
+    `bounded` times apart, and means a deviation apart or lowest and highest values as many deviations from the mean
+    (the same data on another scale, to within `same` deviations). At least `samples` samples on both sides; the p-value
     of the shift is given.
 Why it hurts: the network is asked about inputs that it was not trained on. Validation loss and metrics then say
     nothing about the model, and early stopping and model selection follow them.
@@ -100,7 +101,13 @@ from lightning_debug.rules._data_layers import first_layers, number
 
 @rule("LD515", severity=ERROR, needs=FieldValues, explains=("LD212", "LD413", "LD706", "LD707", "LD712"))
 def train_val_preprocessing_differs(
-    record: Record, *, shift: float = 2.5, scale: float = 4.0, bounded: float = 1.5, samples: int = 16
+    record: Record,
+    *,
+    shift: float = 2.5,
+    scale: float = 4.0,
+    bounded: float = 1.5,
+    same: float = 0.1,
+    samples: int = 16,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each field."""
     pairs = _pairs(record)
@@ -123,7 +130,8 @@ def train_val_preprocessing_differs(
         ratio = _median([other / deviation for _, deviation, _, other in features])
         close = _median([abs(second - first) / min(one, other) for first, one, second, other in features])
         factor = max(ratio, 1 / ratio)
-        signed = _signed(train, val) and close >= 1.0 and factor >= bounded
+        rescaled = close >= 1.0 or _is_rescaled(train, val, same)
+        signed = _signed(train, val) and rescaled and factor >= bounded
         scaled = (factor >= scale * few or signed) and not _wanders(record, train.field, ratio)
         if apart < shift * few and not scaled:
             continue
@@ -220,6 +228,14 @@ def _signed(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerI
         if other.lowest >= 0 and negatives >= 0.2 and one.lowest < -0.3:
             return True
     return False
+
+
+def _is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput, same: float) -> bool:
+    """Whether both sets reach as many of their deviations below and above their means: one is the other, rescaled."""
+    (first, deviation), (second, other) = _pooled(train), _pooled(val)
+    low = (train.lowest - first) / deviation - (val.lowest - second) / other
+    high = (train.highest - first) / deviation - (val.highest - second) / other
+    return max(abs(low), abs(high)) <= same
 
 
 def _wanders(record: Record, field: str, ratio: float) -> bool:

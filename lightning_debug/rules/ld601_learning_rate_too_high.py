@@ -5,8 +5,9 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     order the lower rate takes the loss on held-out examples down by at least ``fall`` of its value, and the rate in
     use by less than ``share`` of that, or the loss blows up; by less than ``share_soared`` where the training loss
     soars to ``soar`` times its start at the rate in use, in every order. Where no such experiment could be made:
-    the run's own first losses rise to ``rise`` times the first one or beyond any number, after a first update of at
-    least ``update`` of the weights' norm.
+    the run's own first losses rise to ``rise`` times the first one, and stay there, or go beyond any number, or come
+    back with predictions that no longer depend on the input, after a first update of at least ``update`` of the
+    weights' norm.
 Why it hurts: steps overshoot the valley. The loss jumps, turns to NaN, or stays where guessing is, with units that
     are dead for good.
 How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
@@ -103,6 +104,7 @@ from lightning_debug.rules._learning_rate import (
     unsettled,
     which,
 )
+from lightning_debug.rules._model import constant_outputs
 
 
 @rule(
@@ -181,10 +183,13 @@ def _from_the_run(record: Record, rise: float, update: float) -> Iterator[Claim]
     finite = [one for one in seen.losses if math.isfinite(one)]
     lost = not all(map(math.isfinite, seen.losses))
     high = max(finite)
+    middle = sorted(late)[len(late) // 2]
     stays = len(seen.losses) >= 20 and min(late) > rise * first
-    if not (max(filter(math.isfinite, early), default=first) > rise * first and (lost or stays)):
+    numb = len(seen.losses) >= 20 and middle >= 0.9 * first and bool(constant_outputs(record))
+    if not (max(filter(math.isfinite, early), default=first) > rise * first and (lost or stays or numb)):
         return
-    end = "is no longer finite" if lost else f"is {sorted(late)[len(late) // 2]:.4g} after {len(seen.losses)} batches"
+    end = "is no longer finite" if lost else f"is {middle:.4g} after {len(seen.losses)} batches"
+    end += "; predictions no longer depend on the input" if numb and not lost else ""
     yield Claim(
         message=f"At lr={seen.in_use:.2g} the first update changes the weights by {seen.update_ratio:.2g} of their "
         f"norm, and the loss rises from {first:.4g} to {high:.4g} and {end}.",

@@ -97,7 +97,10 @@ from lightning_debug.rule import rule
     "LD603",
     severity=ERROR,
     needs=GradientCarryover,
-    explains=("LD305", "LD310", "LD601", "LD605", "LD701", "LD702", "LD705"),
+    explains=(
+        *("LD302", "LD303", "LD304", "LD305", "LD307", "LD308", "LD309", "LD310"),
+        *("LD601", "LD605", "LD701", "LD702", "LD705", "LD712", "LD713"),
+    ),
 )
 def gradients_not_zeroed(record: Record, *, min_steps: int = 2) -> Iterator[Claim]:
     """Claims one finding for each optimizer that keeps its gradients."""
@@ -106,8 +109,10 @@ def gradients_not_zeroed(record: Record, *, min_steps: int = 2) -> Iterator[Clai
         if evidence.index in claimed or evidence.carried < min_steps:
             continue
         claimed.add(evidence.index)
+        several = evidence.optimizers > 1 and evidence.index >= 0
+        which = f"optimizers[{evidence.index}] ({evidence.optimizer})" if several else evidence.optimizer
         yield Claim(
-            message=f"{evidence.carried} of {evidence.steps} steps of {evidence.optimizer} add the new gradient (norm "
+            message=f"{evidence.carried} of {evidence.steps} steps of {which} add the new gradient (norm "
             f"{evidence.fresh_norm:.3g}) to the one that the step before has used (norm {evidence.carried_norm:.3g}): "
             f"it is not zeroed in between.",
             subject="training_step" if not evidence.automatic else "optimizer_zero_grad",
@@ -118,7 +123,8 @@ def gradients_not_zeroed(record: Record, *, min_steps: int = 2) -> Iterator[Clai
                 "carried_norm": evidence.carried_norm,
                 "fresh_norm": evidence.fresh_norm,
             },
-            fix="Call optimizer.zero_grad() before each backward pass whose gradient a step is to use."
+            fix=f"Call zero_grad() of {which if several else 'the optimizer'} before each backward pass whose "
+            "gradient a step is to use."
             if not evidence.automatic
             else "Have optimizer_zero_grad call optimizer.zero_grad(), or delete the override.",
             at=evidence.at,
