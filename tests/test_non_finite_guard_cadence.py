@@ -11,6 +11,7 @@ from lightning_debug.callbacks import _guard_cadence
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
 from lightning_debug.finding import Claim
 from lightning_debug.probes.gradient_norms import glimpse, total_norm
+from lightning_debug.probes.gradient_paths import Paths
 from lightning_debug.record import Record
 from lightning_debug.rules.ld305_exploding_gradient import exploding_gradient
 from tests.guarded import Program, loader, mse, run, table
@@ -76,6 +77,31 @@ def test_a_bad_field_in_between_is_named():
     assert math.isnan(next(norm for norm in norms(guard)[4:13] if norm is not None))
 
 
+class Embedded(nn.Module):
+    """A table one value of which is 0, where a root has no derivative."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(200, 64), nn.Linear(64, 4)
+        nn.init.uniform_(self.table.weight, 0.5, 1.0)
+        self.table.weight.data[77, 40] = 0.0
+
+    def forward(self, rows):
+        return self.head(self.table(rows).sqrt())
+
+
+@pytest.mark.parametrize("step", [8, 9, 12])
+def test_a_single_bad_value_of_a_large_gradient_is_traced_there_and_then(step):
+    rows = torch.randint(0, 77, (64, 1))
+    rows[4 * step] = 77
+    program = Program(lambda m, b: m.net(b[0]).square().mean(), lambda p: torch.optim.SGD(p, 1e-3), Embedded())
+    guard, _ = run(program, loader(rows, batch_size=4))
+    event = guard.session.record.first(NonFiniteStep)
+    assert event.at.step == step
+    assert (event.origin.kind, event.origin.operation, event.weights) == ("backward", "sqrt", ())
+    assert [index for index, norm in enumerate(norms(guard)) if norm is not None][:5] == [0, 1, 2, 3, step]
+
+
 LAYERS = {
     "linear": (lambda: nn.Linear(128, 128), (4, 128)),
     "linear without bias": (lambda: nn.Linear(128, 128, bias=False), (4, 128)),
@@ -88,6 +114,26 @@ LAYERS = {
     "convolution of signals": (lambda: nn.Conv1d(64, 64, 3, bias=False), (2, 64, 8)),
     "attention": (lambda: nn.TransformerEncoderLayer(128, 4, 256, batch_first=True), (2, 5, 128)),
 }
+
+
+GRAPHS = {
+    "layer": (lambda x, w: (x @ w).relu().log_softmax(1).sum() / 3, False),
+    "root above the layer": (lambda x, w: (x @ w).abs().sqrt().sum(), False),
+    "penalty": (lambda x, w: (x @ w).mean() + (0.1 * w.pow(2).sum() + w.norm()).sqrt() / 2, False),
+    "root beneath the layer": (lambda x, w: (x @ w.abs().sqrt()).sum(), True),
+    "root beside the layer": (lambda x, w: (x @ w).sum() + w.abs().sqrt().sum(), True),
+    "division": (lambda x, w: (x @ (w / w.detach())).sum(), True),
+    "half a power": (lambda x, w: (x @ w.abs().pow(0.5)).sum(), True),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_the_graph_tells_which_gradient_may_have_single_bad_values(name):
+    make, exposed = GRAPHS[name]
+    weight, unused, paths = torch.ones(8, 4, requires_grad=True), torch.ones(2, requires_grad=True), Paths()
+    paths.follow(make(torch.ones(2, 8), weight))
+    assert (paths.whole, id(weight) in paths.reached, id(unused) in paths.reached) == (True, True, False)
+    assert (id(weight) in paths.exposed) is exposed
 
 
 @pytest.mark.parametrize("name", LAYERS)

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from typing import Any
+
+from torch import Tensor
 
 from lightning_debug.callbacks._guard_step import Step
+from lightning_debug.probes.gradient_norms import WHOLE
+from lightning_debug.probes.gradient_paths import Paths
 
 DENSE = 64
 """The first batches, of which every norm is taken; where the Trainer clips twice as many, by which that is judged."""
@@ -23,26 +28,57 @@ REMEMBERED = 16
 """How many glimpses that are."""
 
 
+class Exposure:
+    """Knows the parameters whose gradients may have single bad values, from the graphs of a few batches' losses."""
+
+    def __init__(self) -> None:
+        self._paths = Paths()
+        self._looked, self._next = -1, 0
+        self._known: dict[int, list[Tensor]] = {}
+
+    def look(self, loss: Tensor, count: int) -> None:
+        """A loss is about to go backward; at batches 0, 1, 3, 7, 15 and so on its graph is followed."""
+        if count != self._looked and count < self._next:
+            return
+        self._looked, self._next = count, 2 * count + 1
+        self._paths.follow(loss)
+        self._known.clear()
+
+    def of(self, optimizer: Any) -> list[Tensor]:
+        """Those of an optimizer; those that no graph led to as well, as in a checkpointed part."""
+        paths, found = self._paths, self._known.get(id(optimizer))
+        if found is None:
+            found = self._known[id(optimizer)] = [
+                item
+                for group in getattr(optimizer, "param_groups", ())
+                for item in group["params"]
+                if paths.reached and paths.whole and item.dim() > 1 and item.numel() > WHOLE
+                if id(item) in paths.exposed or id(item) not in paths.reached
+            ]
+        return found
+
+
 class Cadence:
     """Decides, for one optimizer, at which steps the norm is taken; the same on all ranks that share gradients.
 
-    In between only a glimpse is taken of each gradient. Where it is not finite, or jumps, so does the norm as a rule,
-    and it is taken there and then.
+    In between only a glimpse is taken of each gradient, and all of those in which single values may be bad. Where that
+    is not finite, or jumps, so does the norm as a rule, and it is taken there and then.
     """
 
     def __init__(self) -> None:
         self._last: int | None = None
         self._glimpses: deque[float] = deque(maxlen=REMEMBERED)
 
-    def due(self, step: Step, count: int, *, clipped: bool) -> bool:
+    def due(self, step: Step, count: int, exposure: Exposure, *, clipped: bool) -> bool:
         """Whether to take the norm of this step.
 
         Args:
             step: The step.
             count: Batches of the fit so far.
+            exposure: In which parameters' gradients a glimpse may miss what is bad.
             clipped: Whether the Trainer clips by the norm.
         """
-        value = step.glimpse() if step.size > SMALL else None
+        value = step.glimpse(exposure.of(step.optimizer)) if step.size > SMALL else None
         if value is None:
             return True
         usual = max(self._glimpses, default=math.inf)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,12 +109,19 @@ class Step:
         self.norm, self._finite = norm, None
         return self
 
-    def glimpse(self) -> float | None:
-        """The norm of a small part of the gradients, read on the host; ``None`` where it tells nothing."""
+    def glimpse(self, whole: Sequence[Tensor]) -> float | None:
+        """The norm of a small part of the gradients, read on the host; ``None`` where it tells nothing.
+
+        Args:
+            whole: Parameters all of whose gradient is looked at.
+        """
         seen = glimpse(self.tensors)
         if seen is None:
             return None
         value = host_value(seen)
+        more = total_norm([local(item.grad) for item in whole if item.grad is not None]) if whole else None
+        if more is not None:
+            value = math.hypot(value, host_value(more)) if math.isfinite(value) else value
         self._finite = True if math.isfinite(value) else None
         return value
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_debug.callbacks import _ranks
-from lightning_debug.callbacks._guard_cadence import Cadence
+from lightning_debug.callbacks._guard_cadence import Cadence, Exposure
 from lightning_debug.callbacks._guard_replay import inquire, tells_of_bad
 from lightning_debug.callbacks._guard_response import Policy, Response
 from lightning_debug.callbacks._guard_scaling import ScalingWatch
@@ -73,6 +73,7 @@ class Watch:
         self._norms: dict[str, Tensor] = {}
         self._unread: set[str] = set()  # optimizers that have stepped without their norm being taken
         self._cadences: defaultdict[int, Cadence] = defaultdict(Cadence)
+        self._exposure = Exposure()
         self._count = 0
         self._handled = -1  # the last batch whose bad numbers were dealt with
         self._stepped = False
@@ -98,6 +99,8 @@ class Watch:
         value, scale = local(loss.detach()), scale_of(self._trainer) if self._may_scale else None
         if self._module.automatic_optimization:
             self._losses.clear()  # a closure that is called again, as LBFGS does
+        if self._may_omit:
+            self._exposure.look(loss, self._count)
         self._losses.append(value if scale is None else value / scale)
 
     def step(self, optimizer: Any) -> None:
@@ -236,7 +239,7 @@ class Watch:
         return self._at_once and not self._policy.decides and not self._clipping.by_norm
 
     def _is_due(self, step: Step, index: int) -> bool:
-        return self._cadences[index].due(step, self._count, clipped=self._limit is not None)
+        return self._cadences[index].due(step, self._count, self._exposure, clipped=self._limit is not None)
 
     @property
     def _divisor(self) -> int:

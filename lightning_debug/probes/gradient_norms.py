@@ -61,7 +61,7 @@ def glimpse(tensors: Sequence[Tensor]) -> Tensor | None:
     of its weight's gradient, and an entry of its bias's. So the first row of each large gradient is read, its first
     column unless a bias follows, small gradients whole, and of vectors of one length that follow each other (a bias
     and what normalises after it) the first. What spoils single values of a large parameter elsewhere is not seen
-    here, but in the weights later.
+    here: ``gradient_paths`` tells of which parameters that has to be feared.
 
     Args:
         tensors: Gradients' values, ordinary tensors that require no gradient.
