@@ -29,9 +29,9 @@ class NonFiniteGuard(DebugCallback):
     log needs it (on a CPU, of a model with more than 32768 trainable values, with ``action="warn"``, no scaler and no
     clipping of ours) it is taken of the first 64 batches, of one in ten after that, and wherever the gradient moves;
     in between a few rows of each gradient are looked at, in which NaN and Inf show, and all of those gradients that the
-    graph of the loss says may hold single bad values (a root or a division right at the parameter). On the first bad step
-    that batch is run again in isolation, and the batch field, or the module, the line and the operation that made the
-    first bad value are named. A gradient scaler's ordinary skips are no fault.
+    graph of the loss says may hold single bad values (a root or a division right at the parameter). On the first bad
+    step that batch is run again in isolation, and the batch field, or the module, the line and the operation that made
+    the first bad value are named. A gradient scaler's ordinary skips are no fault.
 
     With ``action="warn"`` nothing is read from the device that would make the host wait. The other actions must
     know before the update: one host read an optimizer step is their price (none where a gradient scaler decides).
