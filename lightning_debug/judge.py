@@ -32,8 +32,34 @@ class Verdict:
     skips: tuple[Skip, ...] = ()
 
 
+@dataclass(frozen=True)
+class Judged:
+    """What a rule said, and of how much evidence.
+
+    Args:
+        rule: Which rule.
+        read: How many of each kind that it asked for had been seen.
+        findings: What it found.
+        skips: What it could not judge.
+    """
+
+    rule: Rule
+    read: Mapping[type[Evidence], int]
+    findings: tuple[Finding, ...]
+    skips: tuple[Skip, ...]
+
+    def holds(self, rule: Rule, record: Record) -> bool:
+        """Whether the same rule would say the same again: none of what it asked for has come in since."""
+        return self.rule is rule and all(record.seen(kind) == count for kind, count in self.read.items())
+
+
 def judge(
-    record: Record, rules: Sequence[Rule], thresholds: Thresholds | None = None, *, strict: bool = False
+    record: Record,
+    rules: Sequence[Rule],
+    thresholds: Thresholds | None = None,
+    *,
+    strict: bool = False,
+    known: dict[str, Judged] | None = None,
 ) -> Verdict:
     """Runs every rule whose evidence is there.
 
@@ -42,6 +68,8 @@ def judge(
         rules: What to judge.
         thresholds: Keyword arguments for rules, by code.
         strict: Whether an exception of a rule goes through.
+        known: What the rules said of this record before, by code, with the same thresholds; it is brought up to date.
+            A rule is asked again once there is more of a kind of evidence that it has asked for.
 
     Returns:
         Findings without duplicates (same code and subject: the earliest stays) and skips.
@@ -56,21 +84,22 @@ def judge(
                 skip = Skip(_reason(record, missing[0]), one.code, one.name)
                 skips[one.code, skip.reason] = skip
             continue
-        try:
-            outcomes = list(one.function(record, **(thresholds or {}).get(one.code, {})))
-        except Exception as error:
-            if strict:
-                raise
-            text = "".join(traceback.format_exception(error))
-            if not any(failure.code == one.code for failure in record.of(RuleFailure)):
-                record.add(RuleFailure(code=one.code, error=f"{type(error).__name__}: {error}", traceback=text))
-            continue
-        for outcome in outcomes:
-            if isinstance(outcome, Skip):
-                skips[one.code, outcome.reason] = dataclasses.replace(outcome, code=one.code, name=one.name)
-            else:
-                finding = _stamp(record, one, outcome)
-                findings.setdefault(finding.key, finding)
+        said = known.get(one.code) if known is not None else None
+        if said is None or not said.holds(one, record):
+            try:
+                said = _ask(record, one, (thresholds or {}).get(one.code, {}))
+            except Exception as error:
+                if strict:
+                    raise
+                text = "".join(traceback.format_exception(error))
+                if not any(failure.code == one.code for failure in record.of(RuleFailure)):
+                    record.add(RuleFailure(code=one.code, error=f"{type(error).__name__}: {error}", traceback=text))
+                continue
+            if known is not None:
+                known[one.code] = said
+        skips.update({(one.code, skip.reason): skip for skip in said.skips})
+        for finding in said.findings:
+            findings.setdefault(finding.key, finding)
     return Verdict(fold(findings.values(), rules), tuple(sorted(skips.values(), key=lambda skip: skip.code)))
 
 
@@ -103,6 +132,15 @@ def merge(verdict: Verdict, others: Mapping[int, Verdict], ranks: int, rules: Se
             merged.append(dataclasses.replace(first, ranks=seen, explained_by=None))
     made = {finding.code for finding in merged} - noted
     return Verdict(fold(merged, rules), tuple(skip for skip in verdict.skips if skip.code not in made))
+
+
+def _ask(record: Record, one: Rule, thresholds: Mapping[str, Any]) -> Judged:
+    with record.noting() as asked:
+        outcomes = list(one.function(record, **thresholds))
+    skips = [dataclasses.replace(said, code=one.code, name=one.name) for said in outcomes if isinstance(said, Skip)]
+    findings = [_stamp(record, one, said) for said in outcomes if not isinstance(said, Skip)]
+    read = {kind: record.seen(kind) for kind in {*one.needs, *asked}}
+    return Judged(one, read, tuple(findings), tuple(skips))
 
 
 def _reason(record: Record, kind: type[Evidence]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from lightning_debug.evidence import Evidence, decode, encode
@@ -31,6 +32,7 @@ class Record:
         self._limits = head, tail
         self._kept: dict[type[Evidence], tuple[list[Evidence], deque[Evidence]]] = {}
         self._seen: dict[type[Evidence], int] = {}
+        self._asked: set[type[Evidence]] | None = None
         for item in evidence:
             self.add(item)
 
@@ -44,6 +46,8 @@ class Record:
 
     def of(self, kind: type[E]) -> tuple[E, ...]:
         """All kept evidence of a kind, oldest first."""
+        if self._asked is not None:
+            self._asked.add(kind)
         first, last = self._kept.get(kind, ((), ()))
         return (*first, *last)
 
@@ -58,7 +62,27 @@ class Record:
 
     def seen(self, kind: type[Evidence]) -> int:
         """How many of a kind were ever added, kept or not."""
+        if self._asked is not None:
+            self._asked.add(kind)
         return self._seen.get(kind, 0)
+
+    @contextlib.contextmanager
+    def noting(self) -> Iterator[set[type[Evidence]]]:
+        """Notes the kinds that are asked for inside; what is told of all kinds at once is not noted.
+
+        >>> from lightning_debug.evidence import RuleFailure
+        >>> record = Record()
+        >>> with record.noting() as asked:
+        ...     last = record.last(RuleFailure)
+        >>> asked == {RuleFailure}
+        True
+        """
+        asked: set[type[Evidence]] = set()
+        self._asked = asked
+        try:
+            yield asked
+        finally:
+            self._asked = None
 
     @property
     def kinds(self) -> tuple[type[Evidence], ...]:

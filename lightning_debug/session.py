@@ -9,7 +9,7 @@ from typing import Protocol
 
 from lightning_debug.evidence import Evidence, Moment, ProbeFailure, RunContext
 from lightning_debug.finding import FaultFound, Finding, Report
-from lightning_debug.judge import Verdict, judge, merge
+from lightning_debug.judge import Judged, Verdict, judge, merge
 from lightning_debug.record import Record
 from lightning_debug.rule import Rule
 from lightning_debug.settings import Settings
@@ -51,6 +51,7 @@ class Session:
         self._shown: Report | None = None
         self._failing = False
         self._others: Mapping[int, Verdict] | None = None
+        self._known: dict[str, Judged] = {}
         self._ranks = 1
         self.add_rules(rules)
 
@@ -89,7 +90,9 @@ class Session:
         if not self._stale:
             return self.report
         self._stale = False
-        verdict = judge(self.record, self.rules, self.settings.thresholds, strict=self.settings.strict)
+        verdict = judge(
+            self.record, self.rules, self.settings.thresholds, strict=self.settings.strict, known=self._known
+        )
         if self._others is not None:
             verdict = merge(verdict, self._others, self._ranks, self.rules)
         self.report = Report(verdict.findings, verdict.skips, self.record.last(RunContext), self.status)

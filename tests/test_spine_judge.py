@@ -44,6 +44,56 @@ def test_a_claim_is_stamped():
     assert verdict.skips == ()
 
 
+def test_a_rule_is_asked_again_when_what_it_asked_for_has_come_in():
+    asked = []
+
+    def some_fault(record):
+        asked.append(record.seen(RunContext))
+        if record.of(Unavailable):  # beyond what it needs
+            yield Claim("It is.", "net", {}, "Do.")
+
+    one = rule("LD299", severity=ERROR, needs=RunContext)(some_fault).__rule__
+    record, known = Record([context(1)]), {}
+
+    def told():
+        verdict = judge(record, [one], known=known)
+        assert verdict == judge(record, [one])
+        asked.pop()  # the one that remembers nothing
+        return verdict.findings
+
+    assert not told()
+    assert not told()
+    record.add(ProbeFailure(where="w", error="e", traceback=""))
+    assert not told()
+    assert asked == [1]
+    record.add(Unavailable(evidence="Other", reason="of no matter"))
+    assert told()
+    assert asked == [1, 1]
+    record.add(context(7))
+    [finding] = told()
+    assert (asked, finding.at.step) == ([1, 1, 2], 7)
+
+
+def test_what_is_remembered_is_of_one_rule():
+    record, known = Record([context()]), {}
+    assert not judge(record, [make("LD299")], known=known).findings
+    assert judge(record, [make("LD299", Claim("m", "s"))], known=known).findings
+
+
+def test_a_rule_that_raises_is_asked_again():
+    tries = []
+
+    def some_fault(record):
+        tries.append(record)
+        raise ValueError("once more")
+
+    one, known = rule("LD299", severity=ERROR, needs=RunContext)(some_fault).__rule__, {}
+    record = Record([context()])
+    for _ in range(2):
+        judge(record, [one], known=known)
+    assert (len(tries), len(record.of(RuleFailure))) == (2, 1)
+
+
 def test_a_claim_may_name_its_own_moment():
     at = Moment(stage="validate", step=2)
     verdict = judge(Record([context(5)]), [make("LD299", Claim("m", "s", at=at))])

@@ -116,16 +116,20 @@ def spikes(series: Series, partial: Collection[int] = ()) -> tuple[Spike, ...]:
     """
     steps, counts, means, highest = series.steps, series.counts, series.means, series.highest
     found: list[Spike] = []
-    at = SPIKE_WINDOW
-    while at < len(means):
-        before = means[at - SPIKE_WINDOW : at]
-        level = float(np.median(before))
-        noise = 1.4826 * float(np.median(np.abs(before - level)))
-        noise = max(noise, float(np.quantile(np.abs(before - level), 0.9)) / 1.65, 1e-12)
-        top = float(highest[at])
-        if top - level < SPIKE_SIGMAS * noise:
-            at += 1
+    if len(means) <= SPIKE_WINDOW:
+        return ()
+    windows = np.lib.stride_tricks.sliding_window_view(means[:-1], SPIKE_WINDOW)  # those before each of the others
+    levels = np.median(windows, axis=1)
+    away = np.abs(windows - levels[:, None])
+    noises = np.maximum(1.4826 * np.median(away, axis=1), np.quantile(away, 0.9, axis=1) / 1.65)
+    noises = np.maximum(noises, 1e-12)
+    high = ~(highest[SPIKE_WINDOW:] - levels < SPIKE_SIGMAS * noises)
+    at = 0
+    for start in (np.flatnonzero(high) + SPIKE_WINDOW).tolist():
+        if start < at:
             continue
+        at, level, noise = start, float(levels[start - SPIKE_WINDOW]), float(noises[start - SPIKE_WINDOW])
+        top = float(highest[at])
         end = at + 1
         while end < len(means) and means[end] > (level + top) / 2:
             end += 1
