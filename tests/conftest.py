@@ -13,6 +13,7 @@ from lightning_debug.callbacks import _experiment_budget
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
+torch.utils.data._utils.MP_STATUS_CHECK_INTERVAL = 0.5  # how long a loader that broke off waits for each worker: 5 s
 
 
 @pytest.fixture(autouse=True)
