@@ -94,7 +94,8 @@ def _opening(bugs: list[Bug], program: Path) -> str:
 def _closing(bugs: list[Bug], home: Path) -> str:
     logs = max((home / "lightning_logs").glob("version_*"), key=os.path.getmtime, default=home)  # of this run
     rows = {
-        "program": f"python {shlex.quote(shown_path(str(home / 'train.py')))}   (repair it and run it again)",
+        "program": f"python {shlex.quote(shown_path(str(home / 'train.py')))}   (repair it and run it again: a healthy "
+        "run is told nothing)",
         "report": f"{shown_path(str(home / 'report.html'))} and report.json beside it",
         "TensorBoard": f"tensorboard --logdir {shlex.quote(shown_path(str(logs)))}",
         "read more": "  ".join(f"lightning-debug explain {bug.code}" for bug in bugs if bug.code),

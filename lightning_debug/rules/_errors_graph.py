@@ -82,7 +82,7 @@ def _not_scalar(error: ErrorRaised) -> Diagnosis:
         (row for row in reversed(error.rows) if row.operation.endswith("loss") or "entropy" in row.operation), None
     )
     if row is not None and shape == shape_text(row.output):
-        fix = f"Reduce it: .mean() at {row.line}, or leave reduction='none' out."
+        fix = f"Take the mean of what goes backward: loss.mean(); or leave reduction='none' out at {row.line}."
         return Diagnosis(
             "LD110",
             "no-reduction",

@@ -124,10 +124,9 @@ def _join(error: ErrorRaised) -> Diagnosis | None:
     if len(apart) == 1 and apart[0] != dim % len(first):
         fix = f"Join along the dimension in which they differ: torch.cat(..., dim={apart[0]})."
         return Diagnosis("LD101", "wrong-dimension", message, fix)
-    left = [at for at in apart if at != dim % len(first)]
-    fix = (
-        f"Make them equal in dimension {left[0] if left else 0} (pad, crop or interpolate) before joining along {dim}."
-    )
+    left = [str(at) for at in apart if at != dim % len(first)] or ["0"]
+    where = f"dimension {left[0]}" if len(left) == 1 else f"dimensions {', '.join(left[:-1])} and {left[-1]}"
+    fix = f"Make them equal in {where} (pad, crop or interpolate) before joining along {dim}."
     return Diagnosis("LD101", "unequal-parts", message, fix)
 
 

@@ -189,7 +189,7 @@ def claimed(seen: OverfitCheck, call: OverfitCall | None, cause: Cause | None) -
             "floor": None if call is None else call.floor,
             "uninformed": None if call is None else call.uninformed,
             "steps": seen.steps,
-            "learning_rates": [trial.rate for trial in seen.trials],
+            "learning_rates": list(dict.fromkeys(trial.rate for trial in seen.trials)),
             "parameters": seen.parameters,
             "parameters_without_gradient": seen.without_gradient + seen.zero_gradient,
         },

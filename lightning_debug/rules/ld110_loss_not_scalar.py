@@ -62,7 +62,7 @@ Example:
     ...     print(claim.message)
     ...     print(claim.fix)
     backward starts at a loss of shape (32,), which cross_entropy leaves unreduced.
-    Reduce it: .mean() at train.py:9, or leave reduction='none' out.
+    Take the mean of what goes backward: loss.mean(); or leave reduction='none' out at train.py:9.
 
 References:
     https://pytorch.org/docs/stable/torch.html
