@@ -137,12 +137,12 @@ def test_the_scripts_exception_comes_through(tmp_path):
 @pytest.mark.parametrize(
     ("words", "code"),
     [
-        ([], 0),
+        pytest.param([], 0, marks=pytest.mark.slow),
         (["--fail-on", "error"], 3),
-        (["--fail-on", "warning"], 3),
-        (["--fail-on", "never"], 0),
+        pytest.param(["--fail-on", "warning"], 3, marks=pytest.mark.slow),
+        pytest.param(["--fail-on", "never"], 0, marks=pytest.mark.slow),
         (["--fail-on", "error", "--ignore", "LD201,LD605"], 0),
-        (["--fail-on=error", "--select=LD4"], 0),
+        pytest.param(["--fail-on=error", "--select=LD4"], 0, marks=pytest.mark.slow),
     ],
 )
 def test_fail_on_is_the_exit_code_after_the_whole_training(words, code, tmp_path, capsys):

@@ -21,6 +21,9 @@ ON_RANKS = ("LD901", "LD902", "LD903", "LD904")
 """Rules whose programs train on two ranks: tests/test_rank_monitor.py runs them, in two processes."""
 
 ELSEWHERE = ("LD002", *ON_RANKS)  # only a bug of a rule makes LD002: tests/test_judge.py
+HEALTHY_CURVES = "LD7"
+"""Rules whose repaired programs train well for many epochs, all much alike: they are slow."""
+
 RULES = [one for one in all_rules() if one.code not in ELSEWHERE]
 
 
@@ -34,7 +37,13 @@ def test_broken_is_found(one, tmp_path, monkeypatch):
         raise raised
 
 
-@pytest.mark.parametrize("one", RULES, ids=lambda one: one.code)
+@pytest.mark.parametrize(
+    "one",
+    [
+        pytest.param(one, marks=pytest.mark.slow if one.code.startswith(HEALTHY_CURVES) else (), id=one.code)
+        for one in RULES
+    ],
+)
 def test_repaired_is_silent(one, tmp_path, monkeypatch):
     if one.code in EXPERIMENTS:
         monkeypatch.setattr(_experiment_budget, "FLOOR", 60.0)

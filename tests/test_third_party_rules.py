@@ -81,6 +81,7 @@ def python(folder, code):
     )
 
 
+@pytest.mark.slow
 def test_a_package_of_rules_is_found_and_judged(tmp_path):
     modules = {"acme/__init__.py": "", "acme/rules/__init__.py": "", "acme/rules/long_run.py": RULE}
     installed(tmp_path, {**modules, "acme/rules/_shared.py": ""}, "acme.rules")
