@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
 from lightning_debug.evidence.data import FieldValues
@@ -12,7 +13,7 @@ from lightning_debug.evidence.optimization import GradientCarryover
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.registry import get
-from tests.test_data_values_rules import values
+from tests.test_data_values_rules import LABELS, reached, values
 
 DARK = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0)).pow(4).mul(16).round() / 16
 
@@ -109,3 +110,23 @@ def test_how_to_keep_samples_apart(name, kind, first, dim, word):
     seen = SampleMixing(samples=13, mixed=1, first=call, output=call, pair=(1, 2), share=0.9, batch_first=first)
     [found] = claims("LD409", seen)
     assert word in found.fix
+
+
+def pictures(kind):
+    """Smooth pictures (batch, height, width, 3) whose colours differ little, or gratings three rows long."""
+    generator = torch.Generator().manual_seed(0)
+    across, down = torch.linspace(-3, 3, 24)[:, None], torch.linspace(-2, 2, 24)[:, None, None]
+    if kind == "grating":
+        return torch.sin(2.1 * 6 * down + torch.rand(96, 1, 1, 1, generator=generator)).expand(96, 24, 24, 3)
+    phase, colour = torch.rand(2, 96, 1, 1, 3, generator=generator)
+    return torch.sin(across + down + 2 * phase) + torch.rand(96, 1, 1, 1, generator=generator) + colour / 5
+
+
+@pytest.mark.parametrize("kind", ["smooth", "grating"])
+def test_pictures_that_were_reshaped_instead_of_permuted(kind):
+    taken = pictures(kind)
+    layer = nn.Conv2d(3, 4, 3)
+    assert not claims("LD514", *reached(layer, taken.permute(0, 3, 1, 2).contiguous(), LABELS))
+    assert not claims("LD514", *reached(layer, torch.rand(96, 3, 24, 24), LABELS))
+    found = claims("LD514", *reached(layer, taken.reshape(96, 3, 24, 24), LABELS))
+    assert kind == "grating" or "permute(2, 0, 1)" in found[0].fix

@@ -31,6 +31,8 @@ class FirstLayerInput(Evidence):
         output: Root mean square of what the layer returned; ``None`` where not measured.
         normalised_after: Whether a normalisation layer is next.
         roughness: By dimension after the first: mean squared difference of neighbours over twice the variance.
+        regrouped: Of pictures of 2 to 4 channels, over how unlike neighbouring rows are: how unlike values are that lie
+            as many rows apart as there are channels; how unlike the end of a row and the begin of the next are.
         layout: What the layer takes for features: the dimension.
     """
 
@@ -53,6 +55,7 @@ class FirstLayerInput(Evidence):
     output: float | None = None
     normalised_after: bool = False
     roughness: tuple[float, ...] = ()
+    regrouped: tuple[float, ...] = ()
     layout: int = 1
 
 

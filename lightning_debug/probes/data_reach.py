@@ -169,6 +169,7 @@ class ReachTrace:
                 whole=bool((values == values.round()).all()),
                 output=measured,
                 roughness=_roughness(operand),
+                regrouped=_regrouped(operand) if name == "conv2d" else (),
                 layout=axis,
             )
         )
@@ -247,3 +248,28 @@ def _roughness(operand: Tensor) -> tuple[float, ...]:
         rough = part.diff(dim=dim).square().mean() / 2 / spread if bool(spread > 0) else part.new_ones(())
         found.append(float(rough) * (size - 1) / size if size > 1 else 1.0)
     return tuple(found)
+
+
+def _regrouped(pictures: Tensor) -> tuple[float, ...]:
+    """Whether (height, width, channels) were reshaped to (channels, height, width), see :class:`FirstLayerInput`.
+
+    Then a step of one row lies as many claimed rows apart as there are channels, and most rows go on in the next one.
+
+    >>> across, down = torch.linspace(-3, 3, 12), torch.linspace(-2, 2, 12)[:, None]
+    >>> picture = torch.sin(across + down)[None, :, :, None] * torch.tensor([1.0, 0.8, 0.6])
+    >>> ways = (picture.permute(0, 3, 1, 2), picture.reshape(1, 3, 12, 12))
+    >>> [[round(one) for one in _regrouped(item)] for item in ways]
+    [[5, 6], [0, 0]]
+    """
+    if pictures.ndim != 4 or not 2 <= pictures.shape[1] <= 4 or min(pictures.shape[2:]) < 2 * pictures.shape[1]:
+        return ()
+    part = pictures.detach()[:16].float().cpu()
+    channels, height, width = part.shape[1:]
+    flat = part.reshape(len(part), -1)
+    near, far = [(flat[:, lag:] - flat[:, :-lag]).square().mean() for lag in (width, channels * width)]
+    if not bool(near > 0):
+        return ()
+    rows = part.reshape(len(part), channels * height, width)
+    within = torch.arange(1, channels * height) % channels != 0  # ends of rows that lie inside a row of a reshaped one
+    seam = (rows[:, :-1, -channels:] - rows[:, 1:, :channels])[:, within].square().mean()
+    return float(far / near), float(seam / near)

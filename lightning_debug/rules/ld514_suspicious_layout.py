@@ -4,7 +4,9 @@ What it sees: the shape of what a convolution or a recurrent layer is given, and
     each dimension (0 smooth, 1 without order). A 2-d convolution over (height, width, channels): the last
     dimension has `channels` entries or fewer, the other two are equal or both smooth. A recurrent layer or 1-d
     convolution whose dimension of features is smooth (below `smooth`) while its dimension of time is not (above
-    `rough`).
+    `rough`). Or a 2-d convolution over (channels, height, width) in which rows as many apart as there are channels are
+    less than `regrouped` times as unlike as neighbouring rows, and so is the begin of a row to the end of the one
+    before: the values were reshaped, not permuted.
 Why it hurts: it runs, because the layer was made for that many channels, but it mixes rows of the image as if
     they were colours, and slides over the colours as if they were space.
 How to fix: `images.permute(0, 3, 1, 2)` and `in_channels=3`; for series `batch.transpose(1, 2)`: recurrent
@@ -98,13 +100,22 @@ from lightning_debug.rules._data_layers import first_layers
 
 @rule("LD514", severity=WARNING, needs=FirstLayerInput, explains=("LD702", "LD705"))
 def suspicious_layout(
-    record: Record, *, channels: int = 4, smooth: float = 0.2, rough: float = 0.6, least: int = 8
+    record: Record,
+    *,
+    channels: int = 4,
+    smooth: float = 0.2,
+    rough: float = 0.6,
+    regrouped: float = 0.5,
+    least: int = 8,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each layer; dimensions below ``least`` are no height and no width."""
     for layer in first_layers(record):
         shape, module = layer.shape, f"`{layer.module}`" if layer.module else layer.line
         measured = {"shape": list(shape), "roughness": list(layer.roughness)}
         if layer.operation == "conv2d" and len(shape) == 4:
+            if _is_regrouped(layer, regrouped, least):
+                yield _regrouped(layer, module)
+                continue
             if not _is_channels_last(layer, channels, smooth, least):
                 continue
             yield Claim(
@@ -137,3 +148,21 @@ def _is_channels_last(layer: FirstLayerInput, channels: int, smooth: float, leas
         return False
     both = len(layer.roughness) == 3 and max(layer.roughness[:2]) < smooth
     return both if colours == 1 or height != width else (both or colours == 3)
+
+
+def _is_regrouped(layer: FirstLayerInput, regrouped: float, least: int) -> bool:
+    """Whether rows that lie as many apart as there are channels are neighbours, and rows go on in the next ones."""
+    return bool(layer.regrouped) and min(layer.shape[2:]) >= least and max(layer.regrouped) < regrouped
+
+
+def _regrouped(layer: FirstLayerInput, module: str) -> Claim:
+    _, count, height, width = layer.shape
+    return Claim(
+        message=f"{module} takes pictures of shape {layer.shape[1:]} whose rows {count} apart are "
+        f"{1 / max(layer.regrouped[0], 1e-3):.2g} times as alike as neighbouring rows: the values of pictures of shape "
+        f"{(height, width, count)} were regrouped.",
+        subject=layer.module or layer.line,
+        measured={"shape": list(layer.shape), "regrouped": list(layer.regrouped)},
+        fix="Use permute(2, 0, 1) (batches: permute(0, 3, 1, 2)) in place of reshape and view, which regroup values.",
+        at=layer.at,
+    )
