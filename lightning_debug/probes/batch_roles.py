@@ -103,7 +103,8 @@ def with_tensors(known: Sequence[Field], batch: Any) -> list[Field] | None:
     >>> [item.size for item in with_tensors(known, (torch.randn(5, 3), torch.arange(5)))]
     [5, 5]
     """
-    found = tensors_and_texts(batch)
+    plain = type(batch) in (list, tuple) and len(batch) > 1 and all(type(item) is Tensor for item in batch)
+    found = _of_sequence(batch) if plain else tensors_and_texts(batch)  # most are; this is asked in every step
     if len(found) != len(known):
         return None
     fields = []
@@ -116,6 +117,11 @@ def with_tensors(known: Sequence[Field], batch: Any) -> list[Field] | None:
         size = tensor.shape[dim] if dim is not None else size
         fields.append(Field(path, tensor, field.role, field.kind, dim, field.named))
     return fields
+
+
+def _of_sequence(batch: Sequence[Tensor]) -> list[tuple[str, Tensor, bool]]:
+    strided = [item.layout is torch.strided and not item.is_nested for item in batch[: _fields.MOST_TENSORS]]
+    return [(f"batch[{place}]", batch[place].detach(), False) for place, known in enumerate(strided) if known]
 
 
 def tensors_and_texts(batch: Any) -> list[tuple[str, Tensor, bool]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,14 +48,17 @@ def fingerprints(tensors: Sequence[Tensor]) -> Keys:
 
 def spread(tensor: Tensor, most: int) -> Tensor:
     """``(samples, values)``: all values of each sample, or ``most`` of them, evenly spread."""
+    size = tensor.shape[0]
     if not tensor.numel():
-        return tensor.new_zeros((len(tensor), 0))
+        return tensor.new_zeros((size, 0))
     tensor = tensor.detach()
-    values = tensor[0].numel()
+    values = math.prod(tensor.shape[1:])
     if values <= most:
-        return tensor.reshape(len(tensor), -1)
+        return tensor.reshape(size, -1)
     step = -(-values // most)
     step += step % 2 == 0  # an even step would visit the same columns of each row of an image
+    if tensor.is_contiguous():
+        return tensor.view(size, -1)[:, ::step]
     return picked(tensor, torch.arange(0, values, step, device=tensor.device)[:most], step)[:, :most]
 
 
