@@ -61,6 +61,11 @@ def test_names_without_a_validation_are_not_guessed():
     assert recognised(["loss", "acc", "test_loss"]).val == ""
 
 
+def test_a_metric_of_one_side_is_taken_last():
+    assert recognised(["val_recall", "val_pr_auc", "val_precision"]).metric == "val_pr_auc"
+    assert recognised(["val_loss", "val_recall"]).metric == "val_recall"
+
+
 def _write(folder, rows):
     folder.mkdir(parents=True)
     lines = ["epoch,step,train_loss,val_loss", *(",".join(map(str, row)) for row in rows)]

@@ -114,6 +114,12 @@ def test_oversampling_is_no_duplication():
     assert "LD507" not in codes(loader(balanced))
 
 
+def test_parts_that_bags_share_are_no_duplicates():
+    pool = torch.randn(60, 12)
+    bags = [(pool[torch.randint(60, (5 + index % 4,))], float(index % 2)) for index in range(80)]
+    assert "LD507" not in codes(loader(bags, batch_size=None))
+
+
 def test_overfitting_a_batch_on_purpose_is_quiet():
     inputs, labels = make("tabular", 40)
     order = labels.argsort()

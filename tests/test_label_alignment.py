@@ -34,3 +34,16 @@ def test_luck_of_many_tests_is_no_dependence():
 )
 def test_dependence_is_still_found(labels):
     assert all(depends(seed, labels) for seed in range(4))
+
+
+def test_pairs_from_a_window_are_not_moved_labels():
+    """A word and one of its neighbours in a sentence: a few rows on, the label is the word itself."""
+    draw, pairs = np.random.default_rng(1), []
+    for _ in range(60):
+        group = draw.integers(3)
+        words = [draw.integers(6) + (6 + 6 * group) * (place % 2) for place in range(8)]
+        near = [(at, at + step) for at in range(8) for step in (-2, -1, 1, 2) if 0 <= at + step < 8]
+        pairs += [(words[at], words[other]) for at, other in near]
+    rows, labels = np.array([[word] for word, _ in pairs], dtype=np.float32), np.array([other for _, other in pairs])
+    given = Samples(keys=np.arange(len(rows), dtype=np.uint64), labels=labels, kind="classes", rows=rows, shape=(1,))
+    assert label_alignment(given).shift == 0

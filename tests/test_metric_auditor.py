@@ -1,7 +1,9 @@
 """MetricAuditor under a real Trainer: quiet on metrics that are right, and each fault by its rule."""
 
 import pytest
+import pytorch_lightning as pl
 import torch
+from torch.nn import functional as F
 
 from lightning_debug import MetricAuditor
 from lightning_debug.probes.metric_values import Answers, mistaken_answers, right_answers
@@ -33,6 +35,42 @@ def test_right_metrics_are_left_alone_where_validation_comes_twice_an_epoch(kind
 def test_faults_are_found(kind, code, options):
     report = audited(kind(), **options)
     assert [item.code for item in report.findings] == [code], report.findings
+
+
+class Bags(torch.utils.data.Dataset):
+    """Bags of rows with one label each, handed on as they are."""
+
+    def __len__(self):
+        return 24
+
+    def __getitem__(self, index):
+        generator = torch.Generator().manual_seed(index)
+        return torch.randn(5 + index % 7, 6, generator=generator) + index % 2, float(index % 2)
+
+
+class OfBags(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Linear(6, 1)
+
+    def loss(self, batch):
+        return F.binary_cross_entropy_with_logits(self.net(batch[0]).mean(0), torch.tensor([batch[1]]))
+
+    def training_step(self, batch, batch_idx):
+        return self.loss(batch)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.loss(batch), batch_size=1)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+def test_bags_of_rows_count_once_each():
+    auditor = MetricAuditor()
+    bags = torch.utils.data.DataLoader(Bags(), batch_size=None)
+    trainer(auditor, max_epochs=2).fit(OfBags(), bags, bags)
+    assert not auditor.report.findings
 
 
 def test_the_epoch_alone_is_told():

@@ -39,6 +39,10 @@ class Source:
         """Its batch sampler, or what was given for one."""
         return getattr(self.loader, "batch_sampler", None)
 
+    def hands_on_bags(self, rows: int) -> bool:
+        """Whether a batch of so many rows is one item of the dataset, handed on as it is."""
+        return rows > 1 and hasattr(self.loader, "batch_sampler") and self.batch_sampler is None
+
     @property
     def sampler(self) -> Any:
         """What orders the indices: of the batch sampler first, as Lightning does."""

@@ -140,8 +140,7 @@ class DataRelations(DataPart):
 
     @property
     def _overfitting(self) -> bool:
-        trainer = self._context.trainer
-        return bool(getattr(trainer, "overfit_batches", 0)) or bool(getattr(trainer, "fast_dev_run", False))
+        return any(getattr(self._context.trainer, name, 0) for name in ("overfit_batches", "fast_dev_run"))
 
     def _of_first(self, samples: Samples) -> Iterator[Evidence]:
         source = self._source
@@ -175,7 +174,8 @@ class DataRelations(DataPart):
                 overfitting=self._overfitting,
             )
         compared = raw if raw is not None and raw.rows.shape[1] > 1 else samples
-        yield self._copies(compared, source, sampler, in_dataset=compared is raw)
+        if samples.kind or source is None or not source.hands_on_bags(max(samples.sizes, default=0)):
+            yield self._copies(compared, source, sampler, in_dataset=compared is raw)
         yield from self._aligned(samples, raw)
 
     def _copies(self, samples: Samples, source: Source | None, sampler: Any, *, in_dataset: bool) -> SampleCopies:

@@ -37,8 +37,14 @@ class AverageWatch:
         self._shadows: list[Shadow] = []
         self.active = False
 
-    def begin(self, pl_module: LightningModule) -> None:
-        """A validation's first batch begins."""
+    def begin(self, pl_module: LightningModule, *, uncollated: bool = False) -> None:
+        """A validation's first batch begins.
+
+        Args:
+            pl_module: Its module.
+            uncollated: Whether the loaders hand on items as they are: a bag or a graph that is logged with a
+                ``batch_size`` of 1 counts once, however many rows it has.
+        """
         self.release()
         self.active = True
         self._sizes, self._values, self._ends = [], {}, {}
@@ -48,13 +54,17 @@ class AverageWatch:
             if isinstance(value, list) and name not in module_attributes()
         }
 
+        def keep(named: Mapping[Any, Any], size: Any) -> None:
+            if not (uncollated and size == 1):
+                for name, value in named.items():
+                    self._values.setdefault(str(name), []).append(value)
+
         def log(original: Any, name: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
-            self._values.setdefault(str(name), []).append(value)
+            keep({name: value}, kwargs.get("batch_size"))
             return original(name, value, *args, **kwargs)
 
         def log_dict(original: Any, dictionary: Any, *args: Any, **kwargs: Any) -> Any:
-            for name, value in dictionary.items():
-                self._values.setdefault(str(name), []).append(value)
+            keep(dictionary, kwargs.get("batch_size"))
             return original(dictionary, *args, **kwargs)
 
         self._shadows = [Shadow(pl_module, "log", log), Shadow(pl_module, "log_dict", log_dict)]
@@ -160,6 +170,12 @@ def _is_scalar(value: Any) -> bool:
     if isinstance(value, Tensor):
         return value.numel() == 1 and value.is_floating_point()
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
+
+
+def hands_on_items(loaders: Any) -> bool:
+    """Whether the only loader hands on what its dataset gives, without making batches of it."""
+    loader = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
+    return getattr(loader, "batch_sampler", True) is None
 
 
 def number(value: Any) -> float:

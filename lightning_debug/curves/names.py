@@ -26,6 +26,8 @@ _UNCLEAR = re.compile(
     r"objective|reward)([/_.\- ]|$)",
     re.I,
 )
+_ONE_SIDED = re.compile(r"(^|[/_.\- ])(recall|precision)([/_.\- ]|$)", re.I)
+"""What an answer that is always the same can have at its best."""
 _OURS = "lightning_debug/"
 _ENDS = re.compile(r"([/_.\- ](epoch|dataloader_idx_\d+))+$", re.I)
 _STEP = re.compile(r"[/_.\- ]step$", re.I)
@@ -126,8 +128,8 @@ def _plainest(name: str) -> tuple[int, int, str]:
     return int(suffix[1]) if suffix else 0, words, name
 
 
-def _metric_order(name: str) -> tuple[bool, int, int, str]:
-    return (not re.search(r"acc", name, re.I), *_plainest(name))
+def _metric_order(name: str) -> tuple[bool, bool, int, int, str]:
+    return (not re.search(r"acc", name, re.I), bool(_ONE_SIDED.search(name)), *_plainest(name))
 
 
 def _first(names: list[str], key: object) -> str:

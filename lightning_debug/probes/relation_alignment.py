@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from lightning_debug.evidence.data_relations import LabelAlignment
 from lightning_debug.probes.order_labels import runs
-from lightning_debug.probes.relation_features import views
+from lightning_debug.probes.relation_features import are_inputs, views
 from lightning_debug.probes.relation_stream import Samples
 
 Array = npt.NDArray[Any]
@@ -53,15 +53,15 @@ def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment 
     if not np.isfinite(rows).all() or not np.isfinite(given.astype(float)).all():
         return None
     labels = _codes(given) if samples.kind == "classes" else _ranks(given)
-    own = labels[:count]
+    own, shift = labels[:count], Shift()
     if len(np.unique(own)) < 2:
         return None
     p_values, near, agreement, chance = _dependence(samples, rows, own)
     if near is None:
         return None
-    shift = Shift()
     if abs(agreement - chance) < WEAK * (1 - chance) and not _is_ordered(labels, samples.kind):
-        shift = best_shift(near, labels, count)
+        best = best_shift(near, labels, count)
+        shift = Shift() if are_inputs(rows, given, best.rows) else best
     return LabelAlignment(
         field=samples.field,
         kind=samples.kind,

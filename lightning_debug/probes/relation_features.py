@@ -37,6 +37,33 @@ def views(rows: Array, shape: tuple[int, ...], tokens: bool) -> Iterator[tuple[s
         yield "products", standardised(values[:, first] * values[:, second])
 
 
+def are_inputs(rows: Array, labels: Array, move: int, fewest: int = 8) -> bool:
+    """Whether labels of so many rows on are, more often than by chance, what one column of the inputs holds.
+
+    Pairs out of a window (a word and its neighbours, an item and the next) are like that, and not out of step.
+
+    Args:
+        rows: ``(samples, values)``.
+        labels: At least as many labels.
+        move: By how many rows labels are moved back.
+        fewest: Different labels that make ids of them: two classes and a flag are often equal.
+
+    >>> ids = np.arange(40) % 10
+    >>> are_inputs(ids[:, None], np.roll(ids, 3), 3), are_inputs(ids[:, None], np.roll(ids, 3), 1)
+    (True, False)
+    """
+    low, high = max(0, -move), min(len(rows), len(labels) - move)
+    moved, inputs = labels[low + move : high + move], rows[low:high]
+    values, counts = np.unique(moved, return_counts=True)
+    if len(values) < fewest or high - low < fewest:
+        return False
+    equal = (inputs == moved[:, None]).mean(axis=0)
+    chance = sum(
+        count / len(moved) * (inputs == value).mean(axis=0) for value, count in zip(values, counts, strict=True)
+    )
+    return bool((equal > 2 * chance + 0.05).any())
+
+
 def standardised(table: Array) -> Array:
     """Mean 0 and standard deviation 1 in each column; columns that hardly vary, or are not finite, are left out."""
     with np.errstate(all="ignore"):
