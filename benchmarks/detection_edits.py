@@ -74,8 +74,10 @@ def folded(source: str, *, fault: bool) -> str:
     """The program with the fault, or its twin without it, as a text of its own."""
     tree = _Fold(fault).visit(ast.parse(source))
     for node in ast.walk(tree):
-        if isinstance(getattr(node, "body", None), list) and not node.body:
-            node.body = [ast.Pass()]
+        body = getattr(node, "body", None)
+        if isinstance(body, list):  # what stands below a return would tell the reader of the repair
+            ends = next((at for at, one in enumerate(body) if isinstance(one, (ast.Return, ast.Raise))), len(body))
+            node.body = body[: ends + 1] or [ast.Pass()]
     return ast.unparse(ast.fix_missing_locations(tree)) + "\n"
 
 

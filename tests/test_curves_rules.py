@@ -19,13 +19,15 @@ from lightning_debug.evidence.curves import (
     ValidationCourse,
 )
 from lightning_debug.evidence.run import RunContext
-from lightning_debug.finding import Claim
+from lightning_debug.evidence.selection import EpochSelection
+from lightning_debug.finding import Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rules._curves import improves
 from lightning_debug.rules.ld701_training_loss_increases import training_loss_increases
 from lightning_debug.rules.ld702_training_loss_stalls_early import training_loss_stalls_early
 from lightning_debug.rules.ld704_training_loss_falls_slowly import training_loss_falls_slowly
 from lightning_debug.rules.ld705_underfitting import underfitting
+from lightning_debug.rules.ld707_overfitting_from_epoch import overfitting_from_epoch
 from lightning_debug.rules.ld713_loss_spikes import loss_spikes
 
 
@@ -170,3 +172,33 @@ def test_a_loss_that_begins_low_by_chance_falls_slowly_all_the_same():
 def _rises(course):
     record = Record([LossKind(supervised=True), CurveReading(final=True, epochs=4, training=course)])
     return [item for item in training_loss_increases(record) if isinstance(item, Claim)]
+
+
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        ({"epoch": 9, "restored": True}, Skip),
+        ({"epoch": 13, "loss": "val_loss", "loss_value": 0.7, "restored": True}, Skip),  # noise allows it
+        ({"epoch": 25, "loss": "val_loss", "loss_value": 1.0, "restored": True}, Claim),  # the metric wanted it
+        ({"epoch": 9, "reason": "no copy was kept"}, Claim),
+    ],
+)
+def test_overfitting_is_cured_where_early_weights_have_been_put_back(kept, said):
+    course = ValidationCourse(
+        name="val_loss",
+        count=30,
+        epochs=(0, 29),
+        first=1.4,
+        lowest=0.6,
+        lowest_epoch=9,
+        lowest_between=(8, 11),
+        end=1.1,
+        noise=0.02,
+        rise=Shift(amount=0.5, error=0.02),
+        all_above=True,
+        train_at_lowest=0.4,
+        train_end=0.05,
+        train_since=Shift(amount=-0.35, error=0.01),
+    )
+    record = Record([CurveReading(epochs=30, validation=course), EpochSelection(validations=30, **kept)])
+    assert [type(one) for one in overfitting_from_epoch(record)] == [said]

@@ -49,6 +49,16 @@ def test_a_finding_is_one_line_and_the_summary_comes_once():
     assert "LD302" in stream.getvalue().removeprefix(first)
 
 
+def test_what_was_told_and_holds_no_longer_is_taken_back_once():
+    stream = io.StringIO()
+    sink = ConsoleSink(stream=stream)
+    sink.on_finding(SOFTMAX)
+    sink.on_finding(CLIPPED)  # information is not told before the end, so there is nothing to take back
+    sink.on_report(HEALTHY, Record())
+    sink.on_report(HEALTHY, Record())
+    assert stream.getvalue().splitlines()[1:] == ["lightning_debug: LD201, told above, no longer holds at the end"]
+
+
 def test_information_that_comes_after_the_summary_is_told():
     stream = io.StringIO()
     sink = ConsoleSink(stream=stream)

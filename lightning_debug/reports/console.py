@@ -246,10 +246,7 @@ class ConsoleSink:
             self._print(f"{text}\n", Text(text))
 
     def on_finding(self, finding: Finding) -> None:
-        """One line for a warning or an error; after three of one code the rest waits for the summary.
-
-        Information is told at the end, and a line of its own only after that (a report that could not be written).
-        """
+        """One line for a warning or an error, three of one code; all else waits for the summary, if that is to come."""
         if finding.severity < Severity.WARNING and not self._summed:
             return
         self._told[finding.code] = told = self._told.get(finding.code, 0) + 1
@@ -260,7 +257,11 @@ class ConsoleSink:
             self._print(f"{text}\n", Text(text, style="dim"), wrap=False)
 
     def on_report(self, report: Report, record: Record) -> None:
-        """The summary; a report that comes again is only printed if it has a new warning or error."""
+        """Takes back what no longer holds, and prints the summary; again only for a new warning or error."""
+        for code in sorted(self._told.keys() - {finding.code for finding in report.findings}):
+            del self._told[code]
+            text = f"{NAME}: {code}, told above, no longer holds at the end"
+            self._print(f"{text}\n", Text(text), wrap=False)
         fresh = {finding.key for finding in alarms(report)} - self._summed
         if not fresh:
             return

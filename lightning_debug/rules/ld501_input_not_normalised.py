@@ -79,7 +79,7 @@ Example:
     >>> seen = FirstLayerInput(field="batch[0]", module="net.0", operation="conv2d", samples=96, highest=255.0,
     ...                        root_mean_square=134.0, means=(115.0,), deviations=(69.0,), zeros=(0.0,), output=77.0)
     >>> [claim.message for claim in input_not_normalised(Record([seen]))]
-    ['Values from 0 to 255 (root mean square 134) reach `net.0`, which makes 77 of them.']
+    ['Values from 0 to 255 (root mean square 134) reach `net.0`, which gives values around 77.']
 
 References:
     LeCun, Bottou, Orr, Müller, Efficient BackProp (1998), section 4.3.
@@ -143,7 +143,7 @@ def input_not_normalised(
         if whole > magnitude and output > response and not layer.normalised_after:
             message = (
                 f"Values from {number(layer.lowest)} to {number(layer.highest)} (root mean square {number(whole)}) "
-                f"reach {_name(layer)}, which {'saturates' if bounded else f'makes {number(output)} of them'}."
+                f"reach {_name(layer)}, which {'saturates' if bounded else f'gives values around {number(output)}'}."
             )
         elif largest > response and typical > 0 and largest >= ratio * typical:
             message = (

@@ -5,9 +5,10 @@ What it sees: with at least `count` validations: the smoothed validation loss fe
     three values all lie above, and the training loss has fallen by `train` since. The epoch is named with the
     interval that noise leaves.
 Why it hurts: from that epoch on the model learns training samples by heart; the last weights are not the best.
-How to fix: keep the weights of that epoch; add dropout or weight decay to move it further out.
+How to fix: keep the weights of that epoch; more or augmented data, dropout or weight decay move it further out.
 When to ignore: when the best checkpoint is kept anyway. Silent where the validation metric has improved
-    significantly since: then it is confidence that grows, not errors (LD711).
+    significantly since: then it is confidence that grows, not errors (LD711); and in the final report where
+    EarlyStoppingSelector has put back weights from before the rise, or from its lower half.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -82,6 +83,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.selection import EpochSelection
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -114,6 +116,17 @@ def overfitting_from_epoch(
     if improves(seen, sigmas=2.0, samples=judged_samples(record)):
         return  # LD711
     low, high = seen.lowest_between
+    kept = record.last(EpochSelection)
+    if (
+        kept is not None
+        and kept.restored
+        and (
+            low <= kept.epoch <= high
+            or (kept.loss_value is not None and kept.loss_value < seen.lowest + (seen.end - seen.lowest) / 2)
+        )
+    ):
+        yield Skip(f"the weights of epoch {kept.epoch} have been put back, where the validation loss is low")
+        return
     between = f"epoch {seen.lowest_epoch}" if low == high else f"epoch {seen.lowest_epoch} (between {low} and {high})"
     yield Claim(
         message=f"Validation loss is lowest at {between} with {seen.lowest:.3g} and rises to {seen.end:.3g} by epoch "
@@ -127,5 +140,6 @@ def overfitting_from_epoch(
             "end": seen.end,
             "sigmas": min(seen.rise.sigmas, 1e6),
         },
-        fix=f"Keep the weights of epoch {seen.lowest_epoch} (EarlyStoppingSelector does), or add dropout or decay.",
+        fix=f"Keep the weights of epoch {seen.lowest_epoch} (EarlyStoppingSelector does). To get below its loss, train "
+        "on more or augmented data, or add dropout or decay.",
     )
