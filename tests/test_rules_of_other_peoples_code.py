@@ -1,5 +1,7 @@
 """Faults as they look in other people's programs, on plain evidence, each beside what only looks like it."""
 
+import dataclasses
+
 import pytest
 import torch
 from torch import nn
@@ -7,12 +9,16 @@ from torch import nn
 from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
 from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_relations import AugmentationDraws, AugmentedNeighbours, SharedSamples
+from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised
+from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
+from lightning_debug.evidence.loss_checks import ValidationLossComparison
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.evidence.model import InputDependence, Place, SampleMixing
 from lightning_debug.evidence.optimization import GradientCarryover
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.registry import get
+from lightning_debug.rules._errors_layers import features
 from tests.test_data_values_rules import LABELS, reached, values
 
 DARK = torch.rand(96, 1, 8, 8, generator=torch.Generator().manual_seed(0)).pow(4).mul(16).round() / 16
@@ -130,3 +136,34 @@ def test_pictures_that_were_reshaped_instead_of_permuted(kind):
     assert not claims("LD514", *reached(layer, torch.rand(96, 3, 24, 24), LABELS))
     found = claims("LD514", *reached(layer, taken.reshape(96, 3, 24, 24), LABELS))
     assert kind == "grating" or "permute(2, 0, 1)" in found[0].fix
+
+
+def given(step, low, total):
+    scores = Operand(
+        shape=(60, 10), dim=1, rows=60, count=600, from_model=True, minimum=low, maximum=0.9, row_spread=0.5
+    )
+    scores = dataclasses.replace(scores, sum_errors=(5.0, abs(total - 1)))
+    return LossGraph(step=step, calls=(LossCall(function="cross_entropy", line="train.py:9", scores=scores),))
+
+
+@pytest.mark.parametrize(
+    ("train", "val", "claimed"),
+    [((-0.8, 0.2), (0.0, 1.0), True), ((0.0, 1.0), (0.0, 1.0), False), ((-0.8, 0.2), (-0.7, 0.3), False)],
+)
+def test_a_softmax_in_eval_mode_only(train, val, claimed):
+    equal = ValidationLossComparison(relation="equal", value=2.2, training_value=2.2)
+    found = claims("LD212", given("training_step", *train), given("validation_step", *val), equal)
+    assert bool(found) is claimed
+
+
+@pytest.mark.parametrize(("rows", "word"), [(64, "dim=-1"), (32, "change the layer before it")])
+def test_features_concatenated_over_the_batch(rows, word):
+    given = ErrorOperand(name="x", argument="input", shape=(rows, 16), made_by="cat", made_at="train.py:31")
+    weight = ErrorOperand(name="mlp.0.weight", kind="parameter", argument="weight", shape=(32, 32))
+    about = "Linear(in_features=32, out_features=32, bias=True)"
+    found = features(
+        ErrorRaised(module="mlp.0", module_type="Linear", module_about=about, operands=(given, weight), batch_size=32),
+        given,
+        32,
+    )
+    assert word in found.fix

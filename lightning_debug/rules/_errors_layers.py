@@ -89,6 +89,11 @@ def features(error: ErrorRaised, given: ErrorOperand, wanted: int) -> Diagnosis:
                 f" becomes {(*shape[:start], wanted)}."
             )
             return Diagnosis("LD101", "flatten-missing", message, fix, measured=measured)
+    parts = wanted // shape[-1]
+    stacked = given.made_by in ("cat", "concat", "concatenate", "vstack") and wanted == parts * shape[-1]
+    if stacked and parts > 1 and shape[0] % parts == 0 and shape[0] == parts * (error.batch_size or shape[0] // parts):
+        fix = f"Put the {parts} parts side by side: torch.cat(..., dim=-1) at {given.made_at} makes {wanted} features."
+        return Diagnosis("LD101", "concatenated-over-batch", message, fix, given.made_at, measured)
     if wanted in shape[1:-1]:
         at = shape.index(wanted, 1)
         fix = f"Bring the {wanted} features to the end before {who}: x.transpose({at}, {len(shape) - 1})."

@@ -4,7 +4,8 @@ What it sees: one batch of the first validation, run in isolation through both s
     random numbers), and the loss calls of both compared. A difference of more than ``tolerance`` is reported only where
     it is explained: validation takes a softmax or a sigmoid of the very scores that training gives to its loss, or
     scores where log-probabilities belong; arranges the same numbers otherwise; compares the same scores with labels
-    moved by one position; or logs as its loss a sum where training takes the mean of the same values.
+    moved by one position; or logs as its loss a sum where training takes the mean of the same values. Where both
+    agree in eval mode: forward takes a softmax in that mode only, so that cross_entropy is given probabilities.
 Why it hurts: the validation loss is not the loss that is minimised. It cannot be compared with the training loss, and
     whatever it chooses (the checkpoint, the epoch to stop at, the learning rate) is chosen by another quantity.
 How to fix: compute the loss in one method that both steps call, and take softmax, sigmoid or argmax only for metrics.
@@ -82,10 +83,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.loss import LossCall, LossGraph
 from lightning_debug.evidence.loss_checks import ValidationLossComparison
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._loss import describe_values, is_distribution_by_value
 
 _CAUSES = {
     "softmax": "validation takes a softmax first",
@@ -115,6 +118,7 @@ def validation_loss_differs(record: Record, *, tolerance: float = 1e-3) -> Itera
     if seen is None or seen.value is None or seen.training_value is None:
         return
     if abs(seen.value - seen.training_value) <= tolerance * max(abs(seen.value), abs(seen.training_value)):
+        yield from _normalised_in_eval_mode(record, tolerance)
         return
     if seen.relation == "summed":
         cause = f"{seen.key!r} is {seen.factor:.0f} times the mean that training takes"
@@ -136,4 +140,27 @@ def validation_loss_differs(record: Record, *, tolerance: float = 1e-3) -> Itera
         },
         fix=fix,
         at=seen.at,
+    )
+
+
+def _normalised_in_eval_mode(record: Record, tolerance: float) -> Iterator[Claim]:
+    """Claims a softmax that forward takes in eval mode only: both steps, in one mode, agree."""
+    calls: dict[str, list[LossCall]] = {"training_step": [], "validation_step": []}
+    at = None
+    for graph in record.of(LossGraph):
+        at = graph.at if graph.step == "validation_step" else at
+        calls.get(graph.step, []).extend(call for call in graph.calls if call.function == "cross_entropy")
+    every = [
+        [is_distribution_by_value(call.scores, call.scores.dim, tolerance) for call in part] for part in calls.values()
+    ]
+    if not all(every) or any(every[0]) or not all(every[1]) or at is None:
+        return
+    call = calls["validation_step"][-1]
+    yield Claim(
+        message=f"{call.function} ({call.line}) is given scores in training and probabilities in validation "
+        f"({describe_values(call.scores)}; each row sums to 1): forward takes a softmax in eval mode only.",
+        subject=call.line or "validation_step",
+        measured={"relation": "softmax in eval mode", "minimum": call.scores.minimum, "maximum": call.scores.maximum},
+        fix=f"Return the scores in both modes, and take the softmax outside of {call.function}, for metrics only.",
+        at=at,
     )

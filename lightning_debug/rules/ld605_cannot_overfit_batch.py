@@ -7,7 +7,7 @@ What it sees: two examples of the first batch (or the whole batch, where it cann
     steps); and where a check of the debugging plan fails: the gradient ends or is zero on its way back, the input
     is all zeros or all alike, the output does not depend on the input, or the targets lie outside what the output
     can give. If no check fails it is claimed only above ``share_unexplained``, and where the whole batch cannot be
-    learned either.
+    learned either; it then says if ``frozen`` of the weights or more are frozen.
 Why it hurts: a network that cannot learn two examples by heart cannot learn thousands. What stands in the way is no
     matter of patience, of data or of tuning, but a mistake in the network, the loss or the input.
 How to fix: repair the check that fails, which the message names; then make sure the two examples can be fitted.
@@ -87,6 +87,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.optimization import UpdateAudit
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
@@ -94,9 +95,14 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._overfit import Cause, cause_of, claimed, ends_early, is_understood, nothing_moves
 
 
-@rule("LD605", severity=ERROR, needs=OverfitCheck, explains=("LD407", "LD702", "LD705", "LD712"))
+@rule("LD605", severity=ERROR, needs=OverfitCheck, explains=("LD407", "LD702", "LD704", "LD705", "LD712"))
 def cannot_overfit_batch(
-    record: Record, *, share: float = 0.5, share_unexplained: float = 0.9, still: float = 0.05
+    record: Record,
+    *,
+    share: float = 0.5,
+    share_unexplained: float = 0.9,
+    still: float = 0.05,
+    frozen: float = 0.95,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for the first check of a fit that failed."""
     seen = record.first(OverfitCheck)
@@ -109,14 +115,29 @@ def cannot_overfit_batch(
     elif seen.cut_short:
         yield Skip(f"the check of two examples was cut short after {seen.steps} steps in {seen.seconds:.1f} seconds")
     elif is_understood(seen):
-        yield from _understood(seen, share, share_unexplained, still)
+        yield from _understood(seen, share, share_unexplained, still, _frozen(record, frozen))
     elif nothing_moves(seen):
         yield claimed(seen, None, Cause.of_no_gradient(seen))
     else:
         yield Skip("the least value of the loss is not known: it has terms that are no comparison with targets")
 
 
-def _understood(seen: OverfitCheck, share: float, unexplained: float, still: float) -> Iterator[Claim | Skip]:
+def _frozen(record: Record, share: float) -> Cause | None:
+    """What to say where nothing else explains it and nearly all of the model is frozen."""
+    audit = record.last(UpdateAudit)
+    if audit is None or audit.frozen_share < share:
+        return None
+    return Cause(
+        f"{100 * audit.frozen_share:.5g}% of the model's weights are frozen (requires_grad=False), and the rest cannot "
+        "fit them",
+        "requires_grad",
+        "Unfreeze what is to learn, the last layer at least: layer.requires_grad_(True), before configure_optimizers.",
+    )
+
+
+def _understood(
+    seen: OverfitCheck, share: float, unexplained: float, still: float, otherwise: Cause | None
+) -> Iterator[Claim | Skip]:
     """Judges a loss whose least value is known."""
     if any(call.left < share * (call.headroom or 0.0) for call in seen.calls):
         return
@@ -127,7 +148,7 @@ def _understood(seen: OverfitCheck, share: float, unexplained: float, still: flo
     elif cause is not None:
         yield claimed(seen, call, cause)
     elif all(call.left >= unexplained * (call.headroom or 0.0) for call in seen.calls) and _whole_stuck(seen):
-        yield claimed(seen, call, None)
+        yield claimed(seen, call, otherwise)
     else:
         yield Skip("the loss of two examples stays high, but no check says why, and the whole batch may be learned")
 
