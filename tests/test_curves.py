@@ -66,6 +66,12 @@ def test_a_metric_of_one_side_is_taken_last():
     assert recognised(["val_loss", "val_recall"]).metric == "val_recall"
 
 
+def test_perplexity_is_no_metric_beside_a_loss():
+    """Of a language model it says what the loss says; of a codebook, more is better."""
+    assert recognised(["val/loss", "val/perplexity"]).metric == ""
+    assert recognised(["val/perplexity"]).metric == "val/perplexity"
+
+
 def _write(folder, rows):
     folder.mkdir(parents=True)
     lines = ["epoch,step,train_loss,val_loss", *(",".join(map(str, row)) for row in rows)]

@@ -28,6 +28,8 @@ _UNCLEAR = re.compile(
 )
 _ONE_SIDED = re.compile(r"(^|[/_.\- ])(recall|precision)([/_.\- ]|$)", re.I)
 """What an answer that is always the same can have at its best."""
+_OF_A_LOSS = re.compile(r"(^|[/_.\- ])(ppl|perplexity)([/_.\- ]|$)", re.I)
+"""Of a language model the exponential of its loss, of a codebook how much of it is used: no metric beside a loss."""
 _OURS = "lightning_debug/"
 _ENDS = re.compile(r"([/_.\- ](epoch|dataloader_idx_\d+))+$", re.I)
 _STEP = re.compile(r"[/_.\- ]step$", re.I)
@@ -97,6 +99,7 @@ def recognised(names: Iterable[str], train: str = "", val: str = "", metric: str
     val = val or _first(losses, key=_plainest)
     higher = [name for name in validation if _HIGHER.search(name) and not _LOSS.search(name)]
     lower = [name for name in validation if _LOWER.search(name) and not _LOSS.search(name) and name != val]
+    lower = [name for name in lower if not (val and _OF_A_LOSS.search(name))]
     metric = metric or _first(higher, key=_metric_order) or _first(lower, key=_plainest)
     return Names(train, val, metric, mode_of(metric))
 
