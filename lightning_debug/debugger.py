@@ -66,10 +66,10 @@ class Debugger(DebugCallback):
         console: Print findings. Default: true.
         tensorboard: Write findings and curves to the Trainer's TensorBoard loggers. Default: true.
         strict: Let exceptions of this tool through, instead of reporting them. For its own tests.
-        experiment_seconds: What the experiments may take in all, 0 for none; they also keep to a tenth of the
-            training that is planned. Default: 30.
-        enabled: Whether to do anything at all.
-        shapes: Show the table of shapes of a training step (``ShapeTrace``).
+        experiment_seconds: How many seconds the experiments (learning rates, overfitting two examples) may take
+            in all, 0 for none; they also keep to a tenth of the training that is planned. Default: 30.
+        enabled: Whether to do anything at all. Default: true.
+        shapes: Show the table of shapes of a training step (``ShapeTrace``). Default: false.
 
     Raises:
         SettingsError: If an argument is not accepted.

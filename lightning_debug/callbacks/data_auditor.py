@@ -25,12 +25,13 @@ class DataAuditor(DebugCallback):
 
     Args:
         inputs: Names of the batch's inputs, where they are not plain: the last key of the path (``"image"``), or the
-            whole of it (``"batch[0]"``).
+            whole of it (``"batch[0]"``). Default: told from names, types and shapes.
         labels: Likewise of the labels.
         scan: ``"full"`` reads the whole training and validation sets once before training, through loaders of its
             own with at least one worker process, so that what is wrong is told before the first step. Ctrl-C tells
             of what was read by then, and ends the fit. Of several ranks the first one reads. ``"only"`` reads the
-            run's own loaders once and ends the fit before its first step, as ``lightning-debug audit`` does.
+            run's own loaders once and ends the fit before its first step, as ``lightning-debug audit`` does. Default:
+            neither; what the run reads anyway is looked at.
 
     Raises:
         ValueError: If ``scan`` is something else.

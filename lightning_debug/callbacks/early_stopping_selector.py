@@ -37,8 +37,8 @@ class EarlyStoppingSelector(DebugCallback):
         monitor: Name of the validation metric, such as ``"val_acc"``. Default: recognised among the logged names.
         mode: Whether a larger metric is better (``max``) or a smaller (``min``). Default: by its name.
         loss: Name of the validation loss. Default: recognised among the logged names.
-        patience: Validations at least without a change before training stops.
-        min_epochs: Epochs at least before training stops.
+        patience: How many validations must pass without a change before training stops, at least (see above).
+        min_epochs: How many epochs training takes before it may stop.
         stop: Whether to stop training at all, or only to choose.
         restore: Whether to put the chosen epoch's weights back when training ends.
         keep: Where copies of the weights wait (four, or as many as fit into 64 MiB): in the host's ``memory`` or on

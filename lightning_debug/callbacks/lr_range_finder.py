@@ -46,17 +46,17 @@ class LRRangeFinder(DebugCallback):
     Inside ``Debugger`` it keeps to ``experiment_seconds`` and to a small share of the planned training: mostly a few
     trials at the learning rate in use and far from it.
 
-    Records :class:`~lightning_debug.evidence.lr_range.LRRange` for each optimizer.
+    The result is printed and drawn to the logger's folder. In code, ``finder.session.record.of(LRRange)`` holds one
+    :class:`~lightning_debug.evidence.lr_range.LRRange` for each optimizer, with ``lr_min``, ``lr_max``, ``suggestion``.
 
     Args:
         lr_min: Lowest learning rate of a sweep.
         lr_max: Highest learning rate of a sweep.
-        steps: Steps of a sweep; at least 10.
+        steps: Optimizer steps of a sweep; at least 10.
         sweeps: Sweeps that are pooled.
-        trial_steps: Steps of a trial; never more than the run has.
-        seconds: How long it may take; as long as it takes by default.
-        apply: Whether to train with what is suggested: optimizer, schedulers, ``self.lr`` and ``self.hparams.lr``
-            are set.
+        trial_steps: Steps of a trial, a short training at one rate; never more than the run has.
+        seconds: How long all of it may take. Default: as long as it takes, inside ``Debugger`` a share of its budget.
+        apply: Whether to train with the suggestion: sets optimizer, schedulers, ``self.lr``, ``self.hparams.lr``.
         progress: Whether to show a progress bar.
         at_step: Before which batch of the fit to make the experiment, counted from 0 where the fit begins.
     """

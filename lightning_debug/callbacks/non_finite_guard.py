@@ -25,13 +25,15 @@ KEY = "lightning_debug.NonFiniteGuard"
 class NonFiniteGuard(DebugCallback):
     """Watches for NaN and Inf in input, loss, gradient and weights, says where they began, and clips gradients.
 
-    The gradient norm is computed once an optimizer step and serves the guard, the log and the clipping. Where only the
-    log needs it (on a CPU, of a model with more than 32768 trainable values, with ``action="warn"``, no scaler and no
-    clipping of ours) it is taken of the first 64 batches, of one in ten after that, and wherever the gradient moves;
-    in between a few rows of each gradient are looked at, in which NaN and Inf show, and all of those gradients that the
-    graph of the loss says may hold single bad values (a root or a division right at the parameter). On the first bad
-    step that batch is run again in isolation, and the batch field, or the module, the line and the operation that made
-    the first bad value are named. A gradient scaler's ordinary skips are no fault.
+    On the first bad step that batch is run again in isolation, and the batch field, or the module, the line and the
+    operation that made the first bad value are named. A gradient scaler's ordinary skips are no fault.
+
+    The gradient norm is computed once an optimizer step and serves the guard, the log and the clipping. On a CPU that
+    is most of the price, so there it is taken now and then where nothing but the log needs it: with ``action="warn"``,
+    no gradient scaler, no clipping of this callback, and more than 32768 trainable values. It is taken of the first 64
+    batches (128 where the Trainer clips) and of every tenth after them. At the other steps a few rows of each gradient
+    are looked at, and the whole of those that the loss's graph says may hold single bad values (a root or a division
+    right at the parameter). If NaN, Inf or a jump to four times the usual shows there, the norm is taken at that step.
 
     With ``action="warn"`` nothing is read from the device that would make the host wait. The other actions must
     know before the update: one host read an optimizer step is their price (none where a gradient scaler decides).
@@ -52,14 +54,15 @@ class NonFiniteGuard(DebugCallback):
             the last good weights and optimizer states, a copy of which is kept on the device; schedules go on. All
             that was learned since that copy is lost: up to ``keep_every`` good steps.
             ``stop``: leave it out and end the fit. ``raise``: end it with ``FaultFound``.
-        max_norm: Scale gradients down to this norm when theirs is larger.
-        clip_value: Clamp every gradient value to ``[-clip_value, clip_value]``, after ``max_norm``.
-        norm_type: Order of the norm; ``inf`` for the largest magnitude.
+        max_norm: Scale gradients down to this norm when theirs is larger. Default: no clipping.
+        clip_value: Clamp every gradient value to ``[-clip_value, clip_value]``, after ``max_norm``. Default: none.
+        norm_type: Order of the norm, 2 for the Euclidean one; ``inf`` for the largest magnitude.
         clip_quantile: Scale gradients down to this quantile of the norms of the run's last 512 steps (of each
             optimizer's own; 0.9: the norm that nine of ten steps stay below). ``max_norm`` may cap it. Checkpoints
-            hold the norms, and a resumed run goes on from them.
-        clip_warm_up: After how many finite norms ``clip_quantile`` begins to clip.
-        max_skips: How many steps ``skip`` or ``rollback`` may leave out; with one more training stops (LD312).
+            hold the norms, and a resumed run goes on from them. Default: no such clipping.
+        clip_warm_up: After how many optimizer steps with a finite norm ``clip_quantile`` begins to clip.
+        max_skips: How many steps ``skip`` or ``rollback`` may leave out in a fit; with one more
+            training stops (LD312). Default: any number.
         keep_every: Optimizer steps from one copy of good weights to the next, for ``rollback``: so many good steps
             are lost at most when it goes back. A copy takes as long as reading and writing all weights and states.
         save_batch: Write the batch of a bad step, the weights it met and the random state to a file, and beside it a
