@@ -219,6 +219,13 @@ def test_training_samples_in_validation(kind, how):
     assert codes(train, validation) == ["LD510"]
 
 
+def test_histories_that_go_on_where_training_ends_are_quiet():
+    """Leave-one-out: the validation input is the training input and the item that was its label."""
+    items = torch.randint(1, 5000, (300, 25))
+    train = loader(items[:, :-2], items[:, -2])
+    assert "LD510" not in codes(train, loader(items[:, 1:-1], items[:, -1], shuffle=False))
+
+
 def test_overlapping_windows_split_at_random():
     torch.manual_seed(3)
     wave = torch.sin(torch.arange(700) / 9) + 0.1 * torch.randn(700).cumsum(0)

@@ -20,6 +20,8 @@ NEXT_TO_NOTHING = 0.02
 MOST_LOOKED_AT = 256
 SHORTEST, LONGEST = 12, 2048
 """Lengths of series that are searched for stretches of others."""
+PRECEDING = 0.25
+"""Of the samples that hold a stretch of a training sample, the share that begin before one, at least, if drawn."""
 
 
 def shared(training: Keys, validation: Keys) -> npt.NDArray[np.bool_]:
@@ -52,7 +54,9 @@ def overlapping(training: Samples, validation: Samples) -> float | None:
     """Share of the first validation samples that hold a stretch of a training sample, at another place.
 
     A stretch that comes back at the same place of two unequal training samples is common (a phrase, a period, a
-    generated pattern): finding it again says nothing of where a sample was cut.
+    generated pattern): finding it again says nothing of where a sample was cut. Where validation samples only go on
+    from training samples and none precedes one, they were cut off at the end (the last item of each history, the
+    last part of a series with its past as context), and not split at random.
 
     ``None`` where samples are no series that are long and diverse enough.
 
@@ -80,9 +84,23 @@ def overlapping(training: Samples, validation: Samples) -> float | None:
     if np.any(diverse, axis=1).mean() < 0.5:
         return None
     told: Array = np.isin(known, first[0][first[1]]) & ~np.isin(known, _common(first[0], training.keys))
-    found = np.any(told & diverse, axis=1)
+    found, earlier = np.any(told & diverse, axis=1), np.any(told & diverse & _precede(known, first), axis=1)
+    if earlier.mean() < PRECEDING * found.mean():
+        return 0.0
     same = shared(training.keys, validation.keys[: len(found)])
     return float((found & ~same).sum() / len(found))
+
+
+def _precede(stretches: Keys, training: tuple[Keys, Array]) -> Array:
+    """Whether each stretch stands further back in its sample than in some training sample: that one begins later."""
+    values, places = training[0][training[1]], np.nonzero(training[1])[1]
+    order = np.lexsort((places, values))
+    known, begins = np.unique(values[order], return_index=True)
+    if not len(known):
+        return np.zeros(stretches.shape, dtype=bool)
+    nearest = places[order][begins][np.minimum(np.searchsorted(known, stretches), len(known) - 1)]
+    here: Array = nearest < np.arange(stretches.shape[1])
+    return here
 
 
 def _common(stretches: Keys, samples: Keys) -> Keys:
