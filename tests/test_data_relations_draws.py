@@ -174,3 +174,24 @@ def test_a_flip_that_changes_the_label(shape, wrong, right):
     validation = loader(Flipped(shape, None, 400, 600), shuffle=False)
     assert codes(loader(Flipped(shape, wrong, 0, 400)), validation) == ["LD512"]
     assert not codes(loader(Flipped(shape, right, 0, 400)), validation)
+
+
+class Dealt(Dataset):
+    """Makes its batches itself, of other rows in each epoch."""
+
+    def __init__(self):
+        self.inputs, self.labels = make("tabular", 200)
+        self.order = torch.arange(200)
+
+    def __len__(self):
+        return 10
+
+    def __getitem__(self, index):
+        if index == 0:
+            self.order = torch.randperm(200)
+        rows = self.order[20 * index : 20 * index + 20]
+        return self.inputs[rows], self.labels[rows]
+
+
+def test_a_dataset_that_deals_its_rows_anew_does_not_augment():
+    assert not codes(DataLoader(Dealt(), batch_size=None), epochs=3)
