@@ -7,12 +7,15 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import nn
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_debug import DataAuditor
 from lightning_debug.callbacks import _data_part, data_auditor
+from lightning_debug.callbacks._data_watch import StepWatch
 from lightning_debug.evidence.data import DeliveredSamples, FieldValues
 from lightning_debug.evidence.data_values import FirstLayerInput
+from lightning_debug.probes.batch_roles import batch_roles
 from tests.helpers import trainer
 from tests.identity import PROGRAMS, differing
 
@@ -172,3 +175,24 @@ def test_a_run_is_the_same_with_it(name, tmp_path):
     plain = PROGRAMS[name](tmp_path / "plain", [])
     watched = PROGRAMS[name](tmp_path / "watched", [DataAuditor()])
     assert not differing(plain, watched)
+
+
+@pytest.mark.parametrize(("calls", "watched"), [(3, 8), (1500, 4)])
+def test_long_steps_are_followed_less_often(calls, watched):
+    class Repeated(pl.LightningModule):
+        def training_step(self, batch, batch_idx):
+            value = batch
+            for _ in range(calls):
+                value = value + 1
+            return F.mse_loss(value, batch)
+
+    module, seen = Repeated(), []
+    watch = StepWatch(lambda evidence: None, lambda tell: tell())
+    followed = watch._tell
+    watch._tell = lambda trace, layers: (seen.append(trace.calls), followed(trace, layers))
+    batch = torch.zeros(4, 1)
+    for step in range(8):
+        watch.train_batch(module, batch, index=step % 2, epoch=step // 2, known=batch_roles(batch))
+        module.training_step(batch, step)
+    assert len(seen) == watched
+    assert all(calls <= count <= calls + 2 for count in seen)

@@ -12,14 +12,18 @@ from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, Regr
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.data_reach import ReachTrace
 from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
-from lightning_debug.schedule import at, either, first
+from lightning_debug.schedule import Schedule, at, either, first
 
 PRODUCES: tuple[type[Evidence], ...] = (FirstLayerInput, RegressionFit, ClassFit)
 LAYERS = first(3)
 FITS = either(first(3), at(10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000))
 EPOCHS = either(first(16), at(*(2**power for power in range(4, 16))))
 """Epochs in whose beginning the fit of predictions is looked at."""
-VALIDATED = 2
+LONG = 1000
+"""Calls of torch in one step beyond which steps are followed less often: each call costs some 0.1 ms."""
+LONG_FITS = at(0, 1, *(10**power for power in range(1, 6)))
+LONG_EPOCHS = at(*(2**power for power in range(16)))
+BATCHES = 2
 VALIDATED_IF_RARE = 32
 
 
@@ -36,6 +40,7 @@ class StepWatch:
         self._shadow: Shadow | None = None
         self._steps = 0
         self._validations = -1
+        self._calls = 0
         self.rare = False
         """Whether a class is so rare that more of the validation is looked at."""
 
@@ -45,7 +50,7 @@ class StepWatch:
         """A training step is about to run."""
         self.release()
         step, self._steps = self._steps, self._steps + 1
-        if FITS(step) or (index < 2 and EPOCHS(epoch)):
+        if self._due(step, FITS, LONG_FITS) or (index < self._batches and self._due(epoch, EPOCHS, LONG_EPOCHS)):
             self._watch(pl_module, "training_step", batch, known, layers=LAYERS(step))
 
     def validation_begins(self) -> None:
@@ -55,8 +60,18 @@ class StepWatch:
     def validation_batch(self, pl_module: LightningModule, batch: Any, index: int, known: Sequence[Field]) -> None:
         """A validation step of the first loader is about to run."""
         self.release()
-        if index < (VALIDATED_IF_RARE if self.rare else VALIDATED) and EPOCHS(self._validations):
+        if index < (VALIDATED_IF_RARE if self.rare else self._batches) and self._due(
+            self._validations, EPOCHS, LONG_EPOCHS
+        ):
             self._watch(pl_module, "validation_step", batch, known, layers=self._validations == 0)
+
+    @property
+    def _batches(self) -> int:
+        """How many batches of an epoch are followed."""
+        return BATCHES if self._calls <= LONG else 1
+
+    def _due(self, count: int, often: Schedule, seldom: Schedule) -> bool:
+        return (often if self._calls <= LONG else seldom)(count)
 
     def release(self) -> None:
         """Takes out what was put in."""
@@ -76,6 +91,7 @@ class StepWatch:
             watch = ReachTrace(pl_module, args[0] if args else kwargs.get("batch"), known, stage)
             with watch:
                 output = original(*args, **kwargs)
+            self._calls = max(self._calls, watch.calls)
             self._guard(lambda: self._tell(watch, layers))
             return output
 

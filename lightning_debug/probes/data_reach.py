@@ -75,6 +75,11 @@ class ReachTrace:
         self._trace.__exit__(*raised)  # type: ignore[no-untyped-call]
         self._from, self._after = {}, {}
 
+    @property
+    def calls(self) -> int:
+        """How many calls of torch were followed."""
+        return len(self._trace.ops)
+
     def _note(self, tensor: Tensor, path: str) -> None:
         self._from[id(tensor)] = weakref.ref(tensor), path
 
