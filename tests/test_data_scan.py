@@ -12,8 +12,9 @@ from lightning_debug.callbacks import _data_scan
 from lightning_debug.callbacks._data_part import Source
 from lightning_debug.evidence.data import LabelCounts, ScannedData, UnreadableSample
 from lightning_debug.evidence.data_relations import LabelLearning, SharedSamples
+from lightning_debug.registry import get
 from tests.data_programs import make
-from tests.helpers import trainer
+from tests.helpers import run_program, trainer
 from tests.identity import PROGRAMS, differing
 from tests.test_data_auditor import Batches, Tiny
 
@@ -70,6 +71,12 @@ def test_a_run_is_the_same_with_it(name, tmp_path):
     plain = PROGRAMS[name](tmp_path / "plain", [])
     watched = PROGRAMS[name](tmp_path / "watched", [DataAuditor(scan="full")])
     assert not differing(plain, watched)
+
+
+def test_what_a_sample_raises_is_folded_under_it(tmp_path):
+    report, raised = run_program(get("LD521").page["Broken"], tmp_path)
+    assert isinstance(raised, RuntimeError)
+    assert [item.code for item in report.headlines] == ["LD521"]
 
 
 def test_a_sample_that_raises_is_named_before_training():

@@ -107,7 +107,7 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
-@rule("LD521", severity=ERROR, needs=UnreadableSample)
+@rule("LD521", severity=ERROR, needs=UnreadableSample, explains=("LD101", "LD102", "LD105", "LD107"))
 def unreadable_sample(record: Record) -> Iterator[Claim]:
     """Claims one finding for each sample that raised."""
     for seen in record.of(UnreadableSample):
