@@ -134,9 +134,7 @@ class Session:
 
     def failed(self, where: str, error: Exception, at: Moment | None = None, *, given_up: bool = False) -> None:
         """Records that ``where`` raised ``error``."""
-        text = "".join(traceback.format_exception(error))
-        told = f"{type(error).__name__}: {error}"
-        self.observe(ProbeFailure(where=where, error=told, traceback=text, given_up=given_up, at=at or Moment()))
+        self.observe(failure(where, error, at, given_up=given_up))
 
     def _tell(self, event: str, *arguments: object) -> None:
         for sink in list(self.sinks):
@@ -147,3 +145,10 @@ class Session:
                     raise
                 self.sinks.remove(sink)  # a full disk or a broken logger is told once, and not asked again
                 self.failed(f"{type(sink).__name__}.{event}", error)
+
+
+def failure(where: str, error: Exception, at: Moment | None = None, *, given_up: bool = False) -> ProbeFailure:
+    """What is recorded of an exception of ours: text, which keeps no frame and nothing of the run alive."""
+    text = "".join(traceback.format_exception(error))
+    told = f"{type(error).__name__}: {error}"
+    return ProbeFailure(where=where, error=told, traceback=text, given_up=given_up, at=at or Moment())

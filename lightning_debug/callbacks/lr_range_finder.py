@@ -18,10 +18,12 @@ from lightning_debug.callbacks._lr_apply import apply_rate
 from lightning_debug.callbacks._lr_early import EarlyWatch
 from lightning_debug.callbacks._lr_experiment import Experiment, NoLoss, NotTried, StepFailed, run_experiment
 from lightning_debug.callbacks._lr_show import Progress, show
+from lightning_debug.evidence import ProbeFailure
 from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
 from lightning_debug.experiments._surroundings import silence
 from lightning_debug.experiments.isolation import Unrepeatable, isolated
 from lightning_debug.experiments.lr_trials import Plan, check
+from lightning_debug.session import failure
 
 KEEP = 0.3
 """Share of the experiments' time that is left to the other ones."""
@@ -67,7 +69,7 @@ class LRRangeFinder(DebugCallback):
     _early: EarlyWatch | None = None
     _resumed: bool = False
     _batches: int = 0
-    _started: bool = False
+    _suspect: ProbeFailure | None = None
 
     def __init__(
         self,
@@ -97,15 +99,14 @@ class LRRangeFinder(DebugCallback):
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forgets the fit before."""
-        self._started = False
-        self._suspect: StepFailed | None = None
+        self._started, self._suspect = False, None
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so if there was nothing to train on."""
         if not self._started:
             self._refuse("there are no training batches, or training was over before", trainer)
         if self._suspect is not None:  # training itself did not raise
-            self.session.failed("LRRangeFinder: a step of the experiment", self._suspect, moment(trainer))
+            self.session.observe(self._suspect)
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the experiment, or arranges for it where batches cannot be drawn."""
@@ -251,12 +252,10 @@ class LRRangeFinder(DebugCallback):
                     self._try_one(trainer, pl_module, batches, index)
                 except (NotTried, NoLoss) as error:
                     self._refuse(error.reason, trainer)
-                except Unrepeatable as error:
+                except (Unrepeatable, StepFailed) as error:
                     self._refuse(str(error), trainer)
-                    return
-                except StepFailed as error:
-                    self._refuse(str(error), trainer)
-                    self._suspect = error if error.steps else None  # it went well at first: that may be our doing
+                    if isinstance(error, StepFailed) and error.steps:  # it went well at first: that may be our doing
+                        self._suspect = failure("LRRangeFinder: a step of the experiment", error, moment(trainer))
                     return
 
     def _try_one(self, trainer: Trainer, pl_module: LightningModule, batches: Batches, index: int) -> None:
