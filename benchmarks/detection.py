@@ -24,7 +24,6 @@ import statistics
 import sys
 import tempfile
 import time
-import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -36,6 +35,7 @@ import pytorch_lightning  # noqa: F401  once, for all children
 import sklearn.datasets  # noqa: F401  once, for all children
 import torch
 import torchmetrics  # noqa: F401  once, for all children
+from detection_child import in_child
 
 import lightning_debug.debugger  # noqa: F401
 from lightning_debug.registry import all_rules
@@ -139,9 +139,6 @@ def seed_everything(seed: int) -> None:
 def train(case: Case, seed: int, folder: str) -> None:
     """Runs a program in this process, which nothing else will use."""
     os.chdir(folder)
-    log = os.open("log", os.O_WRONLY | os.O_CREAT)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
     os.environ.update(LIGHTNING_DEBUG="1", LIGHTNING_DEBUG_HTML="0", LIGHTNING_DEBUG_REPORT_DIR=folder)
     os.environ.update(LIGHTNING_DEBUG_TENSORBOARD="0", HF_HUB_OFFLINE="1")
     seed_everything(seed)
@@ -160,25 +157,13 @@ def run(case: Case, seed: int, keep: str = "") -> Outcome:
         report = Path(folder) / "report.json"
         report.unlink(missing_ok=True)
         begin = time.monotonic()
-        child = os.fork()  # imports are done once; no thread has been started yet
-        if not child:
-            code = 0
-            try:
-                train(case, seed, folder)
-            except BaseException:
-                traceback.print_exc()
-                code = 1
-            finally:
-                sys.stdout.flush()
-                sys.stderr.flush()
-                os._exit(code)
-        _, status = os.waitpid(child, 0)
+        code = in_child(lambda: train(case, seed, folder), folder)
         seconds = time.monotonic() - begin
         body = json.loads(report.read_text()) if report.exists() else {"report": {"findings": [], "status": "none"}}
-    return judged(case, seed, body["report"], seconds, status)
+    return judged(case, seed, body["report"], seconds, code)
 
 
-def judged(case: Case, seed: int, report: dict, seconds: float, status: int) -> Outcome:
+def judged(case: Case, seed: int, report: dict, seconds: float, code: int) -> Outcome:
     """Compares a report with what was planted."""
     findings = report["findings"]
     bad = [item for item in findings if item["severity"] != "info"]
@@ -197,7 +182,7 @@ def judged(case: Case, seed: int, report: dict, seconds: float, status: int) -> 
         alarms=tuple(f"{item['code']} {item['subject']}: {item['message']}" for item in bad),
         step=wanted["at"]["step"] if wanted else None,
         seconds=round(seconds, 1),
-        status=f"{report['status']}; exit {os.waitstatus_to_exitcode(status)}",
+        status=f"{report['status']}; exit {code}",
     )
 
 

@@ -28,7 +28,6 @@ import sys
 import tempfile
 import traceback
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import MagicMock
 
@@ -36,6 +35,7 @@ import detection
 import lightning.pytorch
 import pytorch_lightning
 import torch
+from detection_child import in_child
 from detection_edits import applied, folded
 from detection_recovery import compared, table, told
 
@@ -43,26 +43,6 @@ EDITS = Path(__file__).with_suffix(".json")
 BEGIN = "<!-- fixes: written by python benchmarks/detection_fixes.py --readme README.md -->"
 END = "<!-- end of fixes -->"
 TRAINERS = (pytorch_lightning.Trainer, lightning.pytorch.Trainer)
-
-
-def in_child(work: Callable[[], None], folder: str) -> int:
-    """Does something in a process of its own and gives its exit code; what it prints is in ``log``."""
-    child = os.fork()  # imports are done once; no thread has been started yet
-    if not child:
-        code = 0
-        try:
-            log = os.open(str(Path(folder) / "log"), os.O_WRONLY | os.O_CREAT)
-            os.dup2(log, 1)
-            os.dup2(log, 2)
-            work()
-        except BaseException:
-            traceback.print_exc()
-            code = 1
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(code)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def run(path: str, folder: str, seed: int, *, debug: bool, judges: dict[str, str] | None = None) -> None:

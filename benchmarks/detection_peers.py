@@ -29,8 +29,8 @@ from pathlib import Path
 
 import detection
 import torch
+from detection_child import in_child
 from detection_edits import folded
-from detection_fixes import in_child
 from detection_watch import watched
 
 BEGIN = "<!-- peers: written by python benchmarks/detection_peers.py --readme README.md -->"

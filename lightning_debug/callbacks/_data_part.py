@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.evidence import Evidence, Moment
 from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.order_loader import hands_on_items
 
 Stage = Literal["train", "validate"]
 
@@ -41,7 +42,7 @@ class Source:
 
     def hands_on_bags(self, rows: int) -> bool:
         """Whether a batch of so many rows is one item of the dataset, handed on as it is."""
-        return rows > 1 and hasattr(self.loader, "batch_sampler") and self.batch_sampler is None
+        return rows > 1 and hands_on_items(self.loader)
 
     @property
     def sampler(self) -> Any:

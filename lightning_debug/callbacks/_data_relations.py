@@ -266,8 +266,7 @@ class DataRelations(DataPart):
             yield Unavailable(evidence="SharedSamples", reason="no validation batch was seen")
         if 0 not in self._validation or train is None or (train.streams and not train.transforms):
             return
-        raw = None if train.streams else raw_samples(train.dataset)
-        if raw is None or self._is_changed(raw):
+        if not self._fixed:
             given = augmented_neighbours(self._validation[0].samples(), self._first)
             names = ("samples", "wrong", "raw_samples", "raw_wrong", "pair", "pair_share")
             values = dict[str, Any](zip(names, given, strict=True), at=self._context.moment())

@@ -172,12 +172,6 @@ def _is_scalar(value: Any) -> bool:
     return isinstance(value, numbers.Real) and not isinstance(value, bool)
 
 
-def hands_on_items(loaders: Any) -> bool:
-    """Whether the only loader hands on what its dataset gives, without making batches of it."""
-    loader = loaders[0] if isinstance(loaders, (list, tuple)) and loaders else loaders
-    return getattr(loader, "batch_sampler", True) is None
-
-
 def number(value: Any) -> float:
     """A logged value as a number; NaN for what is none, such as a metric object. Reads on the host."""
     if isinstance(value, Tensor) and value.numel() == 1:

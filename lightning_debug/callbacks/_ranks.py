@@ -62,20 +62,17 @@ def tell(key: str, text: str, trainer: Trainer) -> None:
 
 def hear(key: str, trainer: Trainer, seconds: float = 5.0) -> list[str]:
     """The texts that the other ranks have left; waits at most so long for those that are missing."""
-    store, found = _store(), []
-    deadline = time.monotonic() + seconds
-    for rank in range(trainer.world_size):
-        name = f"lightning_debug/{key}/{rank}"
-        while rank != trainer.global_rank and time.monotonic() < deadline:
-            if store.check([name]):
-                found.append(store.get(name).decode())
-                break
-            time.sleep(0.01)
-    return found
+    return [text for _, text in sorted(hear_each(key, trainer, seconds).items())]
 
 
-def hear_each(key: str, trainer: Trainer, seconds: float, present: str) -> dict[int, str]:
-    """What other ranks have left, by rank. Waits at most so long, and only for ranks that have told ``present``.
+def hear_each(key: str, trainer: Trainer, seconds: float, present: str = "") -> dict[int, str]:
+    """What other ranks have left, by rank; it is taken away. Waits at most so long.
+
+    Args:
+        key: What it was left under.
+        trainer: The Trainer.
+        seconds: How long to wait for what is missing.
+        present: Under what a rank must have left word to be waited for; by default all are.
 
     Raises:
         Exception: Where the ranks have no store, or it is gone.
@@ -83,7 +80,8 @@ def hear_each(key: str, trainer: Trainer, seconds: float, present: str) -> dict[
     store, found = _store(), {}
     deadline = time.monotonic() + seconds
     missing = [rank for rank in range(trainer.world_size) if rank != trainer.global_rank]
-    missing = [rank for rank in missing if store.check([f"lightning_debug/{present}/{rank}"])]
+    if present:
+        missing = [rank for rank in missing if store.check([f"lightning_debug/{present}/{rank}"])]
     while missing:
         for rank in list(missing):
             name = f"lightning_debug/{key}/{rank}"

@@ -7,11 +7,12 @@ from typing import Any
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, steps_are_compiled
 from lightning_debug.callbacks._metric_accuracy import AccuracyReplay
-from lightning_debug.callbacks._metric_averages import AverageWatch, hands_on_items
+from lightning_debug.callbacks._metric_averages import AverageWatch
 from lightning_debug.callbacks._metric_state import StateWatch
 from lightning_debug.callbacks._ranks import is_sharded
 from lightning_debug.evidence.metrics import AccuracyComparison, BatchAverages, MetricStates
 from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.probes.order_loader import hands_on_items
 from lightning_debug.probes.trace import changed_by_tracing
 
 AUDITED = 3
@@ -121,7 +122,9 @@ class MetricAuditor(DebugCallback):
                 self._state.begin_batch(pl_module, "validate")
         if self._averages is not None and self._validations <= AUDITED and len(loaders) == 1:
             with self.attempt("averages", trainer):
-                self._averages.begin(pl_module, uncollated=hands_on_items(trainer.val_dataloaders))
+                given = trainer.val_dataloaders
+                only = given[0] if isinstance(given, (list, tuple)) and given else given
+                self._averages.begin(pl_module, uncollated=hands_on_items(only))
         if self._accuracy is not None:
             self._accuracy.begin()
 

@@ -91,9 +91,7 @@ class Paths:
 def _hands_on(name: str, stem: str, node: Any) -> bool:
     if stem in HANDS_ON:
         return True
-    if (
-        name == "PowBackward0"
-    ):  # by a number. Of other nodes no saved tensor is asked for: checkpointing would recompute
+    if name == "PowBackward0":  # by a number; of other nodes nothing saved is asked for: checkpoints would recompute
         return bool(node._saved_exponent >= 1)  # noqa: SLF001
     given: tuple[Any, ...] = getattr(node, "_input_metadata", ())
     return len(given) == 1 and math.prod(given[0].shape) == 1  # one value: what it is a sum of is all bad, or nothing

@@ -11,7 +11,7 @@ from types import FrameType
 import torch
 from torch import Tensor
 
-from lightning_debug.probes.trace import RESHAPES, Call
+from lightning_debug.probes.trace import Call, Trace
 
 TOLERANCE = 2e-5
 """Relative difference up to which two values are the same number."""
@@ -44,8 +44,6 @@ NEGATIVE, POSITIVE, INVERTED = "argmax over one output", "threshold 0 on probabi
 HALF, ELSEWHERE = "threshold 0.5 on logits", "compared with another number"
 _WIDE = 0.1
 _COMPARISONS = "gt ge lt le greater greater_equal less less_equal __gt__ __ge__ __lt__ __le__".split()
-
-
 _ABOVE = ("gt", "greater", "__gt__")
 
 
@@ -80,9 +78,7 @@ class Comparisons:
 
     def _above(self, call: Call) -> None:
         other = call.argument(1, "other")
-        over = call.op.inputs[0] if call.op.inputs else None
-        while over is not None and over.name in RESHAPES and over.inputs:
-            over = over.inputs[0]
+        over = Trace.origin(call.op.inputs[0]) if call.op.inputs else None
         name = over.name if over is not None else ""
         if type(other) not in (int, float) or _in_metric():
             return

@@ -18,6 +18,16 @@ from torch.utils.data import (
 Indices = npt.NDArray[np.int64]
 
 
+def hands_on_items(loader: Any) -> bool:
+    """Whether a loader hands on what its dataset gives, without making batches of it (``batch_size=None``).
+
+    >>> from torch.utils.data import DataLoader
+    >>> [hands_on_items(one) for one in (DataLoader([1, 2], batch_size=None), DataLoader([1, 2]), [1, 2])]
+    [True, False, False]
+    """
+    return getattr(loader, "batch_sampler", True) is None
+
+
 def ordering(sampler: Any, batch_sampler: Any = None) -> tuple[Any, bool | None]:
     """What orders the samples, and whether that shuffles; ``None`` where that is not known.
 

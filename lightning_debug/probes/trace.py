@@ -172,7 +172,8 @@ class Trace(TorchFunctionMode):
         known = self._tracked.get(id(tensor))
         return known.op if known is not None and known.tensor() is tensor else None
 
-    def origin(self, op: Op | None, through: frozenset[str] = RESHAPES) -> Op | None:
+    @staticmethod
+    def origin(op: Op | None, through: frozenset[str] = RESHAPES) -> Op | None:
         """Follows first inputs from ``op`` through the calls named in ``through``; where that ends."""
         while op is not None and op.name in through and op.inputs:
             op = op.inputs[0]

@@ -6,6 +6,7 @@ import dataclasses
 import math
 from collections.abc import Sequence
 
+from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.record import Record
 
@@ -81,6 +82,16 @@ def number(value: float) -> str:
     ('1235', '0.0123', '255')
     """
     return f"{value:.0f}" if 100 <= abs(value) < 1e6 else f"{value:.3g}"
+
+
+def is_text(record: Record) -> bool:
+    """Whether tokens are all that training is given.
+
+    >>> is_text(Record([FieldValues(field="batch[0]", stage="train", role="tokens")])), is_text(Record())
+    (True, False)
+    """
+    roles = {item.role for item in record.of(FieldValues) if item.stage == "train"}
+    return roles & {"input", "tokens"} == {"tokens"}
 
 
 def in_use(record: Record, field: str) -> bool:

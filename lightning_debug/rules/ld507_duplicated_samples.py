@@ -66,11 +66,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_relations import SampleCopies
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._data_layers import is_text
 
 
 @rule("LD507", severity=WARNING, needs=SampleCopies)
@@ -78,8 +78,7 @@ def duplicated_samples(
     record: Record, *, share: float = 0.02, said: float = 0.1, fewest: int = 10, margin: float = 10.0
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if there are more copies than chance makes."""
-    roles = {item.role for item in record.of(FieldValues) if item.stage == "train"} & {"input", "tokens"}
-    share = said if roles == {"tokens"} else share
+    share = said if is_text(record) else share
     for found in record.of(SampleCopies):
         if found.streams:
             yield Skip("the data stream in without an index")

@@ -84,11 +84,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_relations import SharedSamples
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._data_layers import is_text
 
 
 @rule("LD510", severity=ERROR, needs=SharedSamples)
@@ -103,12 +103,12 @@ def train_val_leak(
     margin: float = 10.0,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each validation loader that shares samples with training."""
-    roles = {item.role for item in record.of(FieldValues) if item.stage == "train"} & {"input", "tokens"}
+    tokens = is_text(record)
     for found in record.of(SharedSamples):
         if found.overfitting:
             yield Skip("a few batches are overfitted on purpose")
             continue
-        text = roles == {"tokens"} and not found.same_indices
+        text = tokens and not found.same_indices
         enough = max(fewest, (said if text else share) * found.samples)
         if found.loaders > 1 and max(found.shared, found.same_indices) == found.samples:
             yield Skip(f"validation loader {found.loader} reads training data only, beside others that may not")
