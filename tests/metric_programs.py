@@ -79,6 +79,22 @@ class SharedForBatches(Base):
         self.log(f"{stage}_acc", self.accuracy(logits, labels))
 
 
+class SharedForWholeEpochs(SharedForBatches):
+    """One object for both stages, asked at the end of a training epoch for the value of what it is given."""
+
+    def measure(self, stage, logits, labels):
+        if stage == "train":
+            self.outputs.append((logits.detach(), labels))
+        else:
+            super().measure(stage, logits, labels)
+
+    def on_train_epoch_start(self):
+        self.outputs = []
+
+    def on_train_epoch_end(self):
+        self.log("train_acc", self.accuracy(*(torch.cat(part) for part in zip(*self.outputs, strict=True))))
+
+
 class Collections(Base):
     def build(self):
         both = MetricCollection({"acc": accuracy(), "f1": MulticlassF1Score(num_classes=4)})
@@ -272,6 +288,7 @@ HEALTHY = [
     SumOfMetrics,
     LoggedObjects,
     SharedForBatches,
+    SharedForWholeEpochs,
     Collections,
     ResetLate,
     ListsEmptied,

@@ -137,7 +137,7 @@ class StateWatch:
             if key or path in self._computed:
                 self._found.append(found)
             else:
-                self._shadows.append(Shadow(metric, "compute", self._on_compute(found)))
+                self._shadows.append(Shadow(metric, "compute", self._on_compute(metric, found)))
         stores = self._stores.pop(stage, None)
         if stores is None or self._epochs[stage] < 2:  # the first may hold what the sanity check left
             return ""
@@ -151,9 +151,10 @@ class StateWatch:
             if past.get("train") and past.get("validate") and path not in self._carried["train"]:
                 self._carried["train"][path] = _Carry(0, past["validate"])
 
-    def _on_compute(self, carried: CarriedOver) -> Callable[..., Any]:
+    def _on_compute(self, metric: Any, carried: CarriedOver) -> Callable[..., Any]:
         def compute(original: Any, *args: Any, **kwargs: Any) -> Any:
-            if carried not in self._found:
+            holds_past = updates(metric) >= carried.held  # forward takes the value of what it is given alone
+            if holds_past and carried not in self._found:
                 self._found.append(carried)
             return original(*args, **kwargs)
 
