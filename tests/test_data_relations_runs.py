@@ -153,3 +153,74 @@ def test_a_task_that_is_hard_but_learned_is_quiet():
     labels = (inputs.prod(1) > 0).long()
     data = loader(inputs[:1200], labels[:1200]), loader(inputs[1200:], labels[1200:], shuffle=False)
     assert not codes_of(Classifier(inputs[0]), *data, max_epochs=3)
+
+
+def loads(count=900):
+    """A smooth series, its last six values and the hour: neighbours tell the next value, and so does a net soon."""
+    torch.manual_seed(2)
+    time = torch.arange(count + 6.0)
+    series = (time / 4).sin() + 0.5 * (time / 11).cos() + 0.05 * torch.randn(len(time))
+    rows = torch.stack([series[place : place + count] for place in range(6)], 1)
+    return rows, series[6 : count + 6, None]
+
+
+class Load(pl.LightningModule):
+    """Guesses the next value; what an untrained net says goes with the series as well."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(6, 24), nn.ReLU(), nn.Linear(24, 1))
+
+    def training_step(self, batch, batch_idx):
+        return F.l1_loss(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", F.l1_loss(self.net(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=2e-3)
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_training_rows_that_left_their_targets_while_validation_kept_them(seed):
+    rows, targets = loads()
+    torch.manual_seed(seed)
+    mixed = rows[:600][torch.randperm(600)]
+    data = loader(mixed, targets[:600]), loader(rows[620:], targets[620:], shuffle=False)
+    assert codes_of(Load(), *data, max_epochs=2) == ["LD505"]
+
+
+def test_a_series_is_quiet():
+    rows, targets = loads()
+    data = loader(rows[:600], targets[:600]), loader(rows[620:], targets[620:], shuffle=False)
+    assert not codes_of(Load(), *data, max_epochs=2)
+
+
+def test_augmentation_that_no_neighbour_follows_is_quiet():
+    """Bumps rolled about in training only: the net counts them, where near rows tell nothing."""
+    torch.manual_seed(5)
+    labels = torch.randint(0, 4, (900,))
+    inputs = torch.zeros(900, 32)
+    for row, label in enumerate(labels):
+        inputs[row, : 8 * (int(label) + 1) : 8] = 1.0
+    inputs += 0.1 * torch.randn(900, 32)
+
+    class Rolled(torch.utils.data.Dataset):
+        def __len__(self):
+            return 600
+
+        def __getitem__(self, row):
+            order = torch.randperm(32)
+            return inputs[row][order], labels[row]
+
+    class Counts(Classifier):
+        def __init__(self):
+            super().__init__(inputs[0])
+            self.net = nn.Sequential(nn.Unflatten(1, (1, 32)), nn.Conv1d(1, 8, 1), nn.ReLU(), Mean(), nn.Linear(8, 4))
+
+    class Mean(nn.Module):
+        def forward(self, hidden):
+            return hidden.mean(2) * 4
+
+    held_out = loader(inputs[600:], labels[600:], shuffle=False)
+    assert not codes_of(Counts(), loader(Rolled()), held_out, max_epochs=2)

@@ -12,8 +12,9 @@ from lightning_debug.evidence.data_relations import LabelLearning
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.relation_runs import scores_and_labels
 from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_knowledge import knowledge
-from lightning_debug.probes.relation_stream import label_of
+from lightning_debug.probes.relation_stream import SampleStream, label_of
 
 KEPT_BYTES, KEPT_SAMPLES, ENOUGH_HELD_OUT = 2**24, 512, 100
 """The first batches of training and validation are kept while they are no more than this, and asked about if enough."""
@@ -37,8 +38,16 @@ class KeptBatches:
             self.samples += size
 
 
-def label_learning(context: DataContext, kept: dict[Stage, KeptBatches]) -> Evidence | None:
-    """What the net knows of the labels of the kept batches: of validation, or of training if those are too few."""
+def label_learning(
+    context: DataContext, kept: dict[Stage, KeptBatches], held_out: SampleStream | None = None
+) -> Evidence | None:
+    """What the net knows of the labels of the kept batches: of validation, or of training if those are too few.
+
+    Args:
+        context: The run.
+        kept: Whole batches of both stages.
+        held_out: The validation samples, where their own neighbours may tell what training's do not.
+    """
     if str(getattr(context.trainer.state.status, "value", "")) == "interrupted":
         return Unavailable(evidence="LabelLearning", reason="training did not come to its end", at=context.moment())
     stage: Stage = "validate" if kept["validate"].samples >= ENOUGH_HELD_OUT else "train"
@@ -52,6 +61,8 @@ def label_learning(context: DataContext, kept: dict[Stage, KeptBatches]) -> Evid
         return None
     count, p_value, agreement, by_chance = found
     now = context.moment()
+    told = label_alignment(held_out.samples()) if held_out is not None and stage == "validate" else None
+    depend = told is not None and min(told.p_values.values(), default=1.0) <= ENOUGH
     return LabelLearning(
         at=now,
         epochs=context.trainer.current_epoch,
@@ -61,4 +72,5 @@ def label_learning(context: DataContext, kept: dict[Stage, KeptBatches]) -> Evid
         p_value=p_value,
         agreement=agreement,
         by_chance=by_chance,
+        neighbours=told.agreement - told.by_chance if told is not None and depend else 0.0,
     )

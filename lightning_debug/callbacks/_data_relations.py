@@ -28,6 +28,7 @@ from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, mark_of
+from lightning_debug.probes.relation_fingerprints import among
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_raw import raw_samples
 from lightning_debug.probes.relation_stream import Samples, SampleStream
@@ -103,7 +104,7 @@ class DataRelations(DataPart):
         if not self._leaks_told:
             yield from self._leaks()
         if self._independent and not self._context.scanning:
-            learned = label_learning(self._context, self._kept)
+            learned = label_learning(self._context, self._kept, self._validation.get(0) if self._fixed else None)
             yield from [learned] if learned is not None else []
 
     def _of_epoch(self) -> Iterator[Evidence]:
@@ -214,7 +215,7 @@ class DataRelations(DataPart):
             elif streamed is not None and told is not None and streamed.shifted_p < told.shifted_p:
                 told = streamed
         if told is not None:
-            self._independent = not _depend(told)
+            self._independent = not _depend(told) and not told.pooled
             yield dataclasses.replace(told, at=self._context.moment())
 
     def _orders(self) -> Iterator[Evidence]:
@@ -275,7 +276,7 @@ class DataRelations(DataPart):
 
     def _is_changed(self, raw: Samples) -> bool:
         assert self._first is not None
-        return not bool(np.isin(self._first.keys[:64], raw.keys).all())
+        return not bool(among(self._first.keys[:64], raw.keys).all())
 
 
 def _differs(samples: Samples, raw: Samples | None) -> bool:

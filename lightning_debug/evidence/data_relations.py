@@ -16,11 +16,9 @@ class SampleOrder(Evidence):
     Args:
         field: Name of the labels.
         samples: Samples seen.
-        batches: Batches seen.
-        batch_size: Samples of the largest batch.
+        batches: Batches seen, the largest of ``batch_size`` samples.
         classes: Distinct labels; 0 for amounts.
-        runs: Stretches of equal labels.
-        expected_runs: As many as a random order gives on average.
+        runs: Stretches of equal labels; ``expected_runs`` is what a random order gives on average.
         deviation: How many standard deviations ``runs`` lies from that; negative for too few.
         within: Probability that two samples of one batch have the same label.
         overall: The same of any two samples.
@@ -182,6 +180,7 @@ class LabelAlignment(Evidence):
         shifted_agreement: As ``agreement``, with that shift.
         shifted_p: p-value of the shift, corrected for the number of shifts tried.
         order: Where rows were shifted: ``"dataset"`` or ``"epoch"``.
+        pooled: Whether samples differ in length, so that features were compared that do not depend on it.
     """
 
     field: str = ""
@@ -195,6 +194,7 @@ class LabelAlignment(Evidence):
     shifted_agreement: float = 0.0
     shifted_p: float = 1.0
     order: str = "dataset"
+    pooled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,6 +209,7 @@ class LabelLearning(Evidence):
         p_value: That its outputs have nothing to do with the labels, against permuted labels.
         agreement: Its share of right labels, or rank correlation with the amounts.
         by_chance: The same with permuted labels, on average.
+        neighbours: What the nearest of the validation samples tell of a label, beyond chance; 0 if not asked.
     """
 
     epochs: int = 0
@@ -218,6 +219,7 @@ class LabelLearning(Evidence):
     p_value: float = 1.0
     agreement: float = 0.0
     by_chance: float = 0.0
+    neighbours: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,13 +4,16 @@ What it sees: nearest neighbours, single columns and linear guesses tell nothing
     permuted labels, and corrected for the tests before it, above ``independent``), and either labels fit once they
     are moved by a number of rows (p below ``shift_p`` after correction for all shifts tried), or the trained net
     knows no more of them than chance does: after at least ``epochs`` epochs and ``steps`` batches, its outputs have
-    nothing to do with the labels of ``samples`` samples (p above ``knows_nothing``).
+    nothing to do with the labels of ``samples`` samples (p above ``knows_nothing``). Where the nearest validation
+    samples do tell their labels, by ``told`` of the way from chance to certainty, while those of training tell
+    nothing, it is enough that the net knows less than half of that.
 Why it hurts: the net can only learn the share of each label, or memorise. This is what a shuffle of inputs without
     labels, a sort of one of two arrays, or an index off by one leaves behind.
 How to fix: shuffle, sort and filter inputs and labels together, with one index (``x[order], y[order]``), and look at
     a few pairs right before the loss.
 When to ignore: when labels are random on purpose. Silent on tasks that are hard but learned, on labels that are no
-    single number a sample, and on fewer than ``samples`` samples unless a shift fits.
+    single number a sample, and on fewer than ``samples`` samples unless a shift fits. Of samples that differ in length
+    (padded text, sound), moments, spectra and shares of tokens are compared, and only moved labels are told.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -85,6 +88,7 @@ def labels_misaligned(
     steps: int = 30,
     samples: int = 200,
     knows_nothing: float = 0.05,
+    told: float = 0.3,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if a shift fits, or if nothing does and nothing was learned."""
     found = record.last(LabelAlignment)
@@ -117,6 +121,9 @@ def labels_misaligned(
         return
     if min(found.p_values.values(), default=0.0) <= independent:
         return
+    if found.pooled:
+        yield Skip("samples differ in length: of what is common to them, labels may well be independent")
+        return
     if found.samples < samples:
         yield Skip(f"fewer than {samples} samples were compared")
         return
@@ -127,15 +134,23 @@ def labels_misaligned(
     if learned.epochs < epochs or learned.steps < steps or learned.samples < samples // 2:
         yield Skip("training was too short to tell labels that are hard from labels that are wrong")
         return
-    if learned.p_value <= knows_nothing:
+    parted = learned.neighbours >= told * (1 - learned.by_chance)
+    parted = parted and learned.agreement - learned.by_chance < 0.5 * learned.neighbours
+    if learned.p_value <= knows_nothing and not parted:
         return
     name = min(found.p_values, key=lambda key: found.p_values[key])
     what = "validation" if learned.held_out else "training"
+    known = f"{learned.agreement:.2f} against {learned.by_chance:.2f}"
     yield Claim(
-        message=f"Labels tell nothing about their inputs: of {len(found.p_values)} tests on {found.samples} samples "
-        f"the smallest p-value is {found.p_values[name]:.2g} ({name}), and after {learned.epochs} epochs the net knows "
-        f"no more of {learned.samples} {what} labels than chance ({learned.agreement:.2f} against "
-        f"{learned.by_chance:.2f}, p = {learned.p_value:.2g}).",
+        message=f"{'Training l' if parted else 'L'}abels tell nothing about their inputs: of {len(found.p_values)} "
+        f"tests on {found.samples} samples the smallest p-value is {found.p_values[name]:.2g} ({name}), and after "
+        f"{learned.epochs} epochs the net knows "
+        + (
+            f"{known} by chance of {learned.samples} validation labels, whose own neighbours tell "
+            f"{learned.neighbours + learned.by_chance:.2f}."
+            if parted
+            else f"no more of {learned.samples} {what} labels than chance ({known}, p = {learned.p_value:.2g})."
+        ),
         subject=f"labels {found.field}",
         measured={
             **measured,
@@ -144,6 +159,7 @@ def labels_misaligned(
             "trained_agreement": learned.agreement,
             "trained_chance": learned.by_chance,
             "trained_p": learned.p_value,
+            "neighbours_of_validation": learned.neighbours,
         },
         fix="Shuffle, sort and filter inputs and labels with one index: x[order], y[order].",
         at=learned.at,
