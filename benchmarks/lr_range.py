@@ -24,6 +24,7 @@ import statistics
 import tempfile
 import time
 import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pytorch_lightning as pl
@@ -136,36 +137,36 @@ ANOTHER, OTHERS = "best of another seed", "best of all other seeds"
 RULES = {"LRRangeFinder": ours, "Tuner.lr_find": lightnings, "valley": valley, "minimum / 10": tenth}
 
 
-def oracle(path: str, tasks: list[Task], seeds: int) -> dict[str, float]:
+def oracle(path: str, tasks: list[Task], seeds: Iterable[int]) -> dict[str, float]:
     """Scores by task, seed and rate; what is missing in the file is trained and added."""
     known: dict[str, float] = {}
     if os.path.exists(path):
         with open(path, encoding="utf-8") as file:
             known = json.load(file)
     for task in tasks:
-        for seed in range(seeds):
+        for seed in seeds:
             for lr in GRID:
                 key = f"{task.name}|{seed}|{lr:.3g}"
                 if key not in known:
                     known[key] = round(train(task, seed, lr), 2)
-        with open(path, "w", encoding="utf-8") as file:
-            json.dump(known, file, indent=0)
+            with open(path, "w", encoding="utf-8") as file:
+                json.dump(known, file, indent=0)
     return known
 
 
-def regret(known: dict[str, float], task: Task, seeds: list[int], lr: float | None) -> float:
+def regret(known: dict[str, float], task: Task, seeds: Sequence[int], lr: float | None) -> float:
     """Points lost at a rate, by the mean scores of some seeds."""
     scores = [statistics.mean(known[f"{task.name}|{seed}|{one:.3g}"] for seed in seeds) for one in GRID]
     at = math.log10(lr) if lr else -5.0
     return max(scores) - float(np.interp(at, np.log10(GRID), scores))
 
 
-def best(known: dict[str, float], task: Task, seeds: list[int]) -> float | None:
+def best(known: dict[str, float], task: Task, seeds: Sequence[int]) -> float | None:
     """The rate of the grid with the highest mean score of some seeds."""
     return max(GRID, key=lambda lr: sum(known[f"{task.name}|{seed}|{lr:.3g}"] for seed in seeds)) if seeds else None
 
 
-def suggestions(path: str | None, tasks: list[Task], seeds: int) -> dict[str, float | None]:
+def suggestions(path: str | None, tasks: list[Task], seeds: Sequence[int]) -> dict[str, float | None]:
     """What the rules say by task, seed and rule; what a file holds already is taken from there."""
     found: dict[str, float | None] = {}
     if path and os.path.exists(path):
@@ -174,11 +175,11 @@ def suggestions(path: str | None, tasks: list[Task], seeds: int) -> dict[str, fl
     for task in tasks:
         for name, rule in RULES.items():
             begun = time.monotonic()
-            for seed in range(seeds):
+            for seed in seeds:
                 key = f"{task.name}|{seed}|{name}"
                 if key not in found:
                     found[key] = rule(task, seed)
-            rates = ", ".join(f"{found[f'{task.name}|{seed}|{name}'] or math.nan:.2g}" for seed in range(seeds))
+            rates = ", ".join(f"{found[f'{task.name}|{seed}|{name}'] or math.nan:.2g}" for seed in seeds)
             print(f"{task.name}: {name}: {rates} ({time.monotonic() - begun:.0f} s)", flush=True)
             if path:
                 with open(path, "w", encoding="utf-8") as file:
@@ -198,9 +199,9 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     tasks = [task for task in TASKS if options.tasks in task.name and options.group in (None, task.group)]
-    known = oracle(options.oracle, tasks, options.seeds)
-    found = suggestions(options.found, tasks, options.seeds)
     every = list(range(options.seeds))
+    known = oracle(options.oracle, tasks, every)
+    found = suggestions(options.found, tasks, every)
     rows = [*RULES, ANOTHER, OTHERS] if options.seeds > 1 else list(RULES)
     for task, seed in itertools.product(tasks, every):
         found[f"{task.name}|{seed}|{ANOTHER}"] = best(known, task, [(seed + 1) % options.seeds])

@@ -4,12 +4,14 @@ import math
 
 import pytest
 
-from lightning_debug.evidence.lr_range import LRContest, LRRange
+from lightning_debug.evidence.curves import LossKind
+from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.experiments.lr_contest import far_better, glance
 from lightning_debug.experiments.lr_trials import Budget, Plan
-from lightning_debug.finding import Claim
+from lightning_debug.finding import Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rules.ld601_learning_rate_too_high import learning_rate_too_high
+from lightning_debug.rules.ld602_learning_rate_too_low import learning_rate_too_low
 
 
 def claims(**given):
@@ -60,3 +62,25 @@ def test_an_experiment_looks_for_a_lower_rate_where_the_loss_soared():
     found = glance(Leaps(), Plan(trial_steps=10), 1.0, 100, budget=Budget())
     assert found.rival is not None
     assert found.rival.lr == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize(
+    ("start", "in_use", "others", "update", "early", "claimed"),
+    [
+        (88.0, 87.999, 52.0, 1e-6, 1e-7, True),
+        (-0.2, -0.2001, -1.3, 1e-6, 1e-7, True),  # no floor at all
+        (88.0, 87.999, 52.0, 1e-6, 1e-9, False),  # that step was a warm-up's
+        (88.0, 87.999, 52.0, 1e-3, 1e-7, False),  # weights of 0.001 a step: a thousand steps go far
+        (88.0, 87.9, 52.0, 1e-6, 1e-7, False),  # at this pace it gets somewhere
+        (88.0, 87.999, 52.0, math.nan, 1e-7, False),
+    ],
+)
+def test_a_loss_without_a_known_floor_needs_steps_that_cannot_move_the_weights(
+    start, in_use, others, update, early, claimed
+):
+    contest = LRContest(other=0.01, steps=20, start=start, in_use=(in_use,) * 3, others=(others,) * 3)
+    seen = LRRange(in_use=1e-7, name="Adam", contest=contest, planned_steps=400)
+    kind = LossKind(reason="the loss has several terms")
+    found = list(learning_rate_too_low(Record([seen, EarlyLosses(update_ratio=update, in_use=early), kind])))
+    assert [type(one) for one in found] == ([Claim] if claimed else [] if in_use == 87.9 else [Skip])
+    assert all("1000 steps like the first change the weights by 0.001" in one.message for one in found if claimed)

@@ -112,6 +112,11 @@ def run_experiment(
     else:
         result = _whole(runner, plan, found, budget, asked.progress, base)
     if result.optimizers > 1 and result.suggestion is not None:
+        against = None if math.isclose(result.suggestion, found.peak) else runner.pull(result.suggestion, found.peak)
+        if against is not None:
+            told = _pulls(result.suggestion, *against)
+            result = dataclasses.replace(result, suggestion=None, confidence="none", reason=told)
+    if result.optimizers > 1 and result.suggestion is not None:
         told = f"{result.reason}, with the other optimizers at their rates, whose losses may pull against it"
         result = dataclasses.replace(result, reason=told, confidence="rough")
     return dataclasses.replace(result, cut_short=budget.cut, seconds=working_time() - begun), found
@@ -218,6 +223,14 @@ def _whole(
 def _told(held: Contest, held_out: bool) -> LRContest:
     """The contest as evidence."""
     return LRContest(**dataclasses.asdict(held), held_out=held_out)
+
+
+def _pulls(lr: float, index: int, first: float, last: float) -> str:
+    """Why the rate with the lowest loss is no answer for one of several optimizers."""
+    return (
+        f"at lr={lr:.2g}, where its own loss ends lowest, that of optimizers[{index}] ends at {last:.3g} instead of "
+        f"{first:.3g}: they play against each other, and what is best for one is best for one only"
+    )
 
 
 def _trials(trials: tuple[Trial, ...]) -> tuple[LRTrial, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -19,6 +20,10 @@ from lightning_debug.experiments.isolation import Sandbox
 
 MOST_BATCHES = 64
 """Batches in which a user's own step is given the time to step the optimizer once."""
+
+
+FEW = 8
+"""Steps of another optimizer from which on its losses have a course."""
 
 
 class NoLoss(Exception):
@@ -76,7 +81,9 @@ class SandboxRunner:
         self._measurable = bool(batches.held_out) and pl_module.automatic_optimization
         self._seen_loss: list[torch.Tensor] = []
         self._own_loss: list[torch.Tensor] = []
-        self._stepped, self._heard = 0, False
+        self._stepped, self._heard, self._inside = 0, False, False
+        self._other_losses: list[tuple[int, torch.Tensor]] = []
+        self._courses: dict[float, list[tuple[int, torch.Tensor]]] = {}
         self._begin = working_time()
         self._clock = self._begin
         self.measured = len(batches.held_out)
@@ -94,6 +101,7 @@ class SandboxRunner:
     def rewind(self, order: int) -> None:
         """Puts everything back to the start."""
         self._sandbox.rewind()
+        self._other_losses = []
         if not self._module.automatic_optimization:
             self._hear()
         self._generator.manual_seed(order)
@@ -102,6 +110,7 @@ class SandboxRunner:
     def step(self, lr: float) -> float:
         """One optimizer step; returns the loss before it, averaged over its micro-batches and over ranks."""
         set_rates(self._optimizer, lr, self._ratios)
+        self._courses[lr] = self._other_losses  # a trial keeps one rate; of sweeps nothing is asked
         try:
             loss = self._automatic_step() if self._module.automatic_optimization else self._manual_step()
         except (NoLoss, torch.OutOfMemoryError, MemoryError):
@@ -200,7 +209,8 @@ class SandboxRunner:
             self._own_loss.clear()
             before = self._stepped
             batch, number = self._next()
-            output = self._sandbox.training_step(batch, number)
+            with self._hearing_tensors():
+                output = self._sandbox.training_step(batch, number)
             self._step += 1
             loss = self._manual_loss(self._sandbox.loss(output))
             if loss is not None:
@@ -228,16 +238,56 @@ class SandboxRunner:
 
         def manual_backward(loss: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             self._seen_loss.append(loss.detach())
-            return original(loss, *args, **kwargs)
+            self._inside = True  # a scaler's multiple goes backward there
+            try:
+                return original(loss, *args, **kwargs)
+            finally:
+                self._inside = False
 
         def stepped(*_: Any) -> None:
             self._stepped += 1
             self._own_loss += self._seen_loss[-1:]
 
+        def stepped_other(index: int) -> Callable[..., None]:
+            return lambda *_: self._other_losses.extend((index, loss.float().mean()) for loss in self._seen_loss[-1:])
+
         vars(self._module)["manual_backward"] = manual_backward
         self._heard = hasattr(self._optimizer, "register_step_post_hook")
-        if self._heard:
-            self._optimizer.register_step_post_hook(stepped)
+        for index, optimizer in enumerate(self._trainer.optimizers):
+            if hasattr(optimizer, "register_step_post_hook"):
+                own = optimizer is self._optimizer
+                optimizer.register_step_post_hook(stepped if own else stepped_other(index))
+
+    @contextlib.contextmanager
+    def _hearing_tensors(self) -> Iterator[None]:
+        """Notes what goes backward by itself (``loss.backward()``) too."""
+        original = torch.Tensor.backward
+
+        def backward(loss: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+            if not self._inside and loss.numel() == 1:
+                self._seen_loss.append(loss.detach())
+            return original(loss, *args, **kwargs)
+
+        torch.Tensor.backward = backward  # type: ignore[method-assign, assignment]
+        try:
+            yield
+        finally:
+            torch.Tensor.backward = original  # type: ignore[method-assign, assignment]
+
+    def pull(self, lr: float, in_use: float) -> tuple[int, float, float] | None:
+        """Another optimizer whose loss ends higher where this one trains at ``lr``: its index, and both losses.
+
+        Higher is a fifth above what it ends at where this one trains at the rate in use, and by its own noise.
+        """
+        course, before = self._courses.get(lr, []), self._courses.get(in_use, [])
+        for index in sorted({index for index, _ in course}):
+            used, losses = ([loss for at, loss in one if at == index] for one in (before, course))
+            if min(len(used), len(losses)) < FEW:
+                continue
+            first, last = (torch.stack(one[-max(1, len(one) // 4) :]).double() for one in (used, losses))
+            if last.mean() - first.mean() > 0.2 * first.mean().abs() + max(first.std(), last.std()):
+                return index, float(first.mean()), float(last.mean())
+        return None
 
     def _next(self) -> tuple[Any, int]:
         if not self._order:

@@ -5,7 +5,10 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     order the higher rate takes the loss on held-out examples down by at least ``fall`` of its value, and the rate in
     use by less than ``share`` of that. And if the loss went on falling at the pace of the rate in use for the whole
     planned run, or for ``patience`` steps where that is more, it would still not fall by ``arrive`` of what the higher
-    rate takes from it in the short training.
+    rate takes from it in the short training. Where nobody knows what the least loss is (likelihoods, contrastive and
+    quantile losses, terms that are no comparison with targets), lower need not be better; it is then claimed only if
+    all those steps together, each as large as the run's first update, cannot change the weights by ``reach`` of their
+    norm either, and the loss would not fall by ``arrive_unknown``.
 Why it hurts: the run spends its time getting nowhere, and looks like a model or data that cannot be learned.
 How to fix: take the higher rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
@@ -80,10 +83,11 @@ References:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from lightning_debug.evidence.curves import LossKind
-from lightning_debug.evidence.lr_range import LRRange
+from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -99,6 +103,8 @@ def learning_rate_too_low(
     fall: float = 0.1,
     patience: int = 1000,
     arrive: float = 0.5,
+    arrive_unknown: float = 0.1,
+    reach: float = 0.05,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each optimizer whose rate loses to a higher one by far."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
@@ -112,22 +118,37 @@ def learning_rate_too_low(
         contest = seen.contest
         if contest is None or contest.other < factor * seen.in_use or not noticeable(contest, fall):
             continue
-        if min(contest.start, *contest.in_use, *contest.others) < 0:
-            yield Skip("the loss has no floor at 0, and a lower one need not be a better one")
-            continue
-        kind = record.last(LossKind)
-        if kind is not None and not kind.supervised and kind.reason:
-            yield Skip(kind.reason)
+        steps = max(seen.planned_steps or patience, patience)
+        unknown, moved = _no_floor(record, contest), _moved(record, seen, steps)
+        if unknown and not moved <= reach:
+            yield Skip(unknown)
             continue
         used, others = falls(contest)
-        pace = max(seen.planned_steps or patience, patience) / contest.steps
-        if any(one >= share * other or one * pace >= arrive * other for one, other in zip(used, others, strict=True)):
+        pace, enough = steps / contest.steps, arrive_unknown if unknown else arrive
+        if any(one >= share * other or one * pace >= enough * other for one, other in zip(used, others, strict=True)):
             continue
         yield Claim(
             message=f"In {contest.steps} steps at lr={seen.in_use:.2g} {which(contest)} goes from "
-            f"{contest.start:.4g} to {told(contest.in_use)}, at lr={contest.other:.2g} to {told(contest.others)}.",
+            f"{contest.start:.4g} to {told(contest.in_use)}, at lr={contest.other:.2g} to {told(contest.others)}"
+            f"{f'; {steps} steps like the first change the weights by {moved:.2g} of their norm' if unknown else ''}.",
             subject=subject(seen),
-            measured={**measured(seen), "planned_steps": seen.planned_steps},
+            measured={**measured(seen), "planned_steps": seen.planned_steps, "change_of_weights": moved},
             fix=f"Raise it {times(contest.other / seen.in_use)} times, to lr={contest.other:.2g}.",
             at=seen.at,
         )
+
+
+def _no_floor(record: Record, contest: LRContest) -> str:
+    """Why a lower loss need not be a better one; empty where it is."""
+    if min(contest.start, *contest.in_use, *contest.others) < 0:
+        return "the loss has no floor at 0, and a lower one need not be a better one"
+    kind = record.last(LossKind)
+    return kind.reason if kind is not None and not kind.supervised else ""
+
+
+def _moved(record: Record, seen: LRRange, steps: int) -> float:
+    """The most that so many steps, each as large as the first update, change the weights by; NaN if not measured."""
+    early = record.last(EarlyLosses)
+    if early is None or early.optimizers != 1 or not early.in_use > 0:
+        return math.nan
+    return early.update_ratio * steps * max(1.0, seen.in_use / early.in_use)  # the first step may be a warm-up's
