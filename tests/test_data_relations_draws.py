@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_debug.evidence import Moment
 from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_relations import SampleCopies
+from lightning_debug.evidence.data_values import RegressionFit
 from lightning_debug.record import Record
 from lightning_debug.registry import get
 from tests.data_programs import KINDS, codes, loader, make
@@ -195,3 +197,35 @@ class Dealt(Dataset):
 
 def test_a_dataset_that_deals_its_rows_anew_does_not_augment():
     assert not codes(DataLoader(Dealt(), batch_size=None), epochs=3)
+
+
+class Replay(Dataset):
+    """A memory from which an epoch is drawn, whatever the index."""
+
+    def __init__(self, kind):
+        self.inputs, self.labels = make(kind, 100)
+
+    def __len__(self):
+        return 256
+
+    def __getitem__(self, index):
+        drawn = numpy.random.randint(len(self.inputs))
+        return self.inputs[drawn], self.labels[drawn]
+
+
+def test_a_dataset_that_draws_its_samples_itself_holds_no_copies():
+    assert "LD507" not in codes(DataLoader(Replay("tabular"), 32))
+
+
+@pytest.mark.parametrize(("targets", "predictions", "found"), [(-85.0, -70.0, False), (-85.0, -3.0, True)])
+def test_returns_of_an_agent_that_learns_are_no_large_targets(targets, predictions, found):
+    """They move as the net follows: it is behind them by no more than they have moved."""
+    means = ((-150.0, 0.1), (targets, predictions))
+    fits = [
+        RegressionFit(
+            function="mse_loss", line="t.py:1", elements=32, target_mean=target, target_deviation=5.0,
+            prediction_mean=mean, prediction_deviation=0.1, at=Moment(step=100 * index),
+        )
+        for index, (target, mean) in enumerate(means)
+    ]  # fmt: skip
+    assert bool(list(get("LD519").function(Record(fits)))) is found

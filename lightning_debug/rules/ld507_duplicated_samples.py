@@ -8,8 +8,9 @@ Why it hurts: copies count many times in the loss, an epoch is shorter than it l
     of training samples into validation.
 How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_index=True)``; look for a list that is
     filled twice, a ``ConcatDataset`` of overlapping parts, or a glob that finds each file under two names.
-When to ignore: when samples are repeated on purpose. Silent on samplers that draw with replacement, on copies that
-    balance rare classes, on streams, and on tiny discrete inputs.
+When to ignore: when samples are repeated on purpose. Silent on samplers that draw with replacement, on datasets
+    that draw their samples themselves (a replay memory), on copies that balance rare classes, on streams, and on tiny
+    discrete inputs.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -55,7 +56,7 @@ Repaired:
     trainer.fit(Classifier(), loader)
 
 Example:
-    >>> from lightning_debug.evidence.data_relations import SampleCopies
+    >>> from lightning_debug.evidence.data_relations import AugmentationDraws, SampleCopies
     >>> from lightning_debug.record import Record
     >>> found = SampleCopies(samples=1000, copies=100, largest=2, exact=64, compared=8, dataset="TensorDataset")
     >>> [claim.subject for claim in duplicated_samples(Record([found]))]
@@ -66,7 +67,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data_relations import SampleCopies
+from lightning_debug.evidence.data_relations import AugmentationDraws, SampleCopies
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -79,6 +80,7 @@ def duplicated_samples(
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if there are more copies than chance makes."""
     share = said if is_text(record) else share
+    draws = record.last(AugmentationDraws)
     for found in record.of(SampleCopies):
         if found.streams:
             yield Skip("the data stream in without an index")
@@ -87,6 +89,9 @@ def duplicated_samples(
             continue
         if found.drawn_again:
             yield Skip(f"{found.sampler} draws with replacement")
+            continue
+        if draws is not None and draws.varies and not found.in_dataset:
+            yield Skip(f"{draws.dataset} draws its samples itself, another each time that it is asked for the same")
             continue
         if found.balancing:
             yield Skip("the copies make rare classes more frequent: oversampling")

@@ -9,7 +9,8 @@ Why it hurts: the network starts near 0 and moves by about the learning rate a s
 How to fix: subtract the targets' mean and divide by their standard deviation (of the training set), and undo
     that for metrics; or set the bias of the last layer to the mean, and scale its output.
 When to ignore: when the run is only cut short. Silent where predictions begin on the targets' scale or reach
-    it.
+    it, and where they are behind by no more than the targets have moved since the first look: the returns of an
+    agent that learns, or values that the net itself predicts, have no mean to subtract.
 Broken:
     class Regressor(LightningModule):
         def __init__(self):
@@ -107,8 +108,9 @@ def target_not_normalised(
         if last.at.step - first.at.step < steps:
             yield Skip(f"fewer than {steps} steps lie between the first look at the regression targets and the last")
             continue
-        away = abs(last.prediction_mean - last.target_mean) > last.target_deviation
-        narrow = last.prediction_deviation < reached * last.target_deviation
+        moved = abs(last.target_mean - first.target_mean)  # returns, or values that the net itself predicts
+        away = abs(last.prediction_mean - last.target_mean) > max(last.target_deviation, moved)
+        narrow = last.prediction_deviation < reached * last.target_deviation and moved <= last.target_deviation
         if not (away or narrow):
             continue
         yield Claim(
