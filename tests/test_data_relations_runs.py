@@ -155,6 +155,22 @@ def test_a_task_that_is_hard_but_learned_is_quiet():
     assert not codes_of(Classifier(inputs[0]), *data, max_epochs=3)
 
 
+@pytest.mark.parametrize("order", ["as they are", "shuffled"])
+def test_labels_in_an_order_of_their_own_drawn_with_replacement(order):
+    """A sample drawn twice is its own nearest neighbour, with the label that it had before."""
+    inputs, labels = make("tabular")
+    torch.manual_seed(4)
+    if order == "shuffled":
+        labels = labels[torch.randperm(len(labels))]
+    sampler = torch.utils.data.WeightedRandomSampler([1.0] * 480, 480)
+    train, validation = (
+        loader(inputs[:480], labels[:480], shuffle=False, sampler=sampler),
+        loader(inputs[480:], labels[480:], shuffle=False),
+    )
+    expected = [] if order == "as they are" else ["LD505"]
+    assert codes_of(Classifier(inputs[0]), train, validation, max_epochs=3) == expected
+
+
 def loads(count=900):
     """A smooth series, its last six values and the hour: neighbours tell the next value, and so does a net soon."""
     torch.manual_seed(2)

@@ -30,6 +30,7 @@ from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, mark_of
 from lightning_debug.probes.relation_fingerprints import among
 from lightning_debug.probes.relation_leak import augmented_neighbours
+from lightning_debug.probes.relation_once import alignment_of_epoch
 from lightning_debug.probes.relation_raw import raw_samples
 from lightning_debug.probes.relation_stream import Samples, SampleStream
 
@@ -209,7 +210,7 @@ class DataRelations(DataPart):
         """In the dataset's order, where that is known; and in the epoch's, where labels may be moved in a batch."""
         told = label_alignment(raw, "dataset") if raw is not None and raw.kind else None
         if told is None or not _depend(told) or _differs(samples, raw):
-            streamed = label_alignment(samples, "epoch")
+            streamed = alignment_of_epoch(samples, ordering_of(self._source)[0])
             if streamed is not None and (told is None or _depend(streamed) or _depend(told)):
                 told = streamed  # what the net is given is what counts
             elif streamed is not None and told is not None and streamed.shifted_p < told.shifted_p:
@@ -295,6 +296,5 @@ def _depend(found: LabelAlignment) -> bool:
 
 def _entropy(values: Any) -> float:
     """Bits in the order of what is partly equal."""
-    _, counts = np.unique(values, return_counts=True)
-    shares = counts / counts.sum()
+    shares = np.unique(values, return_counts=True)[1] / len(values)
     return float(-(shares * np.log2(shares)).sum() * len(values))
