@@ -6,7 +6,6 @@ import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import numpy as np
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
@@ -15,7 +14,7 @@ from lightning_debug.evidence.data_relations import AugmentationDraws
 from lightning_debug.experiments._surroundings import random_state, set_random_state, silence
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.relation_draws import NotCopied, draws
-from lightning_debug.probes.relation_fingerprints import Keys
+from lightning_debug.probes.relation_fingerprints import Keys, among
 from lightning_debug.probes.relation_raw import raw_samples
 from lightning_debug.probes.relation_stream import SampleStream
 
@@ -108,4 +107,4 @@ def is_fixed(dataset: Any, seen: Keys) -> bool:
     if all(type(part) in (TensorDataset, list, tuple) for part in parts):
         return True
     raw = raw_samples(dataset)
-    return raw is not None and bool(len(seen)) and bool(np.isin(seen, raw.keys).all())
+    return raw is not None and bool(len(seen)) and bool(among(seen, raw.keys).all())

@@ -1,4 +1,4 @@
-"""Evidence about how samples relate: to their labels, to each other, to their order, across loaders and epochs."""
+"""Evidence about how samples relate: to labels, to each other, to their order, across loaders and epochs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class SampleOrder(Evidence):
         runs: Stretches of equal labels; ``expected_runs`` is what a random order gives on average.
         deviation: How many standard deviations ``runs`` lies from that; negative for too few.
         within: Probability that two samples of one batch have the same label.
-        overall: The same of any two samples.
+        overall: Of any two samples.
         single: Share of the batches of at least four samples that hold one label only.
         rank_correlation: Of amounts with their place in the order; ``None`` for classes.
-        series: Whether samples are stretches of a series (windows), or sequences of tokens.
+        series: Whether samples are windows of a series, or sequences of tokens.
         shuffled: Whether the loader shuffles; ``None`` where that is not known.
         sampler: Class of the loader's sampler.
         streams: Whether samples come without an index.
@@ -87,8 +87,8 @@ class SampleCopies(Evidence):
         samples: Samples compared.
         copies: Samples beyond the first of each kind.
         largest: Size of the largest group of equal samples.
-        places: Places of the first few pairs in the dataset (or in the epoch, see ``in_dataset``).
-        in_dataset: Whether the dataset itself was compared, rather than what the loader delivered.
+        places: Places of the first few pairs in the dataset, or in the epoch.
+        in_dataset: Whether the dataset itself was compared, not what the loader delivered.
         exact: Pairs of equal samples among those looked at closely.
         near: Pairs there that differ in a few discrete values only: what chance makes where it makes equal ones.
         expected: Equal pairs that chance makes of values this diverse.
@@ -132,13 +132,12 @@ class SharedSamples(Evidence):
         samples: Validation samples compared.
         training: Training samples compared.
         shared: Validation samples that equal a training sample.
-        near: Validation samples that differ from a training sample by next to nothing.
-        overlapping: Share of the validation samples that hold a stretch of a training sample, moved in time;
-            ``None`` where samples are no series.
+        near: Those that differ from one by next to nothing.
+        overlapping: Share of them that hold a stretch of a training sample, moved in time; ``None`` for no series.
         same_indices: Validation samples that are the same rows of the same dataset as training samples.
         same_dataset: Whether both loaders read all of the same dataset.
         places: First few pairs (validation, training), as places in the datasets where ``in_dataset``.
-        in_dataset: Whether datasets were compared, rather than what the loaders delivered.
+        in_dataset: Whether datasets were compared, not what the loaders delivered.
         chance: Near pairs of discrete values among the equal ones, see :class:`SampleCopies`.
         expected: Equal pairs that chance makes.
         compared: Values compared of each sample.
@@ -180,7 +179,7 @@ class LabelAlignment(Evidence):
         shifted_agreement: As ``agreement``, with that shift.
         shifted_p: p-value of the shift, corrected for the number of shifts tried.
         order: Where rows were shifted: ``"dataset"`` or ``"epoch"``.
-        pooled: Whether samples differ in length, so that features were compared that do not depend on it.
+        pooled: Whether samples differ in length, and features that do not depend on it were compared.
     """
 
     field: str = ""
@@ -258,13 +257,12 @@ class AugmentationDraws(Evidence):
         redrawn: How many of them were another when drawn again in one process.
         varies: Whether drawing again in one process gives another result.
         copies_agree: Whether two copies of the dataset, with other global seeds, as in two workers, draw alike.
-        reseeds: A global generator that a draw leaves in the same state, whatever its state before:
-            ``"numpy"``, ``"torch"``, ``"random"``, or empty.
+        reseeds: A global generator that a draw leaves in one state: ``"numpy"``, ``"torch"``, ``"random"``, or empty.
         workers: Worker processes of the loader.
         persistent: Whether the workers live on from epoch to epoch.
         initialised: Whether the user gave a ``worker_init_fn``.
         dataset: Class of the dataset.
-        owner: Path of the generator that the dataset carries along, where it is known.
+        owner: Path of the generator that the dataset carries along.
     """
 
     samples: int = 0
@@ -287,9 +285,9 @@ class AugmentedNeighbours(Evidence):
         samples: Augmented samples that lie as near to raw samples as raw samples do to each other.
         wrong: Share of them whose nearest raw sample has another label.
         raw_samples: Raw samples compared with.
-        raw_wrong: The same share for raw samples among themselves.
-        pair: The two labels most often confused.
-        pair_share: Share of that pair among the wrong ones.
+        raw_wrong: The same share among those.
+        pair: The two labels most often confused, and
+        pair_share: their share among the wrong ones.
         transform: Class of the dataset's transform, where it has one.
     """
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,21 +13,18 @@ import numpy.typing as npt
 from lightning_debug.evidence.data_relations import LabelAlignment
 from lightning_debug.probes.order_labels import runs
 from lightning_debug.probes.relation_features import are_inputs, views
+from lightning_debug.probes.relation_neighbours import Neighbours, correlation
+from lightning_debug.probes.relation_shifts import MOST_SHIFTED, Shift, best_shift
 from lightning_debug.probes.relation_stream import Samples
 
 Array = npt.NDArray[Any]
 
 PERMUTATIONS = 199
-NEIGHBOURS = 5
 MOST_TESTED = 768
 WEAK = 0.15
 """Of the way from chance to certainty: where neighbours tell more, no shift is looked for."""
-MOST_SHIFTED = 8192
-"""Rows by which labels are moved at most."""
 ENOUGH = 0.01
 """A test with a smaller p-value ends the search: there is a dependence."""
-FEWEST_PAIRS = 0.2
-"""Share of the pairs of neighbours that a shift must leave; half of the rows leave a quarter by chance."""
 MOST_COLUMNS = 512
 """Of targets that are multiplied at once."""
 CONFIRMING = 999
@@ -46,10 +42,13 @@ def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment 
     >>> found.shift, found.p_values["neighbours of values"] > 0.01
     (3, True)
     """
+    pooled = not samples.rows.shape[1] and bool(samples.pooled.shape[1])
+    if pooled:
+        samples = dataclasses.replace(samples, rows=samples.pooled, shape=(), tokens=False)
     count = min(len(samples.rows), len(samples.labels), MOST_TESTED)
     if count < 32 or not samples.rows.shape[1] or samples.kind not in ("classes", "amounts"):
         return None
-    rows, given = samples.rows[:count], samples.labels
+    rows, given = samples.rows[:count], samples.labels[: count + MOST_SHIFTED]
     if not np.isfinite(rows).all() or not np.isfinite(given.astype(float)).all():
         return None
     labels = _codes(given) if samples.kind == "classes" else _ranks(given)
@@ -74,10 +73,11 @@ def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment 
         shifted_agreement=shift.agreement,
         shifted_p=shift.p_value,
         order=order,
+        pooled=pooled,
     )
 
 
-def _dependence(samples: Samples, rows: Array, own: Array) -> tuple[dict[str, float], _Neighbours | None, float, float]:
+def _dependence(samples: Samples, rows: Array, own: Array) -> tuple[dict[str, float], Neighbours | None, float, float]:
     """p-values of all tests up to the first that finds a dependence; the nearest samples, agreement, and by chance.
 
     Of nine tests one has a p-value below 0.01 by luck in one case of twelve. What a later test finds is therefore
@@ -90,12 +90,12 @@ def _dependence(samples: Samples, rows: Array, own: Array) -> tuple[dict[str, fl
 
     permuted = more(PERMUTATIONS)
     p_values: dict[str, float] = {}
-    first: _Neighbours | None = None
+    first: Neighbours | None = None
     agreement = chance = 0.0
     for name, table in views(rows, samples.shape, samples.tokens):
         if not table.shape[1]:
             continue
-        near = _Neighbours(table, samples.kind)
+        near = Neighbours(table, samples.kind)
         if first is None:
             first, agreement = near, float(near.agreement_of_all(own))
             chance = sum(float(near.agreement_of_all(labels)) for labels in permuted) / len(permuted)
@@ -114,111 +114,8 @@ def _dependence(samples: Samples, rows: Array, own: Array) -> tuple[dict[str, fl
     return p_values, first, agreement, chance
 
 
-@dataclass(frozen=True)
-class Shift:
-    """By how many rows labels have to be moved back; ``rows`` is 0 where none fits.
-
-    Args:
-        rows: Labels come so many rows after their inputs.
-        agreement: As of the neighbours.
-        p_value: Corrected for the number of shifts tried.
-    """
-
-    rows: int = 0
-    agreement: float = 0.0
-    p_value: float = 1.0
-
-
-def best_shift(near: _Neighbours, labels: Array, count: int) -> Shift:
-    """Tries every shift that leaves half of the rows, up to :data:`MOST_SHIFTED`.
-
-    A shift that fits is far from all other shifts, and from the same labels permuted: where a few samples are the
-    neighbours of most others, scores vary more than their number lets expect.
-    """
-    scores, moves = [], []
-    furthest = min(MOST_SHIFTED, max(count // 2, len(labels) - count))
-    for move in (*range(-(count // 2), 0), *range(1, furthest + 1)):
-        low, high = max(0, -move), min(count, len(labels) - move)
-        if high - low < max(32, count // 2):
-            continue
-        moved, whole = _moved(labels, count, move), high - low == count
-        if whole or near.known(moved) >= FEWEST_PAIRS:
-            scores.append(float(near.agreement_of_all(moved) if whole else near.agreement(moved)))
-            moves.append(move)
-    if len(scores) < 8:
-        return Shift()
-    values = np.asarray(scores)
-    best = int(values.argmax())
-    moved = _moved(labels, count, moves[best])
-    at = np.flatnonzero(~np.isnan(moved))
-    random, permuted = np.random.Generator(np.random.PCG64(0)), np.tile(moved, (PERMUTATIONS, 1))
-    for row in permuted:
-        row[at] = row[random.permutation(at)]
-    deviations = [
-        (values[best] - float(others.mean())) / max(float(others.std()), 1e-9)
-        for others in (np.delete(values, best), near.agreement(permuted))
-    ]
-    p_value = min(1.0, len(scores) * 0.5 * math.erfc(min(deviations) / math.sqrt(2)))
-    return Shift(moves[best], scores[best], p_value)
-
-
-def _moved(labels: Array, count: int, move: int) -> Array:
-    """The labels of so many rows on, ``NaN`` where there are none."""
-    low, high = max(0, -move), min(count, len(labels) - move)
-    moved = np.full(count, np.nan)
-    moved[low:high] = labels[low + move : high + move]
-    return moved
-
-
-class _Neighbours:
-    """The nearest other samples of each sample."""
-
-    def __init__(self, table: Array, kind: str) -> None:
-        self._classes = kind == "classes"
-        squares = (table**2).sum(1)
-        distance = squares[:, None] + squares[None] - 2 * table @ table.T
-        np.fill_diagonal(distance, np.inf)
-        most = min(NEIGHBOURS, len(table) - 1)
-        self._nearest = np.argpartition(distance, most - 1, axis=1)[:, :most]
-
-    def known(self, labels: Array) -> float:
-        """Share of the pairs of neighbours whose labels are both known."""
-        there = ~np.isnan(labels)
-        return float((there[self._nearest] & there[:, None]).mean())
-
-    def agreement_of_all(self, labels: Array) -> Any:
-        """As :meth:`agreement`, of one row of labels that are all known: thousands of shifts are tried."""
-        around = labels.take(self._nearest)
-        if self._classes:
-            return np.count_nonzero(around == labels[:, None]) / around.size
-        one = around.mean(1)
-        one -= one.mean()
-        two = labels - labels.mean()
-        return one @ two / max(math.sqrt((one @ one) * (two @ two)), 1e-12)
-
-    def agreement(self, labels: Array) -> Any:
-        """Share of equal labels, or the correlation with the neighbours' mean; ``NaN`` is not known."""
-        around = labels[..., self._nearest]
-        own = labels[..., None]
-        if self._classes:
-            known = ~np.isnan(around + own) if labels.dtype.kind == "f" else np.ones(around.shape, bool)
-            return ((around == own) & known).sum((-1, -2)) / np.maximum(1, known.sum((-1, -2)))
-        told = ~np.isnan(around)
-        with np.errstate(all="ignore"):
-            mean = np.where(told, around, 0).sum(-1) / told.sum(-1)
-        known = ~np.isnan(mean + labels)
-        return _correlation(np.where(known, mean, np.nan), np.where(known, labels, np.nan))
-
-
-def _neighbours(near: _Neighbours, own: Array, permuted: Array) -> float:
+def _neighbours(near: Neighbours, own: Array, permuted: Array) -> float:
     return _two_sided(near.agreement_of_all(own), np.array([near.agreement_of_all(labels) for labels in permuted]))
-
-
-def _correlation(one: Array, two: Array) -> Any:
-    one = one - np.nanmean(one, -1, keepdims=True)
-    two = two - np.nanmean(two, -1, keepdims=True)
-    scale = np.sqrt(np.nansum(one**2, -1) * np.nansum(two**2, -1))
-    return np.nansum(one * two, -1) / np.maximum(scale, 1e-12)
 
 
 def _columns(table: Array, own: Array, permuted: Array, kind: str) -> float:
@@ -250,7 +147,7 @@ def _ridge(table: Array, own: Array, permuted: Array, kind: str) -> float:
         centred = targets - targets.mean(0)
         guessed = (left_out @ centred.reshape(count, -1)).reshape(centred.shape)
         if kind == "amounts":
-            return np.asarray(_correlation(guessed[..., 0].T, centred[..., 0].T))
+            return np.asarray(correlation(guessed[..., 0].T, centred[..., 0].T))
         result: Array = np.einsum("npc,npc->p", guessed, centred)
         return result
 
@@ -297,4 +194,4 @@ def _is_ordered(labels: Array, kind: str) -> bool:
     """Whether neighbouring labels are alike, so that a shift would fit by its own order."""
     if kind == "classes":
         return abs(runs(labels)[2]) > 5
-    return abs(float(_correlation(labels[1:], labels[:-1]))) > 0.2
+    return abs(float(correlation(labels[1:], labels[:-1]))) > 0.2

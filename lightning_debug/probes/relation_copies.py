@@ -47,6 +47,9 @@ def groups(keys: Keys, most: int = 5) -> Groups:
     >>> found.copies, found.largest, found.places
     (2, 3, ((0, 2),))
     """
+    ascending = np.sort(keys)
+    if not (ascending[1:] == ascending[:-1]).any():  # as nearly always
+        return Groups(0, 1, (), np.zeros(len(keys), bool), np.arange(len(keys)))
     _, first, group, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     grouped = counts[group] > 1
     again = np.flatnonzero(grouped & (first[group] != np.arange(len(keys))))

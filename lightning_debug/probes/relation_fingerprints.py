@@ -5,18 +5,19 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightning_debug.probes.data_values import picked
-
 Keys = npt.NDArray[np.uint64]
 
 MOST_VALUES = 1024
 """Values of a sample that are compared; of larger samples as many, evenly spread."""
+RUN = 8
+"""So many neighbouring values of a large sample are taken at once."""
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -47,7 +48,13 @@ def fingerprints(tensors: Sequence[Tensor]) -> Keys:
 
 
 def spread(tensor: Tensor, most: int) -> Tensor:
-    """``(samples, values)``: all values of each sample, or ``most`` of them, evenly spread."""
+    """``(samples, values)``: all values of each sample, or at most ``most`` of them in evenly spread runs of eight.
+
+    Single values would cost a line of the cache each.
+
+    >>> spread(torch.arange(60).view(1, 60), 16).tolist()
+    [[0, 1, 2, 3, 4, 5, 6, 7, 31, 32, 33, 34, 35, 36, 37, 38]]
+    """
     size = tensor.shape[0]
     if not tensor.numel():
         return tensor.new_zeros((size, 0))
@@ -55,11 +62,29 @@ def spread(tensor: Tensor, most: int) -> Tensor:
     values = math.prod(tensor.shape[1:])
     if values <= most:
         return tensor.reshape(size, -1)
-    step = -(-values // most)
+    run = min(RUN, most)
+    step = -(-values // (most // run))
     step += step % 2 == 0  # an even step would visit the same columns of each row of an image
-    if tensor.is_contiguous():
-        return tensor.view(size, -1)[:, ::step]
-    return picked(tensor, torch.arange(0, values, step, device=tensor.device)[:most], step)[:, :most]
+    try:
+        return tensor.view(size, -1).unfold(1, run, step).reshape(size, -1)
+    except RuntimeError:  # not in one piece, such as channels_last: a reshape would copy all of it
+        starts = torch.arange(0, values - run + 1, step, device=tensor.device)
+        places = (starts[:, None] + torch.arange(run, device=tensor.device)).reshape(-1)
+        index: tuple[Any, ...] = (slice(None), *torch.unravel_index(places, tensor.shape[1:]))
+        return tensor[index]
+
+
+def among(keys: Keys, others: Keys) -> npt.NDArray[np.bool_]:
+    """Which keys are among others: by one sort, where ``numpy.isin`` hashes both first, slowly.
+
+    >>> among(np.array([3, 1], dtype=np.uint64), np.array([2, 3], dtype=np.uint64)).tolist()
+    [True, False]
+    """
+    if not others.size:
+        return np.zeros(keys.shape, dtype=bool)
+    known = np.sort(others, axis=None)
+    found: npt.NDArray[np.bool_] = known[np.minimum(np.searchsorted(known, keys), known.size - 1)] == keys
+    return found
 
 
 def ordered(keys: Keys) -> int:

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.relation_fingerprints import MOST_VALUES, Keys, fingerprints, spread
+from lightning_debug.probes.relation_pooling import PooledSamples
 
 Array = npt.NDArray[Any]
 LabelKind = Literal["classes", "amounts", ""]
@@ -40,6 +41,7 @@ class Samples:
         rows: ``(samples, values)``: the inputs of the first ones.
         shape: Shape of one sample, where ``rows`` hold all values of one input; else empty.
         tokens: Whether the rows hold ids.
+        pooled: ``(samples, features)`` of the first ones, where samples differ in length and ``rows`` are empty.
         field: Name of the labels.
         sizes: Samples of each batch.
     """
@@ -50,6 +52,7 @@ class Samples:
     rows: Array
     shape: tuple[int, ...] = ()
     tokens: bool = False
+    pooled: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
     field: str = ""
     sizes: list[int] = dataclasses.field(default_factory=list)
 
@@ -102,6 +105,7 @@ class SampleStream:
         self._labels: list[Array] = []
         self._rows: list[Array] = []
         self._wanted = rows
+        self._pooled = PooledSamples() if rows >= KEPT_ROWS else None
         self._kinds: set[LabelKind] = set()
         self._shapes: set[tuple[int, ...]] = set()
         self._tokens = False
@@ -137,6 +141,8 @@ class SampleStream:
             values = label[2].double() if label[2].is_floating_point() else label[2].long()
         if self._wanted > 0:
             self._keep(inputs, tensors)
+        if self._pooled is not None:
+            self._pool(inputs)
         self._wait(tensors, [spread(item, MOST_VALUES) for item in beside], values)
 
     def _wait(self, tensors: list[Tensor], beside: list[Tensor], labels: Tensor | None) -> None:
@@ -186,6 +192,13 @@ class SampleStream:
         self._rows.append(rows.copy())
         self._wanted -= len(rows)
 
+    def _pool(self, inputs: Sequence[Field]) -> None:
+        widest = max(inputs, key=lambda item: item.tensor.numel())
+        assert self._pooled is not None
+        self._pooled.add(widest.samples, tokens=widest.role == "tokens")
+        if self._pooled.is_useless:
+            self._pooled = None
+
     def samples(self) -> Samples:
         """All that was gathered so far."""
         self._take()
@@ -200,6 +213,7 @@ class SampleStream:
             rows=rows,
             shape=shape if int(np.prod(shape)) == rows.shape[1] else (),
             tokens=self._tokens,
+            pooled=self._pooled.rows() if self._pooled is not None and not rows.shape[1] else rows[:0, :0],
             field=self._field,
             sizes=list(self.sizes),
         )

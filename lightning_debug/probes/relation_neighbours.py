@@ -1,0 +1,88 @@
+"""The nearest samples of each sample, and how well their labels agree."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+NEIGHBOURS = 5
+
+
+class Neighbours:
+    """The nearest other samples of each sample.
+
+    Args:
+        table: ``(samples, columns)``, of like scale.
+        kind: ``"classes"`` or ``"amounts"``: what the labels are.
+    """
+
+    def __init__(self, table: Array, kind: str) -> None:
+        self._classes = kind == "classes"
+        squares = (table**2).sum(1)
+        distance = squares[:, None] + squares[None] - 2 * table @ table.T
+        np.fill_diagonal(distance, np.inf)
+        most = min(NEIGHBOURS, len(table) - 1)
+        self._nearest = np.argpartition(distance, most - 1, axis=1)[:, :most]
+
+    def agreement_of_all(self, labels: Array) -> Any:
+        """As :meth:`agreement`, of one row of labels that are all known: hundreds of permutations are tried."""
+        around = labels.take(self._nearest)
+        if self._classes:
+            return np.count_nonzero(around == labels[:, None]) / around.size
+        one = around.mean(1)
+        one -= one.mean()
+        two = labels - labels.mean()
+        return one @ two / max(math.sqrt((one @ one) * (two @ two)), 1e-12)
+
+    def agreement(self, labels: Array) -> Any:
+        """Share of equal labels, or the correlation with the neighbours' mean; ``NaN`` is not known."""
+        around = labels[..., self._nearest]
+        own = labels[..., None]
+        if self._classes:
+            known = ~np.isnan(around + own) if labels.dtype.kind == "f" else np.ones(around.shape, bool)
+            return ((around == own) & known).sum((-1, -2)) / np.maximum(1, known.sum((-1, -2)))
+        told = ~np.isnan(around)
+        with np.errstate(all="ignore"):
+            mean = np.where(told, around, 0).sum(-1) / told.sum(-1)
+        known = ~np.isnan(mean + labels)
+        return correlation(np.where(known, mean, np.nan), np.where(known, labels, np.nan))
+
+    def agreements(self, moved: Array) -> tuple[Array, Array]:
+        """:meth:`agreement` of many rows of labels at once, and the share of pairs whose labels are both known.
+
+        Args:
+            moved: ``(samples, rows)``: whole numbers from 0 on, or amounts; below 0 where nothing is known.
+
+        >>> near = Neighbours(np.array([[0.0], [0.1], [5.0], [5.1]]), "classes")
+        >>> near._nearest = near._nearest[:, :1]
+        >>> [part.tolist() for part in near.agreements(np.array([[0, 0], [0, 1], [1, 1], [1, -1]]))]
+        [[1.0, 0.0], [1.0, 0.5]]
+        """
+        there = moved >= 0
+        pairs = np.zeros(moved.shape, np.uint8)
+        total = np.zeros(moved.shape, np.uint8 if self._classes else np.float64)
+        for places in self._nearest.T:
+            around = moved[places]
+            both = there[places] & there
+            pairs += both
+            total += ((around == moved) & both) if self._classes else np.where(both, around, 0.0)
+        known = pairs.sum(0, dtype=np.int64)
+        share = known / self._nearest.size
+        if self._classes:
+            return total.sum(0, dtype=np.int64) / np.maximum(1, known), share
+        mean = total / np.maximum(1, pairs)
+        with_pairs = pairs > 0
+        return correlation(np.where(with_pairs, mean, np.nan).T, np.where(with_pairs, moved, np.nan).T), share
+
+
+def correlation(one: Array, two: Array) -> Any:
+    """Of rows; ``NaN`` is not known."""
+    one = one - np.nanmean(one, -1, keepdims=True)
+    two = two - np.nanmean(two, -1, keepdims=True)
+    scale = np.sqrt(np.nansum(one**2, -1) * np.nansum(two**2, -1))
+    return np.nansum(one * two, -1) / np.maximum(scale, 1e-12)

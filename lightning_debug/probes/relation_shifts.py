@@ -1,0 +1,93 @@
+"""Labels that belong to other rows: by how many rows they have to be moved to agree with the nearest samples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_debug.probes.relation_neighbours import Neighbours
+
+Array = npt.NDArray[Any]
+
+MOST_SHIFTED = 8192
+"""Rows by which labels are moved at most."""
+FEWEST_PAIRS = 0.2
+"""Share of the pairs of neighbours that a shift must leave; half of the rows leave a quarter by chance."""
+PERMUTATIONS = 199
+AT_ONCE = 256
+"""Shifts that are tried together."""
+
+
+@dataclass(frozen=True)
+class Shift:
+    """By how many rows labels have to be moved back; ``rows`` is 0 where none fits.
+
+    Args:
+        rows: Labels come so many rows after their inputs.
+        agreement: As of the neighbours.
+        p_value: Corrected for the number of shifts tried.
+    """
+
+    rows: int = 0
+    agreement: float = 0.0
+    p_value: float = 1.0
+
+
+def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
+    """Tries every shift that leaves half of the rows, up to :data:`MOST_SHIFTED`.
+
+    A shift that fits is far from all other shifts, and from the same labels permuted: where a few samples are the
+    neighbours of most others, scores vary more than their number lets expect.
+
+    Args:
+        near: The nearest of the first samples.
+        labels: Whole numbers from 0 on for classes, or amounts from 0 on; of those samples and of more.
+        count: How many samples those are.
+    """
+    scores, moves = [], []
+    for moved, these in _moved(labels, count):
+        found, pairs = near.agreements(moved)
+        usable = (these >= 0) & (these <= len(labels) - count) | (pairs >= FEWEST_PAIRS)
+        scores.append(found[usable & (these != 0)])
+        moves.append(these[usable & (these != 0)])
+    values = np.concatenate(scores) if scores else np.zeros(0)
+    if len(values) < 8:
+        return Shift()
+    best = int(values.argmax())
+    rows = int(np.concatenate(moves)[best])
+    low, high = max(0, -rows), min(count, len(labels) - rows)
+    own = np.full(count, np.nan)
+    own[low:high] = labels[low + rows : high + rows]
+    at = np.arange(low, high)
+    random, permuted = np.random.Generator(np.random.PCG64(0)), np.tile(own, (PERMUTATIONS, 1))
+    for row in permuted:
+        row[at] = row[random.permutation(at)]
+    deviations = [
+        (values[best] - float(others.mean())) / max(float(others.std()), 1e-9)
+        for others in (np.delete(values, best), near.agreement(permuted))
+    ]
+    p_value = min(1.0, len(values) * 0.5 * math.erfc(min(deviations) / math.sqrt(2)))
+    return Shift(rows, float(values[best]), p_value)
+
+
+def _moved(labels: Array, count: int) -> Iterator[tuple[Array, Array]]:
+    """``(samples, shifts)``: the labels of so many rows on, -1 where there are none; and by how many rows."""
+    fewest = max(32, count // 2)
+    if len(labels) < fewest:
+        return
+    furthest = min(MOST_SHIFTED, max(count // 2, len(labels) - count), len(labels) - fewest)
+    whole = bool((labels[: count + furthest] == labels[: count + furthest].round()).all())
+    kind = np.float64 if not whole else np.int16 if labels.max() < 2**15 else np.int64
+    before = count - fewest
+    padded = np.full(before + furthest + count, -1, dtype=kind)
+    known = labels[: furthest + count].astype(kind)
+    padded[before : before + len(known)] = known
+    windows: Any = np.lib.stride_tricks.sliding_window_view(padded, count)
+    for start in range(0, len(windows), AT_ONCE):
+        part = windows[start : start + AT_ONCE]
+        yield np.ascontiguousarray(part.T), np.arange(start, start + len(part)) - before
