@@ -261,7 +261,7 @@ class SandboxRunner:
     @contextlib.contextmanager
     def _hearing_tensors(self) -> Iterator[None]:
         """Notes what goes backward by itself (``loss.backward()``) too."""
-        original = torch.Tensor.backward
+        original: Callable[..., Any] = torch.Tensor.backward
 
         def backward(loss: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
             if not self._inside and loss.numel() == 1:
@@ -272,7 +272,7 @@ class SandboxRunner:
         try:
             yield
         finally:
-            torch.Tensor.backward = original  # type: ignore[method-assign, assignment]
+            torch.Tensor.backward = original  # type: ignore[method-assign]
 
     def pull(self, lr: float, in_use: float) -> tuple[int, float, float] | None:
         """Another optimizer whose loss ends higher where this one trains at ``lr``: its index, and both losses.

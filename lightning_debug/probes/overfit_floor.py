@@ -115,6 +115,11 @@ def _distance(penalty: Callable[[Tensor], Tensor]) -> Callable[..., Cost]:
     return measure
 
 
+def _rounded(apart: Tensor) -> Tensor:
+    """A distance that is round at 0, with the bend where both functions have it unless told otherwise."""
+    return functional.smooth_l1_loss(apart, torch.zeros_like(apart), reduction="none")
+
+
 def _divergence(scores: Tensor, target: Tensor, *_: Any) -> Cost | None:
     wanted = target
     if bool((target < 0).any()) or scores.ndim < 1 or scores.shape != target.shape:
@@ -133,7 +138,7 @@ _MEASURES: dict[str, Callable[..., Cost | None]] = {
     "mse_loss": _distance(torch.square),
     "difference": _distance(torch.square),
     "l1_loss": _distance(torch.abs),
-    "smooth_l1_loss": _distance(torch.abs),
-    "huber_loss": _distance(torch.abs),
+    "smooth_l1_loss": _distance(_rounded),
+    "huber_loss": _distance(_rounded),
     "kl_div": _divergence,
 }
