@@ -59,3 +59,26 @@ class TwiceABatch(Closure):
             optimizer.step()
 
     configure_optimizers = Program.configure_optimizers
+
+
+class MovingAverage(Program):
+    """A second net follows the first, by new memory for its weights at the start of each step."""
+
+    lr = 0.05
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+        self.slow = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Linear(16, 4))
+        self.slow.requires_grad_(False)
+        self.guess = nn.Linear(4, 4)
+
+    def training_step(self, batch, batch_idx):
+        for slow, fast in zip(self.slow.parameters(), self.net.parameters(), strict=True):
+            slow.data = slow.data * 0.9 + fast.data * 0.1
+        views = [batch[0], 0.8 * batch[0]]
+        aims = [self.slow(view).detach() for view in views]
+        guesses = [self.guess(self.net(view)) for view in views]
+        return -sum(F.cosine_similarity(guess, aim).mean() for guess, aim in zip(guesses, aims[::-1], strict=True)) / 2
+
+    data = staticmethod(vectors)

@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ModelInspector
 from tests.helpers import alarms, trainer
-from tests.model_programs import COUNT, Closure, Program, TwiceABatch, vectors
+from tests.model_programs import COUNT, Closure, MovingAverage, Program, TwiceABatch, vectors
 from tests.model_sequences import Causal, CopyTask, MaskedLanguageModel, Pairs
 
 
@@ -252,10 +252,27 @@ class ConstantTargets(Mlp):
         return torch.randn(COUNT, 8), torch.zeros(COUNT, dtype=torch.long)
 
 
+class SplitConvolutions(Program):
+    """A convolution that looks around and one of size 1 that mixes channels are one step, as in published nets."""
+
+    def __init__(self):
+        super().__init__()
+        layers = (nn.Conv2d(4, 8, 3, padding=2, dilation=2), nn.Conv2d(8, 8, 1), nn.ReLU(), nn.Conv2d(8, 8, 3))
+        self.net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.MaxPool2d(2), *layers, nn.Conv2d(8, 2, 1))
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self.net(batch[0]).mean(dim=(2, 3)), batch[1])
+
+    @staticmethod
+    def data():
+        inputs = torch.randn(COUNT, 1, 12, 12)
+        return inputs, (inputs.mean(dim=(1, 2, 3)) > 0).long()
+
+
 KINDS = [
     *(Mlp, TimeMajor, Packed, Contrastive, Mixup, Triplets, Gan, Vae, LinearAutoencoder, Segmentation, Causal),
     *(MaskedLanguageModel, CopyTask, Pairs, ZeroHead, LowRank, AttentionOfOnesOwn, Correlation, ConstantTargets),
-    *(HardTriplets, TruthValues, Closure, TwiceABatch),
+    *(HardTriplets, TruthValues, Closure, TwiceABatch, SplitConvolutions, MovingAverage),
 ]
 
 

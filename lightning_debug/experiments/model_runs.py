@@ -38,6 +38,7 @@ class Passes:
         self.draws = False
         self.step = "training_step"
         self._sandbox, self._module, self._index = sandbox, pl_module, batch_idx
+        self._rewinds = not pl_module.automatic_optimization
         self._batch = take_samples(batch, range(self.samples))
 
     def batch(self, samples: Sequence[int] | None = None) -> Any:
@@ -50,22 +51,26 @@ class Passes:
         Raises:
             NotJudged: If the step raises, or changes weights.
         """
-        if not self._module.automatic_optimization:
+        if self._rewinds:
             self._sandbox.rewind()
         self._sandbox.reseed()
-        before, weights = _random_numbers(), _changes(self._module)
+        before, weights, others = _random_numbers(), _state(self._module, trained=True), _state(self._module)
         trace = ModelTrace(self._module, batch, every=every)
         try:
-            with _unstepped(self._module), trace:
+            with self._sandbox.mode(training=False), _unstepped(self._module), trace:  # rewinding brings back modes
                 getattr(self._sandbox, self.step)(batch, self._index)
         except Unrepeatable:
             raise
         except Exception as error:
             trace.release()
             raise NotJudged(f"{self.step} raises {type(error).__name__} on {self.samples} samples: {error}") from error
-        if _changes(self._module) != weights:  # as in sharpness-aware steps
+        if _state(self._module, trained=True) != weights:  # as in sharpness-aware steps
             trace.release()
             raise NotJudged(f"{self.step} changes weights itself, and what it computes then depends on every sample")
+        if (
+            _state(self._module) != others
+        ):  # as a moving average of the weights: the next pass begins where this one did
+            self._rewinds = True
         self.draws = self.draws or _random_numbers() != before
         return trace
 
@@ -168,10 +173,22 @@ def _unstepped(pl_module: LightningModule) -> Iterator[None]:
             vars(optimizer).update({} if own is None else {"step": own})  # a scheduler wraps it there
 
 
-def _changes(pl_module: LightningModule) -> int:
-    """How often trained weights have been written to in place."""
-    trained = [item for item in pl_module.parameters() if item.requires_grad and not item.is_inference()]
-    return sum(item._version for item in trained)  # noqa: SLF001 - there is no other count of writes
+def _state(pl_module: LightningModule, *, trained: bool = False) -> list[tuple[int, int]]:
+    """Marks of tensors that are trained, or of those that are not: writes in place, and the memory they are in.
+
+    A step may write to a weight (``weight.mul_``), or give it other memory (``weight.data = ...``).
+    """
+    tensors = [item for item in pl_module.parameters() if item.requires_grad is trained]
+    tensors += [] if trained else list(pl_module.buffers())
+    plain = [item for item in tensors if not item.is_inference()]
+    return [(item._version, _memory(item)) for item in plain]  # noqa: SLF001 - there is no other count of writes
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    try:
+        return tensor.data_ptr()
+    except RuntimeError:  # a tensor that only stands for others has none
+        return 0
 
 
 def _evaluate(closure: Any = None, *_: Any, **__: Any) -> Any:

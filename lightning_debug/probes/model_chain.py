@@ -59,7 +59,7 @@ def _pair(
         widths=(_features(first, 0, one), _features(first, 1, one), _features(second, 1, two)),
         siblings=len(parents) == 1,
         shared=len([op for op in consumers if op.index != second.index]) > 0,
-        grouped=any(getattr(item, "groups", 1) > 1 or _is_flat(item) for item in (one, two)),
+        grouped=any(getattr(item, "groups", 1) > 1 or _is_flat(item) for item in (one, two)) or _is_split(one, two),
         attention=bool(after & EXCHANGE) or (before is not None and before.name in EXCHANGE),
         tied=weights[0] is not None and weights[0] is weights[1],
     )
@@ -69,6 +69,13 @@ def _is_flat(module: nn.Module | None) -> bool:
     """Whether a convolution works along one of several dimensions only: half of a separable one."""
     size = getattr(module, "kernel_size", ())
     return isinstance(size, tuple) and len(set(size)) > 1
+
+
+def _is_split(first: nn.Module | None, second: nn.Module | None) -> bool:
+    """Whether one convolution looks around and the other, of size 1, mixes channels: one step, written as two."""
+    sizes = [getattr(item, "kernel_size", None) for item in (first, second)]
+    points = [isinstance(size, tuple) and set(size) == {1} for size in sizes]
+    return None not in sizes and any(points) and not all(points)
 
 
 _KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
