@@ -13,7 +13,8 @@ Why it hurts: a network that cannot learn two examples by heart cannot learn tho
 How to fix: repair the check that fails, which the message names; then make sure the two examples can be fitted.
 When to ignore: when the loss is no distance from targets, as in reinforcement learning. It is silent on losses
     whose least value is not known (other than when no parameter gets any gradient), on losses with further terms,
-    and where the loss is still falling when the steps end.
+    where the loss is still falling when the steps end, and where only these two give no gradient at first (an output
+    clamped to the scale of the ratings) but the whole batch is learned.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -142,6 +143,9 @@ def _understood(
     if any(call.left < share * (call.headroom or 0.0) for call in seen.calls):
         return
     call = seen.calls[0]
+    if _only_these(seen):
+        yield Skip("the two examples give no gradient at first, as where an output is clamped; the whole batch does")
+        return
     cause = cause_of(seen, call)
     if _falls(seen, still) or (cause is None and _creeps(seen, still / 5)):
         yield Skip("the loss of two examples was still falling when the steps ended")
@@ -151,6 +155,12 @@ def _understood(
         yield claimed(seen, call, otherwise)
     else:
         yield Skip("the loss of two examples stays high, but no check says why, and the whole batch may be learned")
+
+
+def _only_these(seen: OverfitCheck) -> bool:
+    """Whether the two examples give no gradient, but the whole batch is learned."""
+    unreached = seen.without_gradient + seen.zero_gradient == seen.parameters > 0
+    return unreached and any(trial.whole for trial in seen.trials) and not _whole_stuck(seen)
 
 
 def _falls(seen: OverfitCheck, still: float) -> bool:
