@@ -2,6 +2,7 @@
 
 import torch
 from torch.nn import functional as F
+from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassF1Score
 
 from tests.metric_programs import Base, Binary, CountedAtTheEnd, MaskedTokens, accuracy, hits
@@ -212,7 +213,44 @@ class MasksCounted(MaskedTokens):
         return (logits.argmax(1) == labels).float().mean()
 
 
+class MeanOfMeans(Base):
+    """The last batch, of two rows, counts as much as the others."""
+
+    def build(self):
+        self.val_mean = MeanMetric()
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.val_mean(hits(logits, labels))
+            self.log("val_acc", self.val_mean)
+
+
+class AddedUp(Base):
+    """Divided by the number of batches, or by nothing."""
+
+    by_batches = True
+
+    def on_validation_epoch_start(self):
+        self.kept = {"accuracy": torch.zeros(())}
+        self.batches = 0
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.kept["accuracy"] += hits(logits, labels)
+            self.batches += 1
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.kept["accuracy"] / (self.batches if self.by_batches else 1))
+
+
+class NeverDivided(AddedUp):
+    by_batches = False
+
+
 FAULTY = [
+    (MeanOfMeans, "LD803", {"validation": 130, "epochs": 1}),
+    (AddedUp, "LD803", {"validation": 130, "epochs": 1}),
+    (NeverDivided, "LD803", {"validation": 640, "epochs": 1}),
     (ComputedInStep, "LD801", {}),
     (ListsInDict, "LD801", {}),
     (BuffersNeverZeroed, "LD801", {}),

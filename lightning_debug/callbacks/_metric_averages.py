@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, module_attributes, moment
+from lightning_debug.callbacks._metric_totals import Totals
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.metrics import BatchAverages, UnevenAverage
@@ -18,6 +19,8 @@ from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 
 MOST_BATCHES = 4096
 """Validations with more batches than that are not followed: a last batch moves little in them."""
+PARTS = 16
+"""Values of so many batches are told of a sum."""
 
 
 class AverageWatch:
@@ -34,6 +37,7 @@ class AverageWatch:
         self._lists: dict[str, list[Any]] = {}
         self._lengths: dict[str, int] = {}
         self._ends: dict[str, Any] = {}
+        self._totals: Totals | None = None
         self._shadows: list[Shadow] = []
         self.active = False
 
@@ -48,6 +52,7 @@ class AverageWatch:
         self.release()
         self.active = True
         self._sizes, self._values, self._ends = [], {}, {}
+        self._totals = Totals(pl_module)
         self._lengths = {
             name: len(value)
             for name, value in vars(pl_module).items()
@@ -79,6 +84,8 @@ class AverageWatch:
             self.release()
         if len(self._sizes) > MOST_BATCHES:
             self.release()
+        if self._totals is not None:
+            self._totals.add()
 
     def begin_end(self, pl_module: LightningModule) -> None:
         """The hooks of the epoch's end are about to run."""
@@ -107,22 +114,27 @@ class AverageWatch:
         """The validation is over; ``logged`` are the epoch's values by name."""
         if not self.active or not self._sizes:
             return
+        totals = self._totals.columns() if self._totals is not None else {}
         self.release()
+        found = {item.key: item for item in reversed(list(self._uneven(logged, totals)))}  # each value once
         self._observe(
             BatchAverages(
                 batches=len(self._sizes),
                 largest=max(self._sizes),
                 smallest=min(self._sizes),
-                uneven=tuple(self._uneven(logged)),
+                uneven=tuple(reversed(found.values())),
                 at=moment(trainer),
             )
         )
 
-    def _uneven(self, logged: Mapping[str, Any]) -> Iterator[UnevenAverage]:
-        ends = {name: number(value) for name, value in self._ends.items()}
-        for source, column in self._lists.items():
-            values = [number(item) for item in column]
-            yield from filter(None, (self._judged(name, value, values, source) for name, value in ends.items()))
+    def _uneven(self, logged: Mapping[str, Any], totals: Mapping[str, list[float]]) -> Iterator[UnevenAverage]:
+        ends = {name: number(logged.get(name, value)) for name, value in self._ends.items()}
+        columns = {source: [number(item) for item in column] for source, column in self._lists.items()}
+        metrics = {str(name): number(logged[name]) for name in self._values if name in logged}  # objects of steps
+        for source, values in {**columns, **totals}.items():
+            if len(values) == len(self._sizes):
+                named = {**metrics, **ends} if source in totals else ends
+                yield from filter(None, (self._judged(name, value, values, source) for name, value in named.items()))
         for name, items in self._values.items():
             if len(items) == len(self._sizes) and name in logged:
                 found = self._judged(name, number(logged[name]), [number(item) for item in items], "")
@@ -132,6 +144,7 @@ class AverageWatch:
     def release(self) -> None:
         """Takes every watch off."""
         self._remove()
+        self._totals = None
         self.active = False
 
     def _remove(self) -> None:
@@ -144,6 +157,11 @@ class AverageWatch:
             return None
         mean = math.fsum(values) / len(values)
         weighted = math.fsum(size * item for size, item in zip(self._sizes, values, strict=True)) / sum(self._sizes)
+        summed = len(values) > 1 and math.isclose(mean * len(values), value, rel_tol=1e-5, abs_tol=1e-7)
+        if summed and not math.isclose(value, 0.0, abs_tol=1e-7):
+            return UnevenAverage(
+                key=name, value=value, weighted=weighted, source=source, summed=True, parts=tuple(values[:PARTS])
+            )
         if not math.isclose(mean, value, rel_tol=1e-5, abs_tol=1e-7) or math.isclose(mean, weighted, rel_tol=1e-4):
             return None
         return UnevenAverage(key=name, value=value, weighted=weighted, source=source)

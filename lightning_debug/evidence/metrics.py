@@ -55,19 +55,23 @@ class MetricStates(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class UnevenAverage:
-    """A logged value is the plain mean of values of batches that differ in size.
+    """A logged value is the plain mean of values of batches that differ in size, or their sum.
 
     Args:
         key: The name of the logged value.
-        value: The logged value, which is the plain mean.
+        value: The logged value, which is the plain mean, or the sum.
         weighted: The mean with each batch weighted by its rows.
-        source: The attribute that the values were collected in; empty where ``self.log`` averaged them.
+        source: The attribute that the values were collected or added up in; empty where ``self.log`` averaged them.
+        summed: Whether it is their sum, which may be meant.
+        parts: Of a sum the values of the first (up to 16) batches.
     """
 
     key: str
     value: float
     weighted: float
     source: str = ""
+    summed: bool = False
+    parts: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +82,7 @@ class BatchAverages(Evidence):
         batches: Number of batches.
         largest: Rows of the largest.
         smallest: Rows of the smallest.
-        uneven: Values that are the plain mean although batches differ in size.
+        uneven: Values that are the plain mean although batches differ in size, or sums over batches.
     """
 
     batches: int

@@ -14,10 +14,13 @@ from lightning_debug.evidence.curves import (
     ValidationCourse,
 )
 from lightning_debug.evidence.data import LabelCounts
+from lightning_debug.evidence.metrics import BatchAverages
 from lightning_debug.finding import Skip
 from lightning_debug.record import Record
 
 LOSS = "training loss"
+MOST_SPIKES = 32
+"""No more than these, the largest, are told."""
 
 
 def newest(record: Record) -> CurveReading:
@@ -86,6 +89,33 @@ def level(record: Record, course: TrainingCourse) -> float:
     if again is None:
         return course.end
     return min(course.end, again.eval_mode, *([] if again.by_validation is None else [again.by_validation]))
+
+
+def plateau(record: Record, course: TrainingCourse) -> float:
+    """What most batches of the last tenth of a run cost, without what dropout and the training step add.
+
+    Where the weights jump about, what a few batches cost at the very last step is luck.
+    """
+    again = measured_again(record)
+    end = course.end_quartiles[1] if course.end_quartiles else course.end
+    if again is None:
+        return end
+    bare = min(again.eval_mode, *([] if again.by_validation is None else [again.by_validation]), again.train_mode)
+    return end - (again.train_mode - bare)
+
+
+def comes_each_epoch(record: Record, course: TrainingCourse, *, share: float = 0.6, epochs: int = 4) -> bool:
+    """Whether jumps of single steps come once or twice in most epochs, from the beginning: what samples do.
+
+    Jumps that weights make gather where the steps are too long, and show in the next batch, too.
+    """
+    many = newest(record).epochs
+    single = [spike for spike in course.spikes if spike.length == 1]
+    if many < epochs or 3 * len(single) < 2 * len(course.spikes):
+        return False
+    hit = [int((spike.step - course.first_step) * many / length(course)) for spike in single]
+    wanted = share * min(many - 1, len(single) / 2 if len(course.spikes) >= MOST_SPIKES else many)
+    return len(set(hit)) >= max(wanted, epochs - 1) and min(hit) < many / 3 and len(hit) < 2.5 * len(set(hit))
 
 
 def learnable(record: Record, below: float, *, share: float, sigmas: float = 4.0) -> ReferenceLoss | Skip:
@@ -181,6 +211,17 @@ def judged_samples(record: Record) -> int:
     """How many labelled samples validation has; 0 where that is not known."""
     counts = [item for item in record.of(LabelCounts) if item.stage == "validate" and item.loader == 0]
     return sum(counts[-1].counts) if counts and counts[-1].complete and not counts[-1].more else 0
+
+
+def distorted(record: Record, course: ValidationCourse, *, share: float = 0.1) -> Skip | None:
+    """Why the validation loss is no mean over the validation set: a few rows of a small batch weigh far too much."""
+    for seen in record.of(BatchAverages):
+        for uneven in seen.uneven:
+            far = abs(uneven.value - uneven.weighted) > share * abs(uneven.weighted)
+            if uneven.key == course.name and far and not uneven.summed:
+                rows = f"{seen.smallest} to {seen.largest} rows"
+                return Skip(f"{course.name!r} is the plain mean of batches of {rows}")
+    return None
 
 
 def too_long_steps(record: Record, course: TrainingCourse, *, jitter: float) -> bool:

@@ -10,8 +10,8 @@ Why it hurts: each step makes the model worse: the learning rate is so high that
     wrong.
 How to fix: lower the learning rate, by a factor of 10 to begin with; warm up; clip the gradients.
 When to ignore: when the data become harder on purpose (a curriculum). Silent on losses of several terms, on
-    adversarial, contrastive and reinforcement learning, whose losses may rise in a healthy run, and in the
-    first case on resumed fits.
+    adversarial, contrastive and reinforcement learning, whose losses may rise in a healthy run, where the
+    loss jumps in single steps of every epoch (LD713), and in the first case on resumed fits.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -87,7 +87,17 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, baseline, error_of, length, newest, resumed, step_at, training
+from lightning_debug.rules._curves import (
+    LOSS,
+    baseline,
+    comes_each_epoch,
+    error_of,
+    length,
+    newest,
+    resumed,
+    step_at,
+    training,
+)
 
 
 @rule("LD701", severity=ERROR, needs=CurveReading, explains=("LD702", "LD705", "LD710", "LD712", "LD713"))
@@ -101,6 +111,9 @@ def training_loss_increases(
         return
     final = newest(record).final
     if not final and course.steps < live:
+        return
+    if comes_each_epoch(record, course):
+        yield Skip("the loss jumps in single steps of every epoch, as wrong samples make it")  # LD713
         return
     price = baseline(record)
     up, error = course.end - course.start, error_of(course.start_error, course.end_error)

@@ -1,13 +1,15 @@
 """The training loss stops falling early, at a high value, and jumps about there.
 
 What it sees: at the end of a run of at least `steps` steps: the loss falls by less than `falls` standard errors
-    over the second half, is still above `high` of what knowing nothing costs, the nearest neighbours reach
+    over the second half (or was lower before), is still above `high` of what knowing nothing costs over the last
+    tenth, the nearest neighbours reach
     `better` of it on the same training samples, and the validation loss jumps from one validation to the next
     by `jitter` of itself: the data are the same each time, so it is the steps that are too long. Or the first
     steps drove the loss far above what knowing nothing costs.
 Why it hurts: the weights bounce around the minimum and cannot get down into it.
 How to fix: halve the learning rate, or let it decay.
-When to ignore: when the jumps are wanted, as in cyclic schedules. Silent where the batch is no table of numbers
+When to ignore: when the jumps are wanted, as in cyclic schedules. Silent where the loss jumps in single
+    steps of every epoch (LD713), and where the batch is no table of numbers
     with one target each: then it is not known what the data allow.
 Broken:
     class Classifier(LightningModule):
@@ -84,10 +86,20 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import LOSS, baseline, learnable, length, level, too_long_steps, training, unrest
+from lightning_debug.rules._curves import (
+    LOSS,
+    baseline,
+    comes_each_epoch,
+    learnable,
+    length,
+    plateau,
+    too_long_steps,
+    training,
+    unrest,
+)
 
 
-@rule("LD702", severity=WARNING, needs=CurveReading)
+@rule("LD702", severity=WARNING, needs=CurveReading, explains=("LD713",))
 def training_loss_stalls_early(
     record: Record,
     *,
@@ -102,11 +114,14 @@ def training_loss_stalls_early(
     if isinstance(course, Skip):
         yield course
         return
-    now, price = level(record, course), baseline(record)
+    now, price = plateau(record, course), baseline(record)
     moves = unrest(record) or 0.0
     if price is None or now < high * price or not too_long_steps(record, course, jitter=jitter):
         return
-    if course.second_slope.sigmas < -falls:
+    if comes_each_epoch(record, course):
+        yield Skip("the loss jumps in single steps of every epoch, as wrong samples make it")
+        return
+    if course.second_slope.sigmas < -falls and course.end < course.lowest + falls * course.end_error:
         return
     reference = learnable(record, now, share=better)
     if isinstance(reference, Skip):

@@ -2,6 +2,8 @@
 
 What it sees: at the end of a run of at least `steps` steps: a fall by `progress` of the start or more, done
     after a share `first` of the run at most, and a last quarter that differs by less than `still` of that fall.
+    Nor does a slow fall go on: the second half takes off no more than `slowly` of the level that is left, or no more
+    than its own noise does by chance.
 Why it hurts: the remaining steps change nothing. A lower learning rate often lets the loss fall again.
 How to fix: lower the learning rate when the loss stops falling (ReduceLROnPlateau), use a schedule that decays,
     or stop earlier.
@@ -85,7 +87,13 @@ from lightning_debug.rules._curves import LOSS, step_at, training
 
 @rule("LD703", severity=INFO, needs=CurveReading)
 def training_loss_plateaus(
-    record: Record, *, steps: int = 100, progress: float = 0.3, still: float = 0.03, first: float = 0.6
+    record: Record,
+    *,
+    steps: int = 100,
+    progress: float = 0.3,
+    still: float = 0.03,
+    first: float = 0.6,
+    slowly: float = 0.05,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss stands still for the last part of the run, after progress."""
     course = training(record, steps=steps, final=True)
@@ -97,6 +105,9 @@ def training_loss_plateaus(
         return
     if abs(course.late.amount) > still * fall or abs(course.late.sigmas) > 3:
         return
+    parts = ((course.late.amount, course.late.sigmas), (course.second_slope.amount / 2, course.second_slope.sigmas))
+    if any(sigmas < -2 and amount < -slowly * abs(course.end) for amount, sigmas in parts):
+        return  # it goes on falling, if slowly
     step = step_at(course, course.settled_at)
     yield Claim(
         message=f"The training loss falls from {course.start:.3g} to {course.end:.3g} by step {step} and stands still "

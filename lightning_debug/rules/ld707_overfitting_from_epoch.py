@@ -7,7 +7,8 @@ What it sees: with at least `count` validations: the smoothed validation loss fe
 Why it hurts: from that epoch on the model learns training samples by heart; the last weights are not the best.
 How to fix: keep the weights of that epoch; more or augmented data, dropout or weight decay move it further out.
 When to ignore: when the best checkpoint is kept anyway. Silent where the validation metric has improved
-    significantly since: then it is confidence that grows, not errors (LD711); and in the final report where
+    significantly since: then it is confidence that grows, not errors (LD711); where the loss is the plain mean of
+    uneven batches and lies far from the mean by rows (LD803); and in the final report where
     EarlyStoppingSelector has put back weights from before the rise, or from its lower half.
 Broken:
     class Classifier(LightningModule):
@@ -87,7 +88,16 @@ from lightning_debug.evidence.selection import EpochSelection
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import baseline, diverges, improves, judged_samples, newest, tracked, validation
+from lightning_debug.rules._curves import (
+    baseline,
+    distorted,
+    diverges,
+    improves,
+    judged_samples,
+    newest,
+    tracked,
+    validation,
+)
 
 
 @rule("LD707", severity=WARNING, needs=CurveReading)
@@ -115,6 +125,10 @@ def overfitting_from_epoch(
         return
     if improves(seen, sigmas=2.0, samples=judged_samples(record)):
         return  # LD711
+    uneven = distorted(record, seen)
+    if uneven is not None:
+        yield uneven  # LD803
+        return
     low, high = seen.lowest_between
     kept = record.last(EpochSelection)
     if (

@@ -1,0 +1,87 @@
+"""Rules about learning curves, on plain evidence: jumps, plateaus and uneven batches."""
+
+import pytest
+
+from lightning_debug.evidence.curves import (
+    CurveReading,
+    LossKind,
+    ReferenceLoss,
+    Shift,
+    Spike,
+    TrainingCourse,
+    TrainingLossInEval,
+    ValidationCourse,
+)
+from lightning_debug.evidence.metrics import BatchAverages, UnevenAverage
+from lightning_debug.finding import Claim, Skip
+from lightning_debug.record import Record
+from lightning_debug.rules.ld701_training_loss_increases import training_loss_increases
+from lightning_debug.rules.ld702_training_loss_stalls_early import training_loss_stalls_early
+from lightning_debug.rules.ld703_training_loss_plateaus import training_loss_plateaus
+from lightning_debug.rules.ld707_overfitting_from_epoch import overfitting_from_epoch
+
+
+def _claims(found):
+    return [item for item in found if isinstance(item, Claim)]
+
+
+def _bounces(*, now=0.39, median=0.48, lowest=0.3, spikes=()):
+    """A loss that jumps about at a third of what knowing nothing costs, and ``now`` happens to be low."""
+    course = TrainingCourse(
+        steps=1000, span=1000, start=1.4, start_error=0.1, end=0.52, end_error=0.01, end_quartiles=(0.42, median),
+        lowest=lowest, second_slope=Shift(amount=-0.2, error=0.05), spikes=spikes,
+    )  # fmt: skip
+    seen = ValidationCourse(name="val_loss", count=10, end=0.53, noise=0.15)
+    again = TrainingLossInEval(epoch=9, batches=16, train_mode=now, eval_mode=now, by_validation=now, error=0.02)
+    reference = ReferenceLoss(function="cross_entropy", samples=768, baseline=1.39, neighbours=0.2, error=0.01)
+    reading = CurveReading(final=True, epochs=10, training=course, validation=seen)
+    return Record([LossKind(supervised=True), reference, again, reading])
+
+
+def test_a_lucky_last_state_does_not_hide_a_loss_that_bounces():
+    assert _claims(training_loss_stalls_early(_bounces()))
+    assert not _claims(training_loss_stalls_early(_bounces(median=0.35))), "most batches cost little"
+    assert not _claims(training_loss_stalls_early(_bounces(lowest=0.52))), "it still finds new lows"
+
+
+def _jumps(steps):
+    return tuple(Spike(step=step, value=300.0, before=0.3, noise=0.1) for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("steps", "by_samples"), [([130, 255, 371, 402, 533, 640, 788, 833, 990], True), ([700, 720, 755, 810], False)]
+)
+def test_jumps_of_every_epoch_are_those_of_a_sample(steps, by_samples):
+    record = _bounces(spikes=_jumps(steps))
+    assert bool(_claims(training_loss_stalls_early(record))) is not by_samples
+    course = TrainingCourse(
+        steps=1000, span=1000, start=0.7, start_error=0.05, end=15.0, end_error=1.0, end_quartiles=(0.5, 1.4),
+        lowest=0.2, lowest_at=0.2, above_since=0.3, spikes=_jumps(steps),
+    )  # fmt: skip
+    record = Record([LossKind(supervised=True), CurveReading(final=True, epochs=10, training=course)])
+    assert bool(_claims(training_loss_increases(record))) is not by_samples
+
+
+@pytest.mark.parametrize(("half", "stands"), [(-0.004, True), (-0.08, False)])
+def test_a_loss_that_still_falls_slowly_does_not_stand_still(half, stands):
+    course = TrainingCourse(
+        steps=400, start=2.3, end=0.2, settled_at=0.4, late=Shift(amount=half / 4, error=0.01),
+        second_slope=Shift(amount=half, error=0.01),
+    )  # fmt: skip
+    reading = CurveReading(final=True, epochs=10, training=course)
+    assert bool(_claims(training_loss_plateaus(Record([LossKind(supervised=True), reading])))) is stands
+
+
+@pytest.mark.parametrize(("weighted", "judged"), [(0.66, False), (0.64, False), (1.19, True)])
+def test_the_mean_of_uneven_batches_does_not_overfit(weighted, judged):
+    seen = ValidationCourse(
+        name="val_loss", count=10, epochs=(0, 9), first=1.4, lowest=0.6, lowest_epoch=3, lowest_between=(3, 3), end=3.0,
+        noise=0.02, rise=Shift(amount=2.4, error=0.02), all_above=True, train_since=Shift(amount=-0.3, error=0.01),
+        train_at_lowest=0.5, train_end=0.2,
+    )  # fmt: skip
+    uneven = UnevenAverage(key="val_loss", value=1.198, weighted=weighted, source="self.losses")
+    averages = BatchAverages(batches=2, largest=290, smallest=4, uneven=(uneven,))
+    reading = CurveReading(epochs=10, training=TrainingCourse(steps=200, start=1.4, end=0.2), validation=seen)
+    found = list(overfitting_from_epoch(Record([LossKind(supervised=True), averages, reading])))
+    assert bool(_claims(found)) is judged
+    assert judged or "4 to 290 rows" in next(item.reason for item in found if isinstance(item, Skip))
