@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from types import MethodType
 from typing import Any
 
 from lightning_debug import registry
@@ -108,7 +109,7 @@ class Debugger(DebugCallback):
         self._parts = [part() for part in PARTS if _is_wanted(part, self._settings.selection)]
         self._parts += [ShapeTrace()] if shapes else []
         self._active: list[DebugCallback] = []
-        self._by_hook: dict[str, list[DebugCallback]] = {}
+        self._by_hook: dict[str, list[tuple[DebugCallback, Callable[..., Any]]]] = {}
 
     @property
     def settings(self) -> Settings:
@@ -132,7 +133,11 @@ class Debugger(DebugCallback):
             part.join(self.session, hosted=True)
         base: Mapping[str, Any] = vars(DebugCallback)
         self._by_hook = {
-            name: [part for part in self._active if getattr(type(part), name) not in (base.get(name), _lightning(name))]
+            name: [
+                (part, _unguarded(part, name))
+                for part in self._active
+                if getattr(type(part), name) not in (base.get(name), _lightning(name))
+            ]
             for name in HOOKS
         }
 
@@ -152,10 +157,22 @@ def _lightning(name: str) -> Any:
     return getattr(DebugCallback.__mro__[1], name)
 
 
+def _unguarded(part: DebugCallback, name: str) -> Callable[..., Any]:
+    """A part's hook without the guard, which the one below stands for: forty hooks a step make that dear."""
+    hook: Callable[..., Any] = getattr(part, name)
+    function = getattr(hook, "unguarded", None) if name not in vars(part) else None
+    return hook if function is None else MethodType(function, part)
+
+
 def _fan_out(name: str) -> Callable[..., None]:
     def hook(self: Debugger, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        for part in self._by_hook.get(name, ()):
-            getattr(part, name)(trainer, pl_module, *args, **kwargs)
+        for part, call in self._by_hook.get(name, ()):
+            if part._failures and part.has_given_up(name):  # noqa: SLF001 -- asked forty times a step
+                continue
+            try:
+                call(trainer, pl_module, *args, **kwargs)
+            except Exception as error:
+                part.failed(name, error, trainer)
 
     hook.__name__ = name
     hook.__qualname__ = f"Debugger.{name}"

@@ -60,6 +60,11 @@ class Session:
         """The rules this session judges."""
         return self.settings.selection.rules(self._rules.values())
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether something was recorded since it was judged."""
+        return self._stale
+
     def add_rules(self, rules: Iterable[Rule]) -> None:
         """Has more rules judged from now on."""
         self._rules.update({one.code: one for one in rules})

@@ -107,6 +107,18 @@ class DebugCallback(CallbackBase):
         with self.session.guarded(f"{type(self).__name__}: {what}", moment(trainer)):
             yield
 
+    def has_given_up(self, name: str) -> bool:
+        """Whether a hook has failed so often that it is switched off."""
+        return self._failures.get(name, 0) >= GIVE_UP_AFTER
+
+    def failed(self, name: str, error: Exception, trainer: Trainer) -> None:
+        """Makes LD001 of what a hook of ours raised, unless it was meant to go through."""
+        if isinstance(error, FaultFound) or self.session.settings.strict:
+            raise error
+        self._failures[name] = self._failures.get(name, 0) + 1
+        where, given_up = f"{type(self).__name__}.{name}", self.has_given_up(name)
+        self.session.failed(where, error, moment(trainer), given_up=given_up)
+
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Joins the session (see the class)."""
 
@@ -172,10 +184,7 @@ def _status(exception: BaseException) -> str:
     return f"failed: {type(exception).__name__}: {exception}"
 
 
-def _conclude(callback: DebugCallback, trainer: Trainer, session: Session, name: str, argument: Any) -> None:
-    if name not in ("teardown", "on_exception"):
-        session.judge()
-        return
+def _conclude(callback: DebugCallback, trainer: Trainer, session: Session, argument: Any) -> None:
     sharing = [item for item in callbacks_of(trainer) if isinstance(item, DebugCallback) and item.takes_part(session)]
     if sharing and sharing[-1] is not callback:
         return  # the last one closes the session, when all have said what they know
@@ -194,33 +203,32 @@ def _conclude(callback: DebugCallback, trainer: Trainer, session: Session, name:
 
 def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     """Wraps a hook: session around it, exceptions of ours into findings, judgement after it."""
+    opens, starts, closes = name == "setup", name == "on_train_start", name in ("teardown", "on_exception")
 
     @functools.wraps(function)
     def hook(self: DebugCallback, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> Any:
-        if name == "setup" and not self._hosted:
+        if opens and not self._hosted:
             stage = kwargs.get("stage", args[0] if args else "fit")
             self._open(trainer, str(getattr(stage, "value", stage)))
         session = self._session
-        if session is None or self._failures.get(name, 0) >= GIVE_UP_AFTER:
+        if session is None or (self._failures and self.has_given_up(name)):
             return None
         result = None
         try:
-            if name == "on_train_start" and not session.record.seen(RunContext):
+            if starts and not session.record.seen(RunContext):
                 with session.guarded("RunContext", moment(trainer)):
                     session.observe(run_context(trainer, pl_module))
             result = function(self, trainer, pl_module, *args, **kwargs)
-        except FaultFound:
-            raise
         except Exception as error:
-            if session.settings.strict:
-                raise
-            self._failures[name] = self._failures.get(name, 0) + 1
-            given_up = self._failures[name] >= GIVE_UP_AFTER
-            session.failed(f"{type(self).__name__}.{name}", error, moment(trainer), given_up=given_up)
+            self.failed(name, error, trainer)
         if not self._hosted:
-            _conclude(self, trainer, session, name, kwargs.get("exception", args[0] if args else None))
+            if closes:
+                _conclude(self, trainer, session, kwargs.get("exception", args[0] if args else None))
+            elif session.is_stale:
+                session.judge()
         return result
 
+    hook.unguarded = function  # type: ignore[attr-defined]
     return hook
 
 

@@ -16,6 +16,7 @@ from lightning_debug.curves.names import plain
 from lightning_debug.curves.noise import standard_error
 from lightning_debug.evidence.answers import AnswerConfidence
 from lightning_debug.evidence.curves import LossKind, ReferenceLoss, TrainingLossInEval
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Unrepeatable, isolated, offload_of
 from lightning_debug.probes.answers import Answers, Single, answer_confidence
 from lightning_debug.probes.batch_fields import batch_fields
@@ -27,6 +28,8 @@ from lightning_debug.probes.trace import compiled_functions
 MOST_SAMPLES = 768
 MOST_OUTPUTS = 16
 FEWEST_SAMPLES = 48
+FEWEST_BATCHES = 3
+"""Batches that are measured however slow they are."""
 
 CLASSES = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
 AMOUNTS = ("mse_loss", "l1_loss")
@@ -73,6 +76,7 @@ def remeasured(
     val_batch: Any = None,
     *,
     data: bool,
+    seconds: float = math.inf,
 ) -> TrainingLossInEval | None:
     """Measures batches of the training set again, with the weights as they are.
 
@@ -83,13 +87,18 @@ def remeasured(
         val_name: Name under which the validation loss is logged.
         val_batch: A batch of the validation set, if there is one.
         data: Whether to read a few items of the data set twice.
+        seconds: After so many, no more than ``FEWEST_BATCHES`` are measured.
 
     Raises:
         StepRaises: If the training step raises when it is given a batch again.
     """
     found: dict[str, list[float]] = {"train": [], "eval": [], "val": []}
     with in_sandbox(trainer, pl_module) as sandbox:
+        begun = working_time()
         for index, batch in enumerate(batches):
+            if index >= FEWEST_BATCHES and 2 * (working_time() - begun) > seconds:  # the other half follows below
+                batches = batches[:index]
+                break
             with sandbox.mode(False):
                 _note(found["eval"], sandbox.loss(_stepped(sandbox, batch, index)))
                 if val_name:

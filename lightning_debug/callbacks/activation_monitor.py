@@ -12,8 +12,10 @@ from torch import Tensor
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.callbacks._look_budget import looking, may_look
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.model_runs import kept_samples, sandbox_of
 from lightning_debug.probes.activation_units import UnitTrace, feeds_layer, is_gate
@@ -56,7 +58,8 @@ class ActivationMonitor(DebugCallback):
     - LD308: sigmoid and tanh units whose derivative is next to 0 for nearly all samples
 
     A look takes about as long as a step. It is taken before training, at steps 20, 40, 80, 160, 320, then every 250
-    steps, and every eighth part of a run of many thousands; in runs shorter than that at the end of epochs. A finding
+    steps, and every eighth part of a run of many thousands; in runs shorter than that at the end of epochs; more rarely
+    where that were more than a twentieth of the run (and three seconds). A finding
     needs three looks in a row or more, each at another batch: where one shows a fifth of a layer's units silent, more
     follow within a few steps. Nothing is installed in between, and the run itself is not changed.
     """
@@ -66,6 +69,7 @@ class ActivationMonitor(DebugCallback):
     _batches: int = 0
     _due: int = 0
     _looked: int = 0
+    _price: float = 0.0
     _start: dict[Key, _Unit] | None = None
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -98,6 +102,14 @@ class ActivationMonitor(DebugCallback):
         if self._due <= step:  # one out of turn puts none off
             self._due = step + usual
         self._looked = step
+        if self._start is not None and not may_look(self.session, self._price):
+            return
+        begun = working_time()
+        with looking(self.session):
+            self._look_now(trainer, pl_module, batch, batch_idx, step)
+        self._price = working_time() - begun
+
+    def _look_now(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, step: int) -> None:
         with self.attempt("activations", trainer):
             try:
                 samples, found = _units(trainer, pl_module, batch, batch_idx)

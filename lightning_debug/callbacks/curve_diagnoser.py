@@ -9,9 +9,17 @@ from typing import Any
 from torch import Tensor
 
 from lightning_debug.callbacks._base import DebugCallback
-from lightning_debug.callbacks._curve_log import CurveLog
+from lightning_debug.callbacks._curve_log import CurveLog, monitors_of
 from lightning_debug.callbacks._curve_measures import StepRaises, confidence, kind_of_loss, reference, remeasured
-from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, is_fast_dev_run, moment
+from lightning_debug.callbacks._lightning import (
+    LightningModule,
+    Trainer,
+    batches_seen,
+    callbacks_of,
+    is_fast_dev_run,
+    moment,
+)
+from lightning_debug.callbacks._look_budget import granted, looking
 from lightning_debug.curves.kind import loss_kind
 from lightning_debug.curves.reading import read_curves
 from lightning_debug.evidence import Evidence
@@ -34,6 +42,9 @@ MEASURED = at(1, 4, 16, 64, 256)
 MEASURED_BATCHES, MEASURED_LAST = 8, 16
 """How many batches are measured again, and how many at the end of the run."""
 
+LEAST = 2.0
+"""Seconds that the last measurement may take where earlier looks have used up what there was."""
+
 EACH_EPOCH = 32
 """From this epoch on readings become rarer: a run of ten thousand short epochs is not read ten thousand times."""
 
@@ -42,9 +53,9 @@ class CurveDiagnoser(DebugCallback):
     """Reads the learning curves live: each scenario has its own finding, said when it is sure, revised at the end.
 
     It averages the training loss itself from what the steps return, takes validation loss and metric from what the
-    module logs (under the usual names), and measures what curves alone leave open: the training loss of a few fixed
-    batches in eval mode and by ``validation_step``; what the nearest neighbours make of the same samples; how sure
-    right and wrong answers are.
+    module logs (what a ``ModelCheckpoint`` or ``EarlyStopping`` monitors, or under the usual names), and measures what
+    curves alone leave open: the training loss of a few fixed batches in eval mode and by ``validation_step``; what the
+    nearest neighbours make of the same samples; how sure right and wrong answers are.
 
     - LD701 to LD705: the training loss rises, stalls, plateaus, falls slowly, settles too high
     - LD706, LD707: overfitting, from the beginning or from an epoch on
@@ -71,7 +82,8 @@ class CurveDiagnoser(DebugCallback):
         """Begins the curves."""
         if trainer.barebones or is_fast_dev_run(trainer):
             return
-        self._log, self._kind, self._val_batch, self._answers, self._emitted = CurveLog(), None, None, None, -1
+        self._log = CurveLog(monitors=monitors_of(callbacks_of(trainer)))
+        self._kind, self._val_batch, self._answers, self._emitted = None, None, None, -1
         self._automatic, self._refused = pl_module.automatic_optimization, False
         if not self._automatic:
             self._tell_kind(LossKind(reason="the optimization is manual"), trainer)
@@ -178,10 +190,13 @@ class CurveDiagnoser(DebugCallback):
         log = self._log
         if log is None or self._refused or not self._automatic or not log.has_batches:
             return
-        with self.attempt("measuring batches again", trainer):
+        with self.attempt("measuring batches again", trainer), looking(self.session):
             try:
                 chosen = log.batches(MEASURED_LAST if last else MEASURED_BATCHES)
-                found = remeasured(trainer, pl_module, chosen, log.names.val, self._val_batch, data=last)
+                seconds = max(LEAST, granted(self.session)) if last else granted(self.session) / 2
+                found = remeasured(
+                    trainer, pl_module, chosen, log.names.val, self._val_batch, data=last, seconds=seconds
+                )
                 self._observe(found, trainer)
                 if self._val_batch is not None and log.names.val:
                     sure = confidence(trainer, pl_module, self._val_batch, self._answers)

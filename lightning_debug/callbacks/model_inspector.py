@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 from torch import Tensor
 
 from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._experiment_budget import UNKNOWN
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.callbacks._look_budget import looking, may_begin, may_look
 from lightning_debug.callbacks._model_loaders import last_batch, why_not_samples
-from lightning_debug.evidence import Evidence
+from lightning_debug.evidence import Evidence, RunContext
 from lightning_debug.evidence.model import (
     BatchNormBatches,
     FutureLeak,
@@ -22,6 +23,7 @@ from lightning_debug.evidence.model import (
     ModeGap,
     SampleMixing,
 )
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.future_leak import future_leak
 from lightning_debug.experiments.input_dependence import input_dependence, where_lost
 from lightning_debug.experiments.loss_experiments import NotJudged
@@ -43,8 +45,8 @@ ROUNDING = 1e-4
 """Share of the largest prediction below which a change is not worth asking where it was lost."""
 KEPT = 64
 """Samples of the first batch that are kept for these looks."""
-BUDGET = 20.0
-"""Seconds that all experiments of a fit may take together; one that is begun is ended."""
+BUDGET, SHARE = 3.0, 0.03
+"""Seconds that the passes of one experiment may take, or a share of the run that is planned if that is more."""
 
 
 class ModelInspector(DebugCallback):
@@ -74,6 +76,7 @@ class ModelInspector(DebugCallback):
 
     _batches: int = 0
     _spent: float = 0.0
+    _price: float = 0.0
     _kept: tuple[Any, int] | None = None
     _exchanged: bool = False
     _looked: int = -1
@@ -135,24 +138,30 @@ class ModelInspector(DebugCallback):
 
     def _try(self, trainer: Trainer, kind: type[Evidence], experiment: Callable[[], Any]) -> None:
         """Runs an experiment; what keeps it from being run is the reason that its rules are skipped."""
-        if self._spent > BUDGET:
-            self.unavailable(kind, f"the experiments on this model took {self._spent:.0f} s already", trainer)
+        if not may_begin(self.session):
+            self.unavailable(kind, "the looks at this model were long enough for a run of this length", trainer)
             return
-        begun = time.perf_counter()
-        with self.attempt(kind.__name__, trainer):
+        begun = working_time()
+        with self.attempt(kind.__name__, trainer), looking(self.session):
             try:
                 experiment()
             except NotJudged as error:
                 self.unavailable(kind, error.reason, trainer)
             except Uncuttable as error:
                 self.unavailable(kind, str(error), trainer)
-        self._spent += time.perf_counter() - begun
+        self._spent += working_time() - begun
+
+    def _limit(self, price: float) -> float:
+        """Seconds that an experiment may take whose passes take ``price`` seconds each."""
+        context = self.session.record.last(RunContext)
+        planned = context.planned_steps if context is not None and context.planned_steps is not None else UNKNOWN
+        return max(BUDGET, SHARE * price * planned)
 
     def _keep(self, batch: Any, batch_idx: int) -> None:
         self._kept = kept_samples(batch, KEPT), batch_idx
 
     def _structure(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        with passes(trainer, pl_module, batch, batch_idx, fewest=1) as runs:
+        with passes(trainer, pl_module, batch, batch_idx, fewest=1, limit=self._limit) as runs:
             trace = runs.run(runs.batch())
             self.session.observe(dataclasses.replace(linear_chain(trace, pl_module), at=moment(trainer)))
             self._signals = layer_signals(trace)
@@ -182,7 +191,7 @@ class ModelInspector(DebugCallback):
         reason = why_not_samples(trainer, batch)
         if reason:
             raise NotJudged(reason)
-        with passes(trainer, pl_module, batch, batch_idx) as runs:
+        with passes(trainer, pl_module, batch, batch_idx, limit=self._limit) as runs:
             base = runs.base()
             found = sample_mixing(runs, pl_module, base)
             base.release()
@@ -199,7 +208,7 @@ class ModelInspector(DebugCallback):
         self.session.observe(dataclasses.replace(found, at=moment(trainer)))
 
     def _future(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        with passes(trainer, pl_module, batch, batch_idx) as runs:
+        with passes(trainer, pl_module, batch, batch_idx, limit=self._limit) as runs:
             base = runs.base()
             found = future_leak(runs, base)
         if found is None:
@@ -229,15 +238,18 @@ class ModelInspector(DebugCallback):
     def _look(self, trainer: Trainer, pl_module: LightningModule, *, last: bool) -> None:
         if self._kept is None or self._looked == self._batches:
             return
-        self._looked = self._batches
+        if not (last or self._looked < 0 or may_look(self.session, self._price)):
+            return
+        self._looked, before = self._batches, self._spent
         self._try(trainer, InputDependence, lambda: self._dependence(trainer, pl_module, last))
         if tracking_norms(pl_module):
             self._try(trainer, ModeGap, lambda: self._gap(trainer, pl_module, last))
+        self._price = self._spent - before
 
     def _dependence(self, trainer: Trainer, pl_module: LightningModule, last: bool) -> None:
         assert self._kept is not None
         usual_count(self._kept[0])
-        with passes(trainer, pl_module, *self._kept) as runs:
+        with passes(trainer, pl_module, *self._kept, limit=self._limit) as runs:
             base = runs.base()
             known = {"at": moment(trainer), "steps": trainer.global_step, "last": last}
             for found in input_dependence(runs, base, **known):

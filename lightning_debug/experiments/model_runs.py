@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, take_samples
@@ -31,15 +32,26 @@ class Passes:
         samples: How many samples a pass has.
         draws: Whether the step draws random numbers in eval mode.
         step: Which step is run.
+
+    Args:
+        limit: Seconds that all passes may take, told what the first has taken; ``None`` for any.
     """
 
-    def __init__(self, sandbox: Sandbox, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+    def __init__(
+        self,
+        sandbox: Sandbox,
+        pl_module: LightningModule,
+        batch: Any,
+        batch_idx: int,
+        limit: Callable[[float], float] | None = None,
+    ) -> None:
         self.samples = usual_count(batch, fewest=1)
         self.draws = False
         self.step = "training_step"
         self._sandbox, self._module, self._index = sandbox, pl_module, batch_idx
         self._rewinds = not pl_module.automatic_optimization
         self._batch = take_samples(batch, range(self.samples))
+        self._limit, self._spent, self._price = limit, 0.0, 0.0
 
     def batch(self, samples: Sequence[int] | None = None) -> Any:
         """The samples of these indices; all in order where ``None``."""
@@ -49,8 +61,17 @@ class Passes:
         """One pass.
 
         Raises:
-            NotJudged: If the step raises, or changes weights.
+            NotJudged: If the step raises, or changes weights, or passes have taken too long.
         """
+        if self._limit is not None and self._spent + self._price > self._limit(self._price):
+            raise NotJudged(f"passes take {self._price:.1f} s each, too long for a run of this length")
+        begun = working_time()
+        trace = self._run(batch, every=every)
+        price = working_time() - begun
+        self._spent, self._price = self._spent + price, self._price or price
+        return trace
+
+    def _run(self, batch: Any, *, every: bool) -> ModelTrace:
         if self._rewinds:
             self._sandbox.rewind()
         self._sandbox.reseed()
@@ -142,16 +163,22 @@ def sandbox_of(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox
 
 @contextlib.contextmanager
 def passes(
-    trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, *, fewest: int = COUNTS[-1]
+    trainer: Trainer,
+    pl_module: LightningModule,
+    batch: Any,
+    batch_idx: int,
+    *,
+    fewest: int = COUNTS[-1],
+    limit: Callable[[float], float] | None = None,
 ) -> Iterator[Passes]:
-    """Passes in eval mode on a few samples of ``batch``, at least ``fewest``.
+    """Passes in eval mode on a few samples of ``batch``, at least ``fewest``; ``limit`` as for them.
 
     Raises:
         NotJudged: If the batch cannot be taken apart, or the step cannot be run again.
     """
     usual_count(batch, fewest)  # before anything is copied
     with sandbox_of(trainer, pl_module) as sandbox, sandbox.mode(training=False):
-        yield Passes(sandbox, pl_module, batch, batch_idx)
+        yield Passes(sandbox, pl_module, batch, batch_idx, limit)
 
 
 @contextlib.contextmanager
@@ -178,7 +205,7 @@ def _state(pl_module: LightningModule, *, trained: bool = False) -> list[tuple[i
 
     A step may write to a weight (``weight.mul_``), or give it other memory (``weight.data = ...``).
     """
-    tensors = [item for item in pl_module.parameters() if item.requires_grad is trained]
+    tensors: list[torch.Tensor] = [item for item in pl_module.parameters() if item.requires_grad is trained]
     tensors += [] if trained else list(pl_module.buffers())
     plain = [item for item in tensors if not item.is_inference()]
     return [(item._version, _memory(item)) for item in plain]  # noqa: SLF001 - there is no other count of writes

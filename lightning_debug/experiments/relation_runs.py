@@ -13,6 +13,7 @@ from torch import Tensor
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.data_relations import TargetOffset
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_fields import batch_fields
@@ -21,6 +22,9 @@ from lightning_debug.probes.relation_targets import Seen, offset_of, seen_throug
 
 HUGE = 2**33
 """Bytes of parameters from which on nothing is run."""
+
+SECONDS, SHARE = 3.0, 0.03
+"""Seconds after which no more batches are run than this share of the steps that were trained."""
 
 
 @contextlib.contextmanager
@@ -116,12 +120,17 @@ def scores_and_labels(
 ) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """What the net gives to the loss, and the targets, for each batch: ``(samples, outputs)`` and ``(samples,)``.
 
+    After ``SECONDS`` no more batches are run than ``SHARE`` of the steps that were trained.
+
     Raises:
         NotJudged: If the step cannot be run again, or calls no loss on one target a sample.
     """
     found = []
     with _sandbox(trainer, pl_module) as sandbox, torch.no_grad():
-        for batch in batches:
+        begun = working_time()
+        for index, batch in enumerate(batches):
+            if working_time() - begun > SECONDS and index >= max(1.0, SHARE * trainer.global_step):
+                break
             pair = next(filter(None, map(_pair, _heard(sandbox, pl_module, trainer, step, batch))), None)
             if pair is None:
                 raise NotJudged("no loss compares one target a sample with the net's outputs")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_seen import Kept, Seen, candidate
 from lightning_debug.probes.loss_vocabulary import LOSS_FUNCTIONS, dimension, limits
-from lightning_debug.probes.trace import Call, Op, Trace, tensors
+from lightning_debug.probes.trace import Call, Op, Trace
 
 MOST_READ = 64
 """How many calls of torch's loss functions are read in one step."""
@@ -51,6 +52,14 @@ class Note:
     lowest: float | None = None
     highest: float | None = None
     widens: bool = False
+
+
+_NOTHING = Note()
+
+
+@functools.lru_cache(maxsize=256)
+def _brief(fields: frozenset[int], model: bool, gradient: bool) -> Note:
+    return Note(fields, model, gradient)
 
 
 class LossTrace(Trace):
@@ -91,7 +100,7 @@ class LossTrace(Trace):
 
     def note(self, op: Op | None) -> Note:
         """The note of a call; an empty one of ``None``."""
-        return Note() if op is None else self.notes.get(op.index, Note())
+        return _NOTHING if op is None else self.notes.get(op.index, _NOTHING)
 
     def depends(self, tensor: Tensor, made: Op | None = None) -> Note:
         """What a tensor depends on.
@@ -150,22 +159,27 @@ class LossTrace(Trace):
                 self.errors.append(error)
 
     def _annotate(self, call: Call) -> Note:
-        op = call.op
-        given = list(tensors((call.arguments, dict(call.keywords))))
-        made = op.inputs if len(op.inputs) == len(given) else (None,) * len(given)
-        sources = tuple(
-            self._raw(item) if source is None else self.note(source) for item, source in zip(given, made, strict=True)
-        )
-        outputs = list(tensors(call.output)) or ([given[0]] if op.name == "setitem" and given else [])
+        op, given = call.op, call.given
+        sources = [
+            self._raw(item) if source is None else self.note(source)
+            for item, source in zip(given, op.inputs, strict=True)
+        ]
+        outputs = call.made or (given[:1] if op.name == "setitem" else [])
         numbers = [item for item in call.arguments if isinstance(item, (int, float)) and not isinstance(item, bool)]
         lowest, highest = limits(op.name, call.argument)
         index = call.argument(1, "index", ()) if op.name == "getitem" else ()
+        fields: frozenset[int] = frozenset()
+        model = layer = False
+        for item, source in zip(sources, op.inputs, strict=True):
+            fields |= item.fields
+            model |= item.model
+            layer |= item.layer and source is None
         return Note(
-            fields=frozenset().union(*(item.fields for item in sources)),
-            model=any(item.model for item in sources),
+            fields=fields,
+            model=model,
             gradient=any(item.requires_grad for item in outputs),
-            layer=any(item.layer and source is None for item, source in zip(sources, made, strict=True)),
-            sources=tuple(Note(item.fields, item.model, item.gradient) for item in sources),
+            layer=layer,
+            sources=tuple([_brief(item.fields, item.model, item.gradient) for item in sources]),
             dim=dimension(op.name, call.arguments, call.keywords, len(op.shapes[0]) if op.shapes else 0),
             amount=float(numbers[0]) if len(numbers) == 1 and len(given) == 1 else None,
             lowest=lowest,

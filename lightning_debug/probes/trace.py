@@ -11,7 +11,7 @@ import sys
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 import torch
@@ -75,6 +75,8 @@ class Call:
         arguments: Positional arguments as the user gave them.
         keywords: Keyword arguments.
         output: What it returned.
+        given: The tensors among the arguments, in order.
+        made: The tensors that it returned.
     """
 
     op: Op
@@ -82,6 +84,8 @@ class Call:
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
     output: Any
+    given: list[Tensor]
+    made: list[Tensor]
 
     def argument(self, position: int, name: str, default: Any = None) -> Any:
         """The argument at ``position`` or called ``name``."""
@@ -121,6 +125,8 @@ class Trace(TorchFunctionMode):
         self._handlers = dict(handlers or {})
         self._paths = {} if root is None else {id(module): name for name, module in root.named_modules()}
         self._tracked: dict[int, _Tracked] = {}
+        self._lines: dict[tuple[str, int], str] = {}
+        self._codes: dict[int, tuple[CodeType, bool, bool]] = {}
 
     def __torch_function__(
         self,
@@ -134,13 +140,15 @@ class Trace(TorchFunctionMode):
         name = name_of(func)
         if name in IGNORED or torch.compiler.is_compiling():
             return func(*args, **keywords)
-        inputs = list(tensors((args, keywords)))
-        producers = tuple(self.producer(tensor) for tensor in inputs)  # before: an in-place call overwrites
-        shapes = tuple(tuple(tensor.shape) for tensor in inputs)
+        inputs: list[Tensor] = []
+        _gather((args, keywords) if keywords else args, 3 if keywords else 2, inputs)
+        producers = tuple(map(self.producer, inputs))  # before: an in-place call overwrites
+        shapes = tuple([tuple(tensor.shape) for tensor in inputs])
         output = func(*args, **keywords)
-        outputs = list(tensors(output))
+        outputs: list[Tensor] = []
+        _gather(output, 3, outputs)
         if outputs or inputs:
-            self._record(func, canonical(name), args, keywords, (producers, shapes), output, outputs)
+            self._record(func, canonical(name), args, keywords, (inputs, producers, shapes), output, outputs)
         return output
 
     def _record(
@@ -149,7 +157,7 @@ class Trace(TorchFunctionMode):
         name: str,
         args: tuple[Any, ...],
         keywords: dict[str, Any],
-        given: tuple[tuple[Op | None, ...], tuple[tuple[int, ...], ...]],
+        given: tuple[list[Tensor], tuple[Op | None, ...], tuple[tuple[int, ...], ...]],
         output: Any,
         outputs: list[Tensor],
     ) -> None:
@@ -157,7 +165,7 @@ class Trace(TorchFunctionMode):
         dim = keywords.get("dim", args[1] if len(args) > 1 and name in HAS_DIM else None)
         shape = tuple(outputs[0].shape) if outputs else ()
         plain_dim = dim if type(dim) is int else None
-        op = Op(len(self.ops), name, given[0], module, module_type, line, given[1], shape, plain_dim)
+        op = Op(len(self.ops), name, given[1], module, module_type, line, given[2], shape, plain_dim)
         self.ops.append(op)
         for tensor in outputs:
             self._tracked[id(tensor)] = _Tracked(weakref.ref(tensor), op)
@@ -165,7 +173,7 @@ class Trace(TorchFunctionMode):
             self._tracked[id(args[0])] = _Tracked(weakref.ref(args[0]), op)
         for handler in filter(None, (self._handlers.get(name), self._handlers.get("*"))):
             with torch.no_grad():
-                handler(Call(op, func, args, keywords, output))
+                handler(Call(op, func, args, keywords, output, given[0], outputs))
 
     def producer(self, tensor: Tensor) -> Op | None:
         """The call that made ``tensor``, or ``None`` for a parameter, a batch field or an unseen call."""
@@ -194,26 +202,42 @@ class Trace(TorchFunctionMode):
         path = kind = line = None
         while frame is not None and (path is None or line is None):
             code = frame.f_code
-            if line is None and not is_library(code.co_filename):
-                line = f"{display_path(code.co_filename)}:{frame.f_lineno}"
-            if path is None and code.co_varnames[:1] == ("self",) and code.co_argcount:
+            known = self._codes.get(id(code))
+            if known is None:  # the code is kept, so that an id stays its own
+                method = code.co_argcount > 0 and code.co_varnames[:1] == ("self",)
+                known = self._codes[id(code)] = (code, is_library(code.co_filename), method)
+            if line is None and not known[1]:
+                line = self._line(code.co_filename, frame.f_lineno)
+            if path is None and known[2]:
                 owner = frame.f_locals.get("self")
                 if isinstance(owner, nn.Module) and id(owner) in self._paths:
                     path, kind = self._paths[id(owner)], type(owner).__name__
             frame = frame.f_back
         return path or "", kind or "", line or ""
 
+    def _line(self, filename: str, number: int) -> str:
+        found = self._lines.get((filename, number))
+        if found is None:
+            found = self._lines[filename, number] = f"{display_path(filename)}:{number}"
+        return found
+
 
 def tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
     """The tensors in a call's arguments or output, in order."""
+    found: list[Tensor] = []
+    _gather(value, depth, found)
+    return iter(found)
+
+
+def _gather(value: Any, depth: int, found: list[Tensor]) -> None:
     if isinstance(value, Tensor):
-        yield value
-    elif depth and isinstance(value, (tuple, list)):
-        for item in value:
-            yield from tensors(item, depth - 1)
-    elif depth and isinstance(value, dict):
-        for item in value.values():
-            yield from tensors(item, depth - 1)
+        found.append(value)
+    elif depth and isinstance(value, (tuple, list, dict)):
+        for item in value.values() if isinstance(value, dict) else value:
+            if isinstance(item, Tensor):
+                found.append(item)
+            elif isinstance(item, (tuple, list, dict)):
+                _gather(item, depth - 1, found)
 
 
 def compiled_functions(root: nn.Module) -> list[str]:

@@ -1,0 +1,90 @@
+"""Looks that come again wait until the run can bear them; the first of each kind is always taken."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_debug import Debugger
+from lightning_debug.callbacks import _look_budget, activation_monitor, curve_diagnoser, model_inspector
+from lightning_debug.callbacks._look_budget import FLOOR, granted, looking, may_look
+from lightning_debug.evidence.curves import TrainingLossInEval
+from lightning_debug.session import Session
+from lightning_debug.settings import Settings
+from tests.helpers import debugged
+
+
+class Clock:
+    """Time that passes when it is told to."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    found = Clock()
+    monkeypatch.setattr(_look_budget, "working_time", found)
+    return found
+
+
+def test_looks_share_a_floor_and_then_a_share_of_the_run(clock):
+    session = Session(Settings.resolve())
+    assert granted(session) == FLOOR
+    with looking(session):
+        clock.now += 2.0
+    assert may_look(session, 1.0)
+    assert not may_look(session, 1.1)
+    clock.now += 98.0
+    assert granted(session) == pytest.approx(3.0), "a twentieth of the 100 s so far, less the 2 s"
+    assert granted(Session(Settings.resolve())) == FLOOR, "every fit has its own"
+
+
+class Program(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self.net(batch[0]), batch[1])
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", F.cross_entropy(self.net(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "activations", "dependence", "measured"), [(60.0, 4, 3, [8, 16]), (-1.0, 1, 2, [3, 3])]
+)
+def test_where_looks_are_dear_only_the_first_are_taken(seconds, activations, dependence, measured, monkeypatch):
+    monkeypatch.setattr(_look_budget, "FLOOR", seconds)
+    monkeypatch.setattr(_look_budget, "SHARE", 0.0)
+    monkeypatch.setattr(curve_diagnoser, "LEAST", seconds)
+    looks = {"activations": 0, "dependence": 0}
+
+    def counted(name, function):
+        def run(*arguments, **named):
+            looks[name] += 1
+            return function(*arguments, **named)
+
+        return run
+
+    for name, module, function in (
+        ("activations", activation_monitor, "_units"),
+        ("dependence", model_inspector, "input_dependence"),
+    ):
+        monkeypatch.setattr(module, function, counted(name, getattr(module, function)))
+    torch.manual_seed(0)
+    inputs = torch.randn(320, 8)
+    data = TensorDataset(inputs, (inputs[:, 0] > 0).long())
+    debugger = Debugger(strict=True, console=False, experiment_seconds=0.0)
+    debugged(Program(), DataLoader(data, 16, shuffle=True), DataLoader(data, 64), debugger=debugger, max_epochs=3)
+    assert looks == {"activations": activations, "dependence": dependence}
+    assert [item.batches for item in debugger.session.record.of(TrainingLossInEval)] == measured
