@@ -4,11 +4,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch.nn import functional as F
+from torchmetrics import MetricCollection
+from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, MulticlassAccuracy, MulticlassF1Score
 
 from lightning_debug import MetricAuditor
 from lightning_debug.probes.metric_values import Answers, mistaken_answers, right_answers
 from tests.helpers import trainer
-from tests.metric_programs import HEALTHY, loaders
+from tests.metric_programs import HEALTHY, Base, Binary, loaders
 from tests.metric_programs_faulty import FAULTY, MeanOfDicts, NeverEmptied
 
 
@@ -35,6 +37,54 @@ def test_right_metrics_are_left_alone_where_validation_comes_twice_an_epoch(kind
 def test_faults_are_found(kind, code, options):
     report = audited(kind(), **options)
     assert [item.code for item in report.findings] == [code], report.findings
+
+
+class Collected(Binary):
+    """A collection names its metrics by their classes, without an underline: ``val_BinaryAccuracy``."""
+
+    def __init__(self, answers):
+        super().__init__()
+        self.answers = answers
+        self.val_metrics = MetricCollection([BinaryAccuracy(), BinaryF1Score()], prefix="val_")
+
+    def share(self, logits, labels):
+        self.val_metrics.update(self.answers(logits), labels.int())
+        self.log_dict(self.val_metrics, on_step=False, on_epoch=True)
+
+    def validation_step(self, batch, batch_idx):
+        logits, labels = self.net(batch[0]), (batch[1][:, None] > 1).float()
+        self.log("val_loss", F.binary_cross_entropy_with_logits(logits, labels))
+        self.share(logits, labels)
+
+
+@pytest.mark.parametrize(
+    ("answers", "codes"),
+    [
+        (lambda logits: (logits.sigmoid() > 0.5).int(), []),
+        (lambda logits: logits, []),
+        (lambda logits: logits.sigmoid().argmax(1, keepdim=True).int(), ["LD804"]),
+        (lambda logits: (logits > 0.5).int(), ["LD804"]),
+    ],
+    ids=["threshold", "logits", "argmax over one output", "0.5 on logits"],
+)
+def test_accuracy_of_a_collection(answers, codes):
+    assert [item.code for item in audited(Collected(answers)).findings] == codes
+
+
+class Balanced(Base):
+    """The accuracy of a collection over several classes is the mean over classes."""
+
+    def build(self):
+        self.val_metrics = MetricCollection([MulticlassAccuracy(self.classes), MulticlassF1Score(self.classes)])
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.val_metrics.update(logits, labels)
+            self.log_dict(self.val_metrics, on_step=False, on_epoch=True)
+
+
+def test_balanced_accuracy_of_a_collection_is_left_alone():
+    assert not audited(Balanced()).findings
 
 
 class Bags(torch.utils.data.Dataset):

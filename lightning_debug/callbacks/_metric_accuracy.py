@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torchmetrics import Metric
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.evidence.metrics import AccuracyComparison
@@ -37,7 +38,8 @@ BATCHES = 3
 VALIDATIONS = 3
 """Validations in which that is done, until it is clear."""
 
-ACCURACY = re.compile(r"(^|[^a-z])(acc|accuracy)([^a-z]|$)", re.IGNORECASE)
+ACCURACY = re.compile(r"(?i:(^|[^a-z])(acc|accuracy)([^a-z]|$))|[a-z]Acc(uracy)?([^a-z]|$)")
+"""Also as a collection of metrics names it: ``BinaryAccuracy``."""
 _FUNCTIONS = ("cross_entropy", "nll_loss", "binary_cross_entropy_with_logits", "binary_cross_entropy")
 _OTHERWISE = re.compile(r"err|drop|gap|loss|miss|diff|attack|fool|inv|not|1-", re.IGNORECASE)
 """Names that may well hold what is not right."""
@@ -106,6 +108,9 @@ class AccuracyReplay:
         tap = LossTap(pl_module, asked.handlers)
         try:
             with torch.inference_mode(False), in_eager(pl_module), isolated(trainer, pl_module) as sandbox:
+                metrics = [item for item in pl_module.modules() if isinstance(item, Metric)]
+                for metric in metrics:  # put back behind this block, as all else is
+                    metric.reset()
                 with tap:
                     try:
                         sandbox.validation_step(batch, batch_idx)
@@ -115,7 +120,9 @@ class AccuracyReplay:
                         with contextlib.suppress(Exception):  # it may need what a whole validation leaves
                             sandbox.hook(_END)
                 logged = {name: value for name, value in sandbox.logged.items() if ACCURACY.search(name)}
-                values = {name: _number(value) for name, value in logged.items()}
+                values = {
+                    name: _number(_of_batch(metrics) if value is None else value) for name, value in logged.items()
+                }
         except Unrepeatable as refused:
             raise NotJudged(str(refused)) from refused
         heard = [item for item in tap.heard if item.function in _FUNCTIONS]
@@ -190,6 +197,12 @@ def _answers(heard: HeardLoss, asked: frozenset[str]) -> Answers:
 
 def _is_weighted(heard: HeardLoss) -> bool:
     return heard.scores.numel() == 0 or heard.scores.is_sparse
+
+
+def _of_batch(metrics: list[Metric]) -> Any:
+    """What an accuracy that was updated and logged as an object holds of this batch; ``None`` for none or several."""
+    updated = [item for item in metrics if "Accuracy" in type(item).__name__ and item.update_count == 1]
+    return updated[0].compute() if len(updated) == 1 else None
 
 
 def _number(value: Any) -> float:
