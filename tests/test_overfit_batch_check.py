@@ -38,3 +38,8 @@ def test_found(name):
     found = [item for item in ours.report.findings if item.code == "LD605"]
     assert len(found) == 1, (ours.report, ours.session.record.first(OverfitCheck))
     assert word in found[0].message
+
+
+def test_the_whole_batch_is_not_asked_where_two_examples_get_the_same_output():
+    seen = check(FAULTY["only_padding_is_read"][1]).session.record.first(OverfitCheck)
+    assert not any(trial.whole for trial in seen.trials)

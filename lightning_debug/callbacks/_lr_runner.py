@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +11,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from lightning_debug.callbacks import _ranks
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.callbacks._lightning_data import Batches
+from lightning_debug.callbacks._lr_hearing import Hearing
 from lightning_debug.callbacks._lr_schedule import set_rates
 from lightning_debug.experiments._surroundings import random_state, set_random_state
 from lightning_debug.experiments.clock import working_time
@@ -20,10 +19,6 @@ from lightning_debug.experiments.isolation import Sandbox
 
 MOST_BATCHES = 64
 """Batches in which a user's own step is given the time to step the optimizer once."""
-
-
-FEW = 8
-"""Steps of another optimizer from which on its losses have a course."""
 
 
 class NoLoss(Exception):
@@ -79,11 +74,7 @@ class SandboxRunner:
         self._generator = torch.Generator()
         self._step = self._done = 0
         self._measurable = bool(batches.held_out) and pl_module.automatic_optimization
-        self._seen_loss: list[torch.Tensor] = []
-        self._own_loss: list[torch.Tensor] = []
-        self._stepped, self._heard, self._inside = 0, False, False
-        self._other_losses: list[tuple[int, torch.Tensor]] = []
-        self._courses: dict[float, list[tuple[int, torch.Tensor]]] = {}
+        self._hearing = Hearing(trainer, pl_module, index)
         self._begin = working_time()
         self._clock = self._begin
         self.measured = len(batches.held_out)
@@ -101,18 +92,17 @@ class SandboxRunner:
     def rewind(self, order: int) -> None:
         """Puts everything back to the start."""
         self._sandbox.rewind()
-        self._other_losses = []
         if not self._module.automatic_optimization:
-            self._hear()
+            self._hearing.begin()
         self._generator.manual_seed(order)
         self._order, self._step = [], 0
 
     def step(self, lr: float) -> float:
         """One optimizer step; returns the loss before it, averaged over its micro-batches and over ranks."""
         set_rates(self._optimizer, lr, self._ratios)
-        self._courses[lr] = self._other_losses  # a trial keeps one rate; of sweeps nothing is asked
+        self._hearing.at(lr)
         try:
-            loss = self._automatic_step() if self._module.automatic_optimization else self._manual_step()
+            loss = self._automatic_step() if self._module.automatic_optimization else self._manual_step_together()
         except (NoLoss, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:
@@ -191,103 +181,62 @@ class SandboxRunner:
         if self._trainer.world_size == 1:
             return
         loss = losses[0] if losses else 0.0
+        losses[:] = [self._agree(loss, raised)]
+        _ranks.average_gradients([item for item in self._module.parameters() if item.requires_grad], self._trainer)
+
+    def _agree(self, loss: float, raised: Exception | None) -> float:
+        """The mean of all ranks' losses; their clocks are put right, and all stop together where one has failed."""
         told = [loss, working_time() - self._begin, float(raised is not None)]
         mean, elapsed, failed = _ranks.mean(told, self._trainer)
         if raised is not None:
             raise raised
         if failed:
             raise RuntimeError("the experiment failed on another rank")
-        losses[:] = [mean]
         self._clock = self._begin + elapsed
-        _ranks.average_gradients([item for item in self._module.parameters() if item.requires_grad], self._trainer)
+        return mean
+
+    def _manual_step_together(self) -> float:
+        """A user's step on every rank by itself; the parameters are averaged after it.
+
+        No rank waits inside the user's code. For SGD, with momentum too, it is what averaging gradients would give.
+        """
+        if self._trainer.world_size == 1:
+            return self._manual_step()
+        loss, raised = 0.0, None
+        try:
+            loss = self._manual_step()
+        except Exception as error:  # the other ranks wait for this one
+            raised = error
+        loss = self._agree(loss, raised)
+        trained = [item for item in self._module.parameters() if item.requires_grad and item.is_floating_point()]
+        _ranks.average(trained, self._trainer)
+        return loss
 
     def _manual_step(self) -> float:
         """Runs the user's steps until they have stepped the optimizer; the mean of the losses on the way."""
         losses: list[float] = []
+        hearing = self._hearing
         for _ in range(MOST_BATCHES):
-            self._seen_loss.clear()
-            self._own_loss.clear()
-            before = self._stepped
+            before = hearing.forget()
             batch, number = self._next()
-            with self._hearing_tensors():
+            with hearing.tensors():
                 output = self._sandbox.training_step(batch, number)
             self._step += 1
-            loss = self._manual_loss(self._sandbox.loss(output))
+            loss = hearing.loss(self._sandbox.loss(output))
             if loss is not None:
                 losses.append(float(loss.detach().float().mean()))
                 if not math.isfinite(losses[-1]):
                     return losses[-1]
-            if losses and (self._stepped > before or not self._heard):
+            if losses and (hearing.stepped > before or not hearing.heard):
                 return sum(losses) / len(losses)
-        if losses and self._stepped:  # a scaler may leave steps out
+        if losses and hearing.stepped:  # a scaler may leave steps out
             return sum(losses) / len(losses)
-        missing = "step this optimizer" if losses else "return a loss or call manual_backward"
+        missing = "step this optimizer" if losses else "return a loss or go backward from one"
         raise NoLoss(f"training_step does not {missing} in {MOST_BATCHES} batches")
 
-    def _manual_loss(self, returned: torch.Tensor | None) -> torch.Tensor | None:
-        """Of several optimizers: the last loss before this one's step. Else what is returned, or went backward."""
-        if len(self._trainer.optimizers) > 1:
-            return self._own_loss[-1] if self._own_loss else None
-        if returned is not None:
-            return returned
-        return self._seen_loss[-1] if self._seen_loss else None
-
-    def _hear(self) -> None:
-        """Notes what the user's step hands to ``manual_backward``, and when it steps; a rewind takes this off again."""
-        original: Callable[..., Any] = self._module.manual_backward
-
-        def manual_backward(loss: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            self._seen_loss.append(loss.detach())
-            self._inside = True  # a scaler's multiple goes backward there
-            try:
-                return original(loss, *args, **kwargs)
-            finally:
-                self._inside = False
-
-        def stepped(*_: Any) -> None:
-            self._stepped += 1
-            self._own_loss += self._seen_loss[-1:]
-
-        def stepped_other(index: int) -> Callable[..., None]:
-            return lambda *_: self._other_losses.extend((index, loss.float().mean()) for loss in self._seen_loss[-1:])
-
-        vars(self._module)["manual_backward"] = manual_backward
-        self._heard = hasattr(self._optimizer, "register_step_post_hook")
-        for index, optimizer in enumerate(self._trainer.optimizers):
-            if hasattr(optimizer, "register_step_post_hook"):
-                own = optimizer is self._optimizer
-                optimizer.register_step_post_hook(stepped if own else stepped_other(index))
-
-    @contextlib.contextmanager
-    def _hearing_tensors(self) -> Iterator[None]:
-        """Notes what goes backward by itself (``loss.backward()``) too."""
-        original: Callable[..., Any] = torch.Tensor.backward
-
-        def backward(loss: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-            if not self._inside and loss.numel() == 1:
-                self._seen_loss.append(loss.detach())
-            return original(loss, *args, **kwargs)
-
-        torch.Tensor.backward = backward  # type: ignore[method-assign, assignment]
-        try:
-            yield
-        finally:
-            torch.Tensor.backward = original  # type: ignore[method-assign]
-
     def pull(self, lr: float, in_use: float) -> tuple[int, float, float] | None:
-        """Another optimizer whose loss ends higher where this one trains at ``lr``: its index, and both losses.
-
-        Higher is a fifth above what it ends at where this one trains at the rate in use, and by its own noise.
-        """
-        course, before = self._courses.get(lr, []), self._courses.get(in_use, [])
-        for index in sorted({index for index, _ in course}):
-            used, losses = ([loss for at, loss in one if at == index] for one in (before, course))
-            if min(len(used), len(losses)) < FEW:
-                continue
-            first, last = (torch.stack(one[-max(1, len(one) // 4) :]).double() for one in (used, losses))
-            if last.mean() - first.mean() > 0.2 * first.mean().abs() + max(first.std(), last.std()):
-                return index, float(first.mean()), float(last.mean())
-        return None
+        """Another optimizer whose loss ends higher where this one trains at ``lr``: its index, and both losses."""
+        return None if self._module.automatic_optimization else self._hearing.pull(lr, in_use)
 
     def _next(self) -> tuple[Any, int]:
         if not self._order:

@@ -55,6 +55,14 @@ def average_gradients(parameters: Sequence[Tensor], trainer: Trainer) -> None:
             item.grad.div_(trainer.world_size)
 
 
+def average(parameters: Sequence[Tensor], trainer: Trainer) -> None:
+    """Averages values over all ranks in place, as when each has made a step of its own. A collective."""
+    with torch.no_grad():
+        for item in parameters:
+            torch.distributed.all_reduce(item.data)
+            item.div_(trainer.world_size)
+
+
 def tell(key: str, text: str, trainer: Trainer) -> None:
     """Leaves a text for rank 0 in the store that the ranks have met in. No collective: nobody waits for it."""
     _store().set(f"lightning_debug/{key}/{trainer.global_rank}", text)

@@ -42,8 +42,7 @@ class LRRangeFinder(DebugCallback):
     when training starts, in place, on private batches of the training set, and is undone bit for bit. Loaders that
     only yield batches in turn are followed for a few batches first.
 
-    None is made, which it says, for models sharded over ranks, manual optimization on several ranks (use
-    ``devices=1`` to search), and optimizers without a rate to sweep, such as LBFGS.
+    None is made, which it says, for models sharded over ranks and optimizers without a rate to sweep, such as LBFGS.
 
     Inside ``Debugger`` it keeps to ``experiment_seconds`` and to a small share of the planned training: mostly a few
     trials at the learning rate in use and far from it.
@@ -230,8 +229,6 @@ class LRRangeFinder(DebugCallback):
             return "there is no optimizer"
         if _ranks.is_sharded(trainer):
             return "the model is sharded over ranks"
-        if trainer.world_size > 1 and not trainer.lightning_module.automatic_optimization:
-            return "the optimization is manual, on several ranks; with one (devices=1) the search can be made"
         if self._hosted and remaining(self.session) <= 0:
             return "there is no time for it (experiment_seconds)"
         return ""

@@ -107,10 +107,10 @@ class Attempt:
                     return dataclasses.replace(found, fits=True)
                 after = calls if found.best is trial else after
                 blind += _is_blind(first.calls) and _is_blind(calls)
-                if blind == len(trials) > 1 and _is_flat(trial.losses):
+                if blind == len(trials) > 1 and any(_is_flat(one.losses) for one in trials):
                     break  # the output is the same for both, whatever the rate
-            else:
-                trials += self._whole(batch) if examples is not batch else []
+            if blind < len(trials) and examples is not batch:
+                trials += self._whole(batch)
         except _OutOfTime:
             cut_short = True
         found = dataclasses.replace(found, trials=tuple(trials), steps=self._steps, cut_short=cut_short)
