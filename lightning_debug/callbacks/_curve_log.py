@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_debug.curves.names import Names, recognised
+from lightning_debug.curves.names import Mode, Names, monitored
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.validation import Validations
 from lightning_debug.probes.batch_fields import batch_fields
@@ -30,14 +30,27 @@ Tag = tuple[str, int, int, tuple[str, ...]]
 """What was asked for: ``"train"`` or ``"val"``, step, epoch, names."""
 
 
+def monitors_of(callbacks: Iterable[Any]) -> list[tuple[str, Mode]]:
+    """What checkpoints are chosen by and training is stopped by: names with the better side, checkpoints first."""
+    found: list[tuple[bool, str, Mode]] = []
+    for item in callbacks:
+        kinds = {kind.__name__ for kind in type(item).__mro__}
+        name, mode = getattr(item, "monitor", None), getattr(item, "mode", None)
+        if kinds & {"ModelCheckpoint", "EarlyStopping"} and isinstance(name, str) and mode in ("min", "max"):
+            found.append(("ModelCheckpoint" not in kinds, name, mode))
+    return [(name, mode) for _, name, mode in sorted(found, key=lambda one: one[0])]
+
+
 class CurveLog:
     """Losses of training steps and values logged by validations, as they arrive.
 
     Args:
         delay: Hold values back for so many reads, for tests (see :class:`Deferred`).
+        monitors: What the user's callbacks monitor (see :func:`monitors_of`).
     """
 
-    def __init__(self, delay: int = 0) -> None:
+    def __init__(self, delay: int = 0, monitors: Sequence[tuple[str, Mode]] = ()) -> None:
+        self._monitors = monitors
         self.train = Series()
         self.validations = Validations()
         self.values: list[dict[str, float]] = []
@@ -105,7 +118,7 @@ class CurveLog:
     @property
     def names(self) -> Names:
         """The names recognised among those of the last validation."""
-        return recognised(self.values[-1]) if self.values else Names()
+        return monitored(self.values[-1], self._monitors) if self.values else Names()
 
     @property
     def has_batches(self) -> bool:

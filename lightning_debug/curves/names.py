@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Mode = Literal["min", "max"]
@@ -102,6 +102,25 @@ def recognised(names: Iterable[str], train: str = "", val: str = "", metric: str
     lower = [name for name in lower if not (val and _OF_A_LOSS.search(name))]
     metric = metric or _first(higher, key=_metric_order) or _first(lower, key=_plainest)
     return Names(train, val, metric, mode_of(metric))
+
+
+def monitored(names: Collection[str], monitors: Sequence[tuple[str, Mode]]) -> Names:
+    """Picks names; what the user's own callbacks monitor goes first, where it is of validation.
+
+    Args:
+        names: All names that have values.
+        monitors: What is monitored, and which values of it are better, the most important first.
+
+    >>> monitored(["val_loss", "val_acc", "val_f1"], [("val_f1", "max")])
+    Names(train='', val='val_loss', metric='val_f1', mode='max')
+    >>> monitored(["val_loss", "val_rate", "val_loss_total"], [("val_loss_total", "min"), ("val_rate", "min")])
+    Names(train='', val='val_loss_total', metric='val_rate', mode='min')
+    """
+    own = [(name, mode) for name, mode in monitors if name in names and not _TRAINING.search(name)]
+    losses = [name for name, mode in own if _LOSS.search(name) and _VALIDATION.search(name) and mode == "min"]
+    metrics = [(name, mode) for name, mode in own if not _LOSS.search(name)]
+    found = recognised(names, val=losses[0] if losses else "", metric=metrics[0][0] if metrics else "")
+    return replace(found, mode=metrics[0][1]) if metrics else found
 
 
 def role(name: str) -> bool:

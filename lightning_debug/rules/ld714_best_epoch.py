@@ -2,7 +2,8 @@
 
 What it sees: validation metric and loss of the whole run, smoothed in the logarithm of the epoch. Of the epochs
     at which the loss has not degraded by more than its noise, it is the one with the best metric (less a price for
-    the loss, where the metric is a share): the choice that EarlyStoppingSelector makes, too (LD716).
+    the loss, where the metric is a share): the choice that EarlyStoppingSelector makes, too (LD716). Metric and loss
+    are those that a ModelCheckpoint or EarlyStopping of the run monitors, or else known by their names.
 Why it hurts: the last weights are rarely the best, and the single best value of a noisy metric is luck.
 How to fix: keep the checkpoint of that epoch.
 When to ignore: always, where another choice is wanted. This is information, no alarm.
@@ -93,9 +94,13 @@ def best_epoch(record: Record) -> Iterator[Claim | Skip]:
         yield Skip("fewer than 3 validations logged a loss or a metric under a name that is known")
         return
     values = {"loss": best.loss, "metric": best.metric}
-    told = ", ".join(f"{name} {value:.3g}" for name, value in values.items() if value is not None)
+    seen = reading.validation
+    names = {"loss": seen.name if seen else "", "metric": seen.metric if seen else ""}
+    told = ", ".join(
+        f"{names[name] or f'validation {name}'} {value:.3g}" for name, value in values.items() if value is not None
+    )
     yield Claim(
-        message=f"The epoch to keep is {best.epoch} (validation {told}): {best.reason}.",
+        message=f"The epoch to keep is {best.epoch} ({told}): {best.reason}.",
         subject="epoch",
         measured={"epoch": best.epoch, "rule": best.rule, **values},
         fix=f"Keep the checkpoint of epoch {best.epoch}; EarlyStoppingSelector chooses it while training.",
