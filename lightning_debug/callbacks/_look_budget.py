@@ -58,11 +58,16 @@ def granted(session: Session) -> float:
 @contextlib.contextmanager
 def looking(session: Session) -> Iterator[None]:
     """Charges what the block takes to the looks of a session."""
-    account, begun = _account(session), working_time()
+    begun = working_time()
     try:
         yield
     finally:
-        account.spent += working_time() - begun
+        charge(session, working_time() - begun)
+
+
+def charge(session: Session, seconds: float) -> None:
+    """Charges so many seconds to the looks of a session."""
+    _account(session).spent += seconds
 
 
 def _account(session: Session) -> _Account:

@@ -6,9 +6,11 @@ from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
+from lightning_debug.callbacks._look_budget import charge, may_look
 from lightning_debug.callbacks._loss_checks import PRODUCES, LossChecks
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence.loss import LossGraph
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.probes.loss_graph import loss_graph
 from lightning_debug.probes.loss_trace import LossTrace
@@ -18,11 +20,15 @@ from lightning_debug.schedule import at, either, first
 LIVE = either(first(3), at(50, 500, 5000))
 AGAIN = at(0, 50)
 
+CALL = 1e-4
+"""Seconds by which watching a call of torch's makes it longer: the step itself is made anyway."""
+
 
 class LossInspector(DebugCallback):
     """Looks at a few steps to see what becomes the loss, from which values, and by which calls.
 
-    It watches the run's own ``training_step`` on the first steps, then rarely, and once in the second epoch. Where
+    It watches the run's own ``training_step`` on the first steps, then rarely, and once in the second epoch; after the
+    first, as far as the run is long enough to bear it. Where
     the model is compiled, or computes otherwise while it is watched, it runs the step a second time in isolation
     instead, as it does once with ``validation_step``. The run itself is not changed.
 
@@ -33,6 +39,7 @@ class LossInspector(DebugCallback):
 
     _shadow: Shadow | None = None
     _batches: int = 0
+    _price: float = 0.0
     _second_epoch: int | None = None
     _validated: bool = False
     _checks: LossChecks | None = None
@@ -57,7 +64,7 @@ class LossInspector(DebugCallback):
         again = trainer.current_epoch == self._second_epoch
         if again:
             self._second_epoch = None
-        if not (LIVE(step) or again):
+        if not (LIVE(step) or again) or (step and not may_look(self.session, self._price)):
             return
         if not (is_compiled(pl_module) or compiled_functions(pl_module) or changed_by_tracing(pl_module)):
             self._watch(trainer, pl_module)
@@ -126,8 +133,11 @@ class LossInspector(DebugCallback):
             trace = LossTrace(pl_module, args[0] if args else kwargs.get("batch"))
             with trace:
                 output = original(*args, **kwargs)
+            begun = working_time()
             with self.attempt("reading what reached the loss", trainer):
                 self._observe(trainer, trace, Sandbox.loss(output), live=True)
+            self._price = working_time() - begun + CALL * len(trace.ops)
+            charge(self.session, self._price)
             return output
 
         self._shadow = Shadow(pl_module, "training_step", step)

@@ -98,7 +98,7 @@ class ModelInspector(DebugCallback):
         if step == 0:
             self._try(trainer, InputDependence, lambda: self._keep(batch, batch_idx))
             self._try(trainer, LinearChain, lambda: self._structure(trainer, pl_module, batch, batch_idx))
-        elif step == EXCHANGES:
+        elif step == EXCHANGES and may_begin(self.session):  # else at the end of training
             self._exchange(trainer, pl_module, batch, batch_idx)
         elif step == SYMMETRY:
             self._symmetry(trainer, pl_module)
