@@ -52,6 +52,15 @@ def test_frozen_batch_norms_drift(no_grad):
     assert "within 4 steps their running statistics are updated 4 times" in found.message
 
 
+def test_a_backbone_that_is_frozen_for_its_first_epoch_only():
+    class Gradual(FineTuned):
+        def on_train_epoch_start(self):
+            self.backbone.requires_grad_(self.current_epoch > 0)
+
+    assert not checked(Gradual(), max_epochs=2).findings
+    assert only(checked(Gradual(), max_epochs=1), "LD403")
+
+
 def test_flat_network_whose_last_layer_is_trained():
     model = Net()
     model.net[0].requires_grad_(False)

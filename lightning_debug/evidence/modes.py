@@ -164,6 +164,7 @@ class FrozenBatchNorm:
         twin: Path of a trainable module of the class of ``root`` with the same parameter shapes; ``""`` if none.
         flipped: Whether it was in eval mode earlier in the fit.
         override: The overridden ``on_validation_model_train`` that flipped it; ``""`` when none did.
+        thawed: Whether its weights are trained by now: they were frozen for the first steps or epochs only.
     """
 
     path: str
@@ -178,6 +179,7 @@ class FrozenBatchNorm:
     twin: str = ""
     flipped: bool = False
     override: str = ""
+    thawed: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

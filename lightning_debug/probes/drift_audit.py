@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from torch import nn
@@ -34,6 +35,7 @@ class DriftAudit:
         self._from = 0
         self._recorded = False
         self._told: set[str] = set()
+        self._frozen: list[tuple[nn.Module, FrozenBatchNorm]] = []
 
     def begin(self, step: int, modules: Iterable[ModeModule]) -> Callable[[nn.Module, Any], None] | None:
         """A step begins; what to tell of each module that runs in it, if anything is followed from here on."""
@@ -44,15 +46,23 @@ class DriftAudit:
         return self._watch.called
 
     def evidence(self, step: int, *, last: bool = False) -> FrozenBatchNorms | None:
-        """What they did, once enough steps have passed (or no more come); once with nothing, where there are none."""
+        """What they did, once enough steps have passed (or no more come); once with nothing, where there are none.
+
+        Later, those of them whose weights are no longer frozen.
+        """
+        if thawed := [pair for pair in self._frozen if _is_trained(pair[0])]:
+            self._frozen = [pair for pair in self._frozen if not _is_trained(pair[0])]
+            return FrozenBatchNorms(steps=step, layers=tuple(replace(layer, thawed=True) for _, layer in thawed))
         if self._watch is None and not self._recorded and (step >= STEPS or last):
             self._recorded = True
             return FrozenBatchNorms(steps=step + (not last))
         if self._watch is None or (step - self._from < STEPS and not last):
             return None
         watch, self._watch, self._recorded = self._watch, None, True
-        layers = tuple(self._layer(item) for item in watch.drifts()) if step > self._from else ()
+        drifts = watch.drifts() if step > self._from else []
+        layers = tuple(self._layer(item) for item in drifts)
         self._told |= {item.path for item in layers}
+        self._frozen += [(drift.item.module, layer) for drift, layer in zip(drifts, layers, strict=True)]
         return FrozenBatchNorms(steps=step - self._from + (not last), layers=layers)
 
     def _layer(self, drift: Drift) -> FrozenBatchNorm:
@@ -75,3 +85,7 @@ class DriftAudit:
             flipped=flipped,
             override=f"{override[0]}.on_validation_model_train" if flipped and override is not None else "",
         )
+
+
+def _is_trained(norm: nn.Module) -> bool:
+    return any(weight.requires_grad for weight in norm.parameters(recurse=False))

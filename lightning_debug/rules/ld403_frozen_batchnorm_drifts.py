@@ -10,8 +10,9 @@ How to fix: put the frozen part into eval mode and keep it there: override ``tra
     ``self.backbone.eval()`` after ``super().train(mode)``, or call ``self.backbone.eval()`` when it is frozen.
     Lightning notes that mode and puts it back after each validation, so ``on_train_start`` will do.
 When to ignore: when the statistics are meant to adapt to the new data (AdaBN). It is silent on batch-norms whose
-    own weights, or any before them, are trained; on momentum encoders and target networks, whose
-    weights follow a trained network; and without ``affine`` weights.
+    own weights, or any before them, are trained, also where that begins later in the run (a backbone that is frozen
+    for its first epochs only); on momentum encoders and target networks, whose weights follow a trained network;
+    and without ``affine`` weights.
 Broken:
     class FineTuned(LightningModule):
         def __init__(self):
@@ -99,7 +100,7 @@ from lightning_debug.rules._modes import listed
 @rule("LD403", severity=WARNING, needs=FrozenBatchNorms, explains=("LD413",))
 def frozen_batchnorm_drifts(record: Record, *, minimum_shift: float = 0.01) -> Iterator[Claim]:
     """Claims one finding for each frozen part that holds such batch-norms."""
-    claimed: set[str] = set()
+    claimed = {layer.path for evidence in record.of(FrozenBatchNorms) for layer in evidence.layers if layer.thawed}
     for evidence in record.of(FrozenBatchNorms):
         groups: dict[str, list[FrozenBatchNorm]] = {}
         for layer in evidence.layers:
