@@ -114,6 +114,12 @@ def test_oversampling_is_no_duplication():
     assert "LD507" not in codes(loader(balanced))
 
 
+def test_a_small_set_that_is_repeated_whole_is_no_duplication():
+    inputs, labels = (item[:8] for item in make("tabular"))
+    assert "LD507" not in codes(loader(inputs.repeat(20, 1), labels.repeat(20)))
+    assert "LD507" in codes(loader(inputs.repeat(20, 1)[:150], labels.repeat(20)[:150]))
+
+
 def test_parts_that_bags_share_are_no_duplicates():
     pool = torch.randn(60, 12)
     bags = [(pool[torch.randint(60, (5 + index % 4,))], float(index % 2)) for index in range(80)]

@@ -9,8 +9,9 @@ Why it hurts: copies count many times in the loss, an epoch is shorter than it l
 How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_index=True)``; look for a list that is
     filled twice, a ``ConcatDataset`` of overlapping parts, or a glob that finds each file under two names.
 When to ignore: when samples are repeated on purpose. Silent on samplers that draw with replacement, on datasets
-    that draw their samples themselves (a replay memory), on copies that balance rare classes, on streams, and on tiny
-    discrete inputs.
+    that draw their samples themselves (a replay memory), on a few samples that are repeated whole to make a longer
+    epoch (each equally often, at least ``repeats`` times), on copies that balance rare classes, on streams, and on
+    tiny discrete inputs.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -76,7 +77,7 @@ from lightning_debug.rules._data_layers import is_text
 
 @rule("LD507", severity=WARNING, needs=SampleCopies)
 def duplicated_samples(
-    record: Record, *, share: float = 0.02, said: float = 0.1, fewest: int = 10, margin: float = 10.0
+    record: Record, *, share: float = 0.02, said: float = 0.1, fewest: int = 10, margin: float = 10.0, repeats: int = 5
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if there are more copies than chance makes."""
     share = said if is_text(record) else share
@@ -92,6 +93,9 @@ def duplicated_samples(
             continue
         if draws is not None and draws.varies and not found.in_dataset:
             yield Skip(f"{draws.dataset} draws its samples itself, another each time that it is asked for the same")
+            continue
+        if found.largest >= repeats and (found.samples - found.copies) * found.largest == found.samples:
+            yield Skip(f"every sample is there {found.largest} times: a set that is repeated whole")
             continue
         if found.balancing:
             yield Skip("the copies make rare classes more frequent: oversampling")
