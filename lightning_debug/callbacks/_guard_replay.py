@@ -81,7 +81,7 @@ def inquire(
     if batch is None:
         return Inquiry(weights=weights, unknown="its batch was no longer held when it was seen; action='skip' finds it")
     fields = bad_fields(batch.value)
-    suspects = tuple(item.name for item in fields if not _is_mask(item))
+    suspects = tuple(item.name for item in fields if not is_mask(item))
     if broken and late:
         told = "the weights were updated with it before it was seen; action='skip' or 'raise' finds it"
         known = {item.name for other in others for item in bad_fields(other.value)}
@@ -100,7 +100,7 @@ def inquire(
         return Inquiry(fields, weights, unknown=f"its re-run raises {type(error).__name__}: {error}")
 
 
-def _is_mask(field: NonFiniteTensor) -> bool:
+def is_mask(field: NonFiniteTensor) -> bool:
     """Whether a field is an additive mask: -Inf and one other value, or -Inf alone."""
     return not field.nan and not field.positive and field.minimum == field.maximum
 

@@ -11,6 +11,7 @@ import torch
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._guard_response import Policy
 from lightning_debug.callbacks._guard_step import Clipping
+from lightning_debug.callbacks._guard_validation import ValidationWatch
 from lightning_debug.callbacks._guard_watch import Watch
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, report_folder
 from lightning_debug.evidence.numbers import NonFiniteStep, SkipBudget, StepWindow, WeightsCheck
@@ -75,6 +76,7 @@ class NonFiniteGuard(DebugCallback):
     produces = (StepWindow, NonFiniteStep, WeightsCheck, SkipBudget, ScaledClipping)
 
     _watch: Watch | None = None
+    _validation: ValidationWatch | None = None
     _delay: int = 0
     _resumed: dict[str, Any] | None = None
 
@@ -123,6 +125,7 @@ class NonFiniteGuard(DebugCallback):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         state.pop("_watch", None)  # batches, events and pinned memory
+        state.pop("_validation", None)
         return state
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -137,6 +140,7 @@ class NonFiniteGuard(DebugCallback):
         if self._resumed is not None:
             self._watch.load(self._resumed)
             self._resumed = None
+        self._validation = ValidationWatch(trainer, pl_module, self.session)
         self._watch.check_weights("start")
         if type(trainer.strategy).__name__ == "DeepSpeedStrategy":
             self.unavailable(NonFiniteStep, "DeepSpeed keeps gradients inside its engine", trainer)
@@ -173,6 +177,23 @@ class NonFiniteGuard(DebugCallback):
         if self._watch is not None:
             self._watch.end(outputs)
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes in what the validation before this has logged."""
+        if self._watch is not None and self._validation is not None:
+            self._validation.begin()
+
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Looks at the batch, where the last validation's loss was not finite."""
+        if self._watch is not None and self._validation is not None:
+            self._validation.batch(batch, batch_idx, dataloader_idx)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Asks for what the validation has logged."""
+        if self._watch is not None and self._validation is not None:
+            self._validation.end()
+
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Asks whether the weights are finite."""
         if self._watch is not None:
@@ -193,7 +214,7 @@ class NonFiniteGuard(DebugCallback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of the last batches."""
-        self._watch = None
+        self._watch = self._validation = None
 
 
 def _is_count(value: Any, least: int) -> bool:

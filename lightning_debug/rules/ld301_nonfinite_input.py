@@ -3,7 +3,8 @@
 What it sees: a step whose loss or gradient is not finite while a field of its batch holds NaN, +Inf or -Inf.
     The step is run again in isolation with those values replaced: only if loss and gradients are finite then,
     the field is named, with its rows, its columns and their share. Additive attention masks (-Inf and one other
-    value) are never named.
+    value) are never named. Where a validation has logged a loss that is not finite, the batches of the next
+    validation are looked at likewise.
 Why it hurts: one NaN in one cell makes the loss NaN, then every gradient, and after the next step every weight.
 How to fix: find the rows named and repair them where the data is made: impute, drop, or mask before the values
     are used. ``torch.where(mask, loss, 0)`` does not mask: NaN times 0 is NaN in the backward pass; select
@@ -107,11 +108,10 @@ def _claim(event: NonFiniteStep, field: NonFiniteTensor) -> Claim:
         where += ", " + _where("column", field.columns, field.column_count)
     error = f"training_step raises {event.error.partition(':')[0]}" if event.error else ""
     outcome = f"the loss is {kind(event.loss)}" if kind(event.loss) != "not finite" else "the gradient is not finite"
-    proof = (
-        "with finite values there, loss and gradients are finite"
-        if event.proved
-        else "the other batches at hand hold none"
-    )
+    if event.at.stage == "validate":
+        outcome = f"the validation loss is {kind(event.loss)}"
+    both = "it is" if event.at.stage == "validate" else "loss and gradients are"
+    proof = f"with finite values there, {both} finite" if event.proved else "the other batches at hand hold none"
     bad = field.nan + field.positive + field.negative
     if kind(event.loss) == "not finite" and not event.error:
         fix = "Select before computing, pred[mask] and target[mask]: torch.where lets NaN through backwards."

@@ -94,7 +94,8 @@ _GROWS = (
 
 def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     past = history(record, event)
-    lead = f"The loss is {kind(event.loss)}" if not event.error else f"training_step raises {event.error}"
+    which = "validation loss" if event.at.stage == "validate" else "loss"
+    lead = f"The {which} is {kind(event.loss)}" if not event.error else f"training_step raises {event.error}"
     measured: dict[str, Any] = {
         "loss": event.loss,
         "learning_rate": event.learning_rate,
