@@ -11,7 +11,7 @@ from lightning_debug import MetricAuditor
 from lightning_debug.probes.metric_values import Answers, mistaken_answers, right_answers
 from tests.helpers import trainer
 from tests.metric_programs import HEALTHY, Base, Binary, loaders
-from tests.metric_programs_faulty import FAULTY, MeanOfDicts, NeverEmptied
+from tests.metric_programs_faulty import FAULTY, MeanOfDicts, MeanOfMeans, NeverEmptied
 
 
 def audited(model, *, epochs=3, validation=192, **options):
@@ -37,6 +37,12 @@ def test_right_metrics_are_left_alone_where_validation_comes_twice_an_epoch(kind
 def test_faults_are_found(kind, code, options):
     report = audited(kind(), **options)
     assert [item.code for item in report.findings] == [code], report.findings
+
+
+@pytest.mark.parametrize("kind", [MeanOfMeans, MeanOfDicts], ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("validation", [175, 222])
+def test_a_last_batch_that_moves_a_mean_less_than_its_noise_is_left_alone(kind, validation):
+    assert not audited(kind(), validation=validation).findings
 
 
 class Collected(Binary):

@@ -164,7 +164,14 @@ class AverageWatch:
             )
         if not math.isclose(mean, value, rel_tol=1e-5, abs_tol=1e-7) or math.isclose(mean, weighted, rel_tol=1e-4):
             return None
-        return UnevenAverage(key=name, value=value, weighted=weighted, source=source)
+        return UnevenAverage(
+            key=name, value=value, weighted=weighted, source=source, error=self._error(values, weighted)
+        )
+
+    def _error(self, values: list[float], weighted: float) -> float:
+        """The standard error of the mean by rows: the spread of the batches tells that of a row."""
+        squares = math.fsum(size * (item - weighted) ** 2 for size, item in zip(self._sizes, values, strict=True))
+        return math.sqrt(squares / (len(values) - 1) / sum(self._sizes))
 
 
 def _columns(name: str, rows: list[Any]) -> dict[str, list[Any]]:

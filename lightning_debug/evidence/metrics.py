@@ -64,6 +64,7 @@ class UnevenAverage:
         source: The attribute that the values were collected or added up in; empty where ``self.log`` averaged them.
         summed: Whether it is their sum, which may be meant.
         parts: Of a sum the values of the first (up to 16) batches.
+        error: Of a mean the standard error that ``weighted`` has, by the spread of its batches.
     """
 
     key: str
@@ -72,6 +73,7 @@ class UnevenAverage:
     source: str = ""
     summed: bool = False
     parts: tuple[float, ...] = ()
+    error: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,9 +2,10 @@
 
 What it sees: in the first validations, the values that each batch logs, adds to a list, a number, a tensor or a
     ``MeanMetric``, and the rows of each batch. The logged value is their plain mean, and the mean weighted by rows
-    differs by more than the share ``shift`` of it. Or it is their sum, where each is a mean: of an accuracy (and the
-    like) above 1 whose batches lie between 0 and 1, and of a loss where a batch's part is what a loss function with
-    ``reduction="mean"`` has given.
+    differs by more than the share ``shift`` of it, and by more than ``errors`` of its standard errors (from the
+    spread of the batches): a last batch of half the size moves it less than other validation samples would. Or it is
+    their sum, where each is a mean: of an accuracy (and the like) above 1 whose batches lie between 0 and 1, and of a
+    loss where a batch's part is what a loss function with ``reduction="mean"`` has given.
 Why it hurts: the few rows of a small last batch count as much as those of a full one: the value is noisy and biased,
     and depends on the batch size. It is not what a reader, or the next paper, computes on the same data. A sum
     grows with the number of batches, and cannot be held against the training loss.
@@ -102,15 +103,15 @@ _SUM = re.compile(r"sum|total|count|hits|correct|num|cumul", re.I)
 
 
 @rule("LD803", severity=WARNING, needs=BatchAverages)
-def metric_averaged_over_uneven_batches(record: Record, *, shift: float = 0.01) -> Iterator[Claim]:
-    """Claims one finding for each value that uneven batches move by more than ``shift``, or that is a sum of means."""
+def metric_averaged_over_uneven_batches(record: Record, *, shift: float = 0.01, errors: float = 1.0) -> Iterator[Claim]:
+    """Claims one finding for each value that uneven batches move beyond its noise, or that is a sum of means."""
     for seen in record.of(BatchAverages):
         for uneven in seen.uneven:
             if uneven.summed:
                 if _is_sum_of_means(record, uneven):
                     yield _sum(seen, uneven)
                 continue
-            if abs(uneven.value - uneven.weighted) <= shift * abs(uneven.weighted):
+            if abs(uneven.value - uneven.weighted) <= max(shift * abs(uneven.weighted), errors * uneven.error):
                 continue
             how = f"collected in {uneven.source}" if uneven.source else "averaged by self.log"
             fix = (
