@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning_debug import registry
-from lightning_debug.curves.finished import EVENTS, TABLE, Curves, curves_of
+from lightning_debug.curves.finished import TABLE, Curves, curves_of, runs_in
 from lightning_debug.curves.reading import read_curves
 from lightning_debug.evidence import to_plain
 from lightning_debug.evidence.curves import CurveReading
@@ -50,7 +50,7 @@ class Run:
 
 
 def runs(folders: Sequence[str]) -> list[Path]:
-    """Every folder, at any depth, that holds logs.
+    """Every folder, at any depth, that holds logs; a table that is given by its name.
 
     Raises:
         NoLogs: If a folder is not there, or holds none.
@@ -58,11 +58,13 @@ def runs(folders: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in folders:
         top = Path(name)
-        if not top.is_dir():
-            raise NoLogs(f"{name} is no folder")
-        here = sorted({path.parent for pattern in (EVENTS, TABLE) for path in top.rglob(pattern)})
+        if not top.is_dir() and top.suffix.lower() != ".csv":
+            raise NoLogs(f"{name} is no folder, and no CSV file")
+        if not top.exists():
+            raise NoLogs(f"{name} is not there")
+        here = runs_in(top)
         if not here:
-            raise NoLogs(f"{name} holds neither event files nor {TABLE}")
+            raise NoLogs(f"{name} holds neither event files nor {TABLE} (or another table with steps and losses)")
         found += here
     return list(dict.fromkeys(found))
 

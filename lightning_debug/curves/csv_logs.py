@@ -1,4 +1,8 @@
-"""Curves out of CSVLogger's ``metrics.csv``, a few megabytes in memory at a time."""
+"""Curves out of CSVLogger's ``metrics.csv`` and tables like it, a few megabytes in memory at a time.
+
+Read are also what Weights & Biases exports (columns ``run - val/loss``, with ``__MIN`` and ``__MAX`` beside them, or a
+run's history with ``_step``) and Keras's log by epoch.
+"""
 
 from __future__ import annotations
 
@@ -16,22 +20,29 @@ from lightning_debug.curves.noise import Array
 BLOCK = 2**22
 EMPTY = -9e307
 """Stands for a field without a value, which is not one whose value is NaN."""
+STEPS = ("step", "_step", "global_step", "trainer/global_step", "iteration", "iter", "epoch")
+"""Columns that say when a row was written, the first that is there counts."""
+
+_BOUNDS = ("__MIN", "__MAX")
 
 
 def chunks(path: Path, notes: list[str]) -> Iterator[Chunk]:
     """The values of a file, in its order; an ``epoch`` column is a name like any other.
 
     Args:
-        path: A CSV file with a column ``step``.
+        path: A CSV file with a column ``step`` (or another of :data:`STEPS`).
         notes: Where it is told what could not be read.
 
     Raises:
-        ValueError: If there is no column ``step``.
+        ValueError: If there is no such column.
     """
     with path.open("rb") as file:
-        names = next(csv.reader([_text(file.readline())]), [])
-        if "step" not in names:
+        names, others = _named(next(csv.reader([_text(file.readline())]), []))
+        step = _step_of(names)
+        if step is None:
             raise ValueError("there is no column named step")
+        if others:
+            notes.append(f"{path.name} holds several runs; the first is read, and {', '.join(others[:5])} left out")
         kept, bad = b"", 0
         while True:
             block = file.read(BLOCK)
@@ -41,15 +52,46 @@ def chunks(path: Path, notes: list[str]) -> Iterator[Chunk]:
             if lines.strip():
                 table = _at_once(lines, len(names))
                 if table is None:
-                    table, wrong = _one_by_one(lines, names)
+                    table, wrong = _one_by_one(lines, names, step)
                     bad += wrong
-                yield _by_name(table, names)
+                yield _by_name(table, names, step)
             if not block:
                 break
     if bad:
         notes.append(
             f"{path.name}: {bad} lines are not as the header says (cut off?) and are left out; the rest is read"
         )
+
+
+def columns(path: Path) -> list[str]:
+    """The names of a table's curves; none where no column says when a row was written, or it cannot be read."""
+    try:
+        with path.open("rb") as file:
+            names, _ = _named(next(csv.reader([_text(file.readline(2**16))]), []))
+    except (OSError, csv.Error):
+        return []
+    return [name for name in names if name] if _step_of(names) is not None else []
+
+
+def _named(header: list[str]) -> tuple[list[str], list[str]]:
+    """The header without what an export adds to its names, ``""`` for what is no curve; and runs that are left out.
+
+    >>> _named(["Step", "sun-12 - val/loss", "sun-12 - val/loss__MIN"])
+    (['Step', 'val/loss', ''], [])
+    """
+    parted = [name.strip().partition(" - ") for name in header]
+    runs = list(dict.fromkeys(run for run, dash, _ in parted if dash))
+    names = []
+    for run, dash, rest in parted:
+        name = rest.strip() if dash else run
+        kept = not name.endswith(_BOUNDS) and (not dash or run == runs[0])
+        names.append(name if kept else "")
+    return names, runs[1:]
+
+
+def _step_of(names: list[str]) -> int | None:
+    low = [name.lower() for name in names]
+    return next((low.index(name) for name in STEPS if name in low), None)
 
 
 def _text(line: bytes) -> str:
@@ -79,9 +121,9 @@ def _at_once(lines: bytes, width: int) -> Array | None:
     return numbers.reshape(rows, width) if len(numbers) == rows * width else None
 
 
-def _one_by_one(lines: bytes, names: list[str]) -> tuple[Array, int]:
+def _one_by_one(lines: bytes, names: list[str], step: int) -> tuple[Array, int]:
     """The numbers of lines of which some are not well-formed, and how many those are."""
-    rows, bad, step = [], 0, names.index("step")
+    rows, bad = [], 0
     for row in csv.reader(_text(line) for line in lines.splitlines()):
         if not row:
             continue
@@ -101,13 +143,13 @@ def _number(field: str) -> float:
         return EMPTY
 
 
-def _by_name(table: Array, names: list[str]) -> Chunk:
-    column = table[:, names.index("step")]
+def _by_name(table: Array, names: list[str], step: int) -> Chunk:
+    column = table[:, step]
     there = np.isfinite(column) & (column != EMPTY)
     steps: NDArray[np.int64] = np.where(there, column, 0).astype(np.int64)
     found: Chunk = {}
     for index, name in enumerate(names):
         kept = there & (table[:, index] != EMPTY)
-        if name != "step" and kept.any():
+        if name and (index != step or name == "epoch") and kept.any():
             found[name] = steps[kept], table[kept, index]
     return found

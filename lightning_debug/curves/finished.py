@@ -96,11 +96,42 @@ class Curves:
     notes: list[str]
 
 
+def runs_in(top: Path) -> list[Path]:
+    """Every folder, at any depth, that holds logs, and every other table of curves; a table that is given itself.
+
+    The folders that ``SummaryWriter.add_scalars`` makes belong to the run around them.
+    """
+    if top.is_file():
+        return [top]
+    folders = {path.parent for pattern in (EVENTS, TABLE) for path in top.rglob(pattern)}
+    tables = {
+        path
+        for path in top.rglob("*.csv")
+        if path.name != TABLE and path.parent not in folders and any(map(role, csv_logs.columns(path)))
+    }
+    return sorted({folder for folder in folders if folder.parent not in folders or not _part(folder)} | tables)
+
+
+def _part(folder: Path) -> tuple[str, str] | None:
+    """The tag and the key of a folder that ``add_scalars(tag, {key: value})`` has made, if it is one."""
+    if (folder / TABLE).exists():
+        return None
+    for path in sorted(folder.glob(EVENTS))[:1]:
+        try:
+            tags = list(next(event_files.chunks(path, []), {}))
+        except Exception:  # a damaged file is told where it is read
+            return None
+        start = f"{tags[0].replace('/', '_')}_" if len(tags) == 1 else ""
+        if start and folder.name.startswith(start) and len(folder.name) > len(start):
+            return tags[0], folder.name[len(start) :]
+    return None
+
+
 def curves_of(folder: Path, *, train: str = "", val: str = "", metric: str = "") -> Curves:
     """Reads a folder's logs.
 
     Args:
-        folder: Where event files or ``metrics.csv`` are.
+        folder: Where event files or ``metrics.csv`` are, or a table of its own.
         train: Name of the training loss; recognised if left out.
         val: Name of the validation loss, likewise.
         metric: Name of the validation metric, likewise.
@@ -126,7 +157,16 @@ def curves_of(folder: Path, *, train: str = "", val: str = "", metric: str = "")
 
 
 def _chunks(folder: Path, notes: list[str]) -> Iterator[Chunk]:
+    if folder.is_file():
+        yield from _guarded(folder, csv_logs.chunks(folder, notes), notes)
+        return
     seen: set[str] = set()
+    inside = sorted(path for path in folder.iterdir() if path.is_dir()) if any(folder.glob(EVENTS)) else []
+    for part in inside:
+        named = _part(part)
+        for path in sorted(part.glob(EVENTS)) if named is not None else ():
+            for chunk in _guarded(path, event_files.chunks(path, notes), notes):
+                yield {f"{tag}/{named[1]}": values for tag, values in chunk.items()}  # type: ignore[index]
     for path in sorted(folder.glob(EVENTS)):
         for chunk in _guarded(path, event_files.chunks(path, notes), notes):
             seen.update(chunk)

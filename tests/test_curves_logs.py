@@ -1,0 +1,77 @@
+"""``lightning-debug curves`` on logs that other programs have written."""
+
+import csv
+
+import numpy as np
+import pytest
+from torch.utils.tensorboard import SummaryWriter
+
+from lightning_debug.curves.finished import curves_of, runs_in
+from lightning_debug.curves_cli import NoLogs, runs
+
+EPOCHS = 12
+TRAIN, VAL = np.linspace(2.0, 0.4, EPOCHS), np.linspace(1.9, 0.6, EPOCHS)
+
+
+def _table(path, header, rows):
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerow(header)
+        writer.writerows(rows)
+
+
+def _losses(read):
+    return read.names.train, read.names.val, read.train.length, len(read.validations)
+
+
+def test_an_export_of_weights_and_biases(tmp_path):
+    run = "kind-sun-12 - "
+    names = ["train/loss", "train/loss__MIN", "train/loss__MAX", "val/loss", "val/loss__MIN", "val/loss__MAX"]
+    rows = [
+        [10 * index, train, train, train, val, val, val]
+        for index, (train, val) in enumerate(zip(TRAIN, VAL, strict=True))
+    ]
+    path = tmp_path / "wandb_export.csv"
+    _table(path, ["Step", *(run + name for name in names)], rows)
+    assert runs_in(tmp_path) == runs([str(path)]) == [path]
+    read = curves_of(path)
+    assert _losses(read) == ("train/loss", "val/loss", EPOCHS, EPOCHS)
+    assert read.present == {"train/loss", "val/loss"}
+    assert not read.notes
+
+
+def test_an_export_of_several_runs_says_which_is_read(tmp_path):
+    rows = [[index, train, val] for index, (train, val) in enumerate(zip(TRAIN, VAL, strict=True))]
+    _table(tmp_path / "two.csv", ["Step", "first - val_loss", "second - val_loss"], rows)
+    read = curves_of(tmp_path / "two.csv")
+    assert read.validations.losses == pytest.approx(TRAIN.tolist())
+    assert "second left out" in read.notes[0]
+
+
+def test_a_table_by_epochs(tmp_path):
+    rows = [[index, 0.5, train, 0.4, val] for index, (train, val) in enumerate(zip(TRAIN, VAL, strict=True))]
+    _table(tmp_path / "training.csv", ["epoch", "accuracy", "loss", "val_accuracy", "val_loss"], rows)
+    _table(tmp_path / "data.csv", ["petal", "sepal"], [[1.0, 2.0]])
+    (path,) = runs_in(tmp_path)
+    read = curves_of(path)
+    assert _losses(read) == ("loss", "val_loss", EPOCHS, EPOCHS)
+    assert read.validations.epochs == list(range(EPOCHS))
+
+
+def test_the_folders_of_add_scalars_are_one_run(tmp_path):
+    writer = SummaryWriter(str(tmp_path / "run"))
+    for epoch, (train, val) in enumerate(zip(TRAIN, VAL, strict=True)):
+        writer.add_scalars("Loss/both", {"train": train, "val": val}, epoch)
+        writer.add_scalar("acc/val", 0.5, epoch)
+    writer.close()
+    assert runs_in(tmp_path) == [tmp_path / "run"]
+    read = curves_of(tmp_path / "run")
+    assert (read.train.length, len(read.validations), read.names.metric) == (EPOCHS, EPOCHS, "acc/val")
+
+
+def test_what_is_no_log_is_refused(tmp_path):
+    _table(tmp_path / "data.csv", ["petal", "sepal"], [[1.0, 2.0]])
+    with pytest.raises(NoLogs, match="neither event files"):
+        runs([str(tmp_path)])
+    with pytest.raises(NoLogs, match="is not there"):
+        runs([str(tmp_path / "other.csv")])
