@@ -114,10 +114,10 @@ def mined_pairs():
 
 @healthy
 def clamped_ratings():
-    """The first two lie beyond the clamp at first, and have no gradient; the others bring them back."""
+    """The first two are clamped to the same bound at first, and have no gradient; the others bring them back."""
     net, ratings = nn.Linear(6, 1), torch.randint(1, 6, (32,)).float()
     inputs = torch.cat([0.3 * x(32, 1), ratings[:, None] - 3 + 0.1 * x(32, 5)], 1)
-    inputs[:2, 0] = torch.tensor([9.0, -8.0])
+    inputs[:2, 0] = torch.tensor([9.0, 8.0])
     with torch.no_grad():
         net.weight.copy_(torch.eye(6)[:1])
         net.bias.fill_(3.0)

@@ -109,7 +109,8 @@ class Attempt:
                 blind += _is_blind(first.calls) and _is_blind(calls)
                 if blind == len(trials) > 1 and any(_is_flat(one.losses) for one in trials):
                     break  # the output is the same for both, whatever the rate
-            if blind < len(trials) and examples is not batch:
+            unreached = "some" not in self._states.values()  # by these two, which a clamp may hold at the same bound
+            if (blind < len(trials) or unreached) and examples is not batch:
                 trials += self._whole(batch)
         except _OutOfTime:
             cut_short = True
