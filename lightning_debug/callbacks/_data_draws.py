@@ -13,6 +13,7 @@ from lightning_debug.evidence import Evidence, Unavailable
 from lightning_debug.evidence.data_relations import AugmentationDraws
 from lightning_debug.experiments._surroundings import random_state, set_random_state, silence
 from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.order_loader import asks_for_lists
 from lightning_debug.probes.relation_draws import NotCopied, draws
 from lightning_debug.probes.relation_fingerprints import Keys, among
 from lightning_debug.probes.relation_raw import raw_samples
@@ -79,7 +80,7 @@ class DataDraws(DataPart):
         state = random_state()
         try:
             with silence():
-                found = draws(dataset, source.collate_fn)
+                found = draws(dataset, source.collate_fn, lists=asks_for_lists(source.loader))
         except NotCopied:
             raise
         except Exception as error:  # a dataset that wants to be asked by its loader only

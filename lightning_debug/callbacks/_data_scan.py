@@ -97,17 +97,16 @@ def private_loader(source: Source, seed: int = 0) -> tuple[Any, RecordedBatches]
 
 def _batches(source: Source, generator: torch.Generator) -> Any:
     batches = source.batch_sampler
-    if batches is None:
-        return _sampler(source.sampler, source.dataset, generator)
-    if type(batches) is torch_data.BatchSampler:
-        return torch_data.BatchSampler(
-            _sampler(batches.sampler, source.dataset, generator), batches.batch_size, drop_last=False
-        )
+    if batches is None or type(batches) is torch_data.BatchSampler:
+        return _sampler(source.sampler if batches is None else batches, source.dataset, generator)
     return copy.deepcopy(batches)
 
 
 def _sampler(sampler: Any, source: Any, generator: torch.Generator) -> Any:
     """The same sampler with a generator of ours; its data source is not copied."""
+    if type(sampler) is torch_data.BatchSampler:
+        inner = _sampler(sampler.sampler, source, generator)
+        return torch_data.BatchSampler(inner, sampler.batch_size, drop_last=False)
     if type(sampler) in (torch_data.SequentialSampler, torch_data.RandomSampler):
         copied = copy.copy(sampler)
     elif isinstance(sampler, torch_data.DistributedSampler):

@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 MOST_ROWS = 64
 MOST_POSITIONS = 1024
-MOST_VALUES = 2**15
+MOST_VALUES = 2**14
 """Values of a batch that are looked at: fewer samples where each has many values, but 16 at least."""
 MOST_FEATURES = 256
 CHANNELS = 16

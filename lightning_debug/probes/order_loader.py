@@ -19,13 +19,24 @@ Indices = npt.NDArray[np.int64]
 
 
 def hands_on_items(loader: Any) -> bool:
-    """Whether a loader hands on what its dataset gives, without making batches of it (``batch_size=None``).
+    """Whether a loader hands on what its dataset gives for one index, without making batches (``batch_size=None``).
 
     >>> from torch.utils.data import DataLoader
     >>> [hands_on_items(one) for one in (DataLoader([1, 2], batch_size=None), DataLoader([1, 2]), [1, 2])]
     [True, False, False]
     """
-    return getattr(loader, "batch_sampler", True) is None
+    return getattr(loader, "batch_sampler", True) is None and not asks_for_lists(loader)
+
+
+def asks_for_lists(loader: Any) -> bool:
+    """Whether a dataset is asked for whole lists of indices: ``sampler=BatchSampler(…), batch_size=None``.
+
+    >>> from torch.utils.data import DataLoader
+    >>> batches = BatchSampler(SequentialSampler([1, 2]), 2, False)
+    >>> asks_for_lists(DataLoader([1, 2], batch_size=None, sampler=batches)), asks_for_lists(DataLoader([1, 2]))
+    (True, False)
+    """
+    return getattr(loader, "batch_sampler", True) is None and isinstance(getattr(loader, "sampler", None), BatchSampler)
 
 
 def ordering(sampler: Any, batch_sampler: Any = None) -> tuple[Any, bool | None]:

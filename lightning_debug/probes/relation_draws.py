@@ -24,13 +24,14 @@ class NotCopied(Exception):
     """The dataset cannot be copied, so that nothing can be drawn from it without a trace."""
 
 
-def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4) -> dict[str, Any]:
+def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4, *, lists: bool = False) -> dict[str, Any]:
     """Draws a few samples from copies of a dataset; the caller keeps the global generators' states.
 
     Args:
         dataset: Map-style, with a length.
         collate: The loader's collate function.
         count: How many samples.
+        lists: Whether the dataset is asked for lists of indices.
 
     Returns:
         The fields of :class:`AugmentationDraws` that a dataset alone decides.
@@ -45,7 +46,8 @@ def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4) -> d
         one, two = copy.deepcopy(dataset), copy.deepcopy(dataset)
     except Exception as error:
         raise NotCopied(f"a copy of the dataset raises {type(error).__name__}") from error
-    places = [length * index // count for index in range(min(count, length))]
+    spread = [length * index // count for index in range(min(count, length))]
+    places: list[Any] = [[place] for place in spread] if lists else spread
     _seed(101)
     first = [_key(one[place], collate) for place in places]
     again = [_key(one[place], collate) for place in places]

@@ -1,0 +1,59 @@
+"""Datasets that are asked for whole lists of indices, and make their batches themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy
+import torch
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
+
+from lightning_debug.callbacks._data_part import Source
+from lightning_debug.callbacks._data_scan import private_loader
+from tests.data_programs import codes, make
+
+
+class Batches(Dataset[Any]):
+    """Rows by lists of indices, with noise from a generator of its own if wanted."""
+
+    def __init__(self, inputs: torch.Tensor, labels: torch.Tensor, noise: str = "") -> None:
+        self.inputs, self.labels, self.noise = inputs.tolist(), labels, noise
+        self.rng = numpy.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def __getitem__(self, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs = torch.tensor([self.inputs[row] for row in rows])
+        if self.noise == "own":
+            inputs = inputs + 0.1 * torch.tensor(self.rng.normal(size=inputs.shape)).float()
+        elif self.noise:
+            inputs = inputs + 0.1 * torch.randn(inputs.shape)
+        return inputs, self.labels[rows]
+
+
+def by_lists(dataset: Batches, workers: int = 0) -> DataLoader[Any]:
+    order = BatchSampler(RandomSampler(dataset), 20, False)
+    return DataLoader(dataset, batch_size=None, sampler=order, num_workers=workers)
+
+
+def test_faults_are_found_in_batches_of_the_dataset():
+    inputs, labels = make("tabular", 400)
+    twice = torch.cat([inputs, inputs[:60]]), torch.cat([labels, labels[:60]])
+    assert "LD507" in codes(by_lists(Batches(*twice)))
+    assert "LD505" in codes(by_lists(Batches(inputs, labels.roll(2))))
+    assert "LD513" in codes(by_lists(Batches(inputs, labels, "own"), workers=2))
+
+
+def test_batches_of_the_dataset_are_healthy():
+    inputs, labels = make("tabular", 400)
+    for noise in ("", "global"):
+        assert not codes(by_lists(Batches(inputs, labels, noise)))
+
+
+def test_a_scan_asks_for_the_same_lists_without_a_copy_of_the_dataset():
+    dataset = Batches(*make("tabular", 50))
+    loader, _ = private_loader(Source("train", 0, by_lists(dataset)))
+    assert loader.dataset is dataset
+    assert [len(rows) for rows in loader.sampler] == [20, 20, 10]
+    assert loader.sampler._batches.sampler.data_source is dataset
