@@ -5,7 +5,11 @@ import torch
 from torch.distributions import Normal
 from torch.nn import functional as F
 
-from lightning_debug.probes.update_sign import loss_sign
+from lightning_debug.evidence.curves import CurveReading, TrainingCourse
+from lightning_debug.evidence.optimization import UpdateAudit
+from lightning_debug.probes.update_sign import against, loss_sign
+from lightning_debug.record import Record
+from lightning_debug.rules.ld608_steps_go_uphill import steps_go_uphill
 
 DATA = torch.randn(8)
 LABELS = torch.arange(8) % 3
@@ -43,3 +47,41 @@ SIGNS = {
 def test_signs(name):
     make, expected = SIGNS[name]
     assert loss_sign(make())[0] == expected
+
+
+def costs():
+    return F.cross_entropy(torch.randn(8, 3, requires_grad=True), LABELS)
+
+
+TERMS = {
+    "two tasks": (lambda: costs() + 0.5 * F.mse_loss(out(), DATA), ""),
+    "one negated": (lambda: 0.5 * costs() - F.mse_loss(out(), DATA), "mse_loss"),
+    "all negated": (lambda: -costs() - F.mse_loss(out(), DATA), ""),
+    "entropy as a bonus": (lambda: costs() - 0.01 * -(rows().exp() * rows()).sum(1).mean(), ""),
+    "penalty of size": (lambda: costs() + 0.01 * out().pow(2).mean(), ""),
+    "hinge of two errors": (lambda: F.relu(1 + F.mse_loss(out(), DATA) - F.mse_loss(out(), -DATA)), ""),
+}
+
+
+@pytest.mark.parametrize("name", TERMS)
+def test_terms_against_each_other(name):
+    make, expected = TERMS[name]
+    assert against(make()) == expected
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "seen", "codes"),
+    [
+        (0.4, -800.0, {"against": "mse_loss"}, ["loss"]),
+        (0.4, -0.6, {"against": "mse_loss"}, []),  # a term that two outputs keep within bounds
+        (12.0, -90.0, {"against": "cross_entropy"}, []),
+        (0.4, -800.0, {}, []),  # a likelihood may fall below zero
+        (0.4, -800.0, {"against": "mse_loss", "words": ("adversarial",)}, []),
+        (0.4, -800.0, {"against": "mse_loss", "optimizers": 2}, []),
+        (0.4, -800.0, {"against": "mse_loss", "frozen_share": 0.9}, []),
+    ],
+)
+def test_a_loss_that_falls_without_end(start, end, seen, codes):
+    reading = CurveReading(training=TrainingCourse(steps=200, start=start, end=end))
+    record = Record([UpdateAudit(**seen), UpdateAudit(**seen), reading])
+    assert [claim.subject for claim in steps_go_uphill(record)] == codes

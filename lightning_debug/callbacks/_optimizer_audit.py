@@ -16,7 +16,7 @@ from lightning_debug.probes.optimizer_coverage import Held, held_parameters, own
 from lightning_debug.probes.participation import Participation
 from lightning_debug.probes.stated_intent import stated_words
 from lightning_debug.probes.update_ratio import plain_rate
-from lightning_debug.probes.update_sign import loss_sign
+from lightning_debug.probes.update_sign import against, loss_sign
 from lightning_debug.probes.update_watch import UpdateWatch, leaves
 
 FIRST = 3
@@ -59,6 +59,7 @@ class UpdateAudits:
         self._until = FIRST
         self._told_carry: dict[int, tuple[int, int]] = {}
         self._sign: tuple[int, str] = (0, "")
+        self._against = ""
         self._seen_backward = True
         self._words = tuple(word for word in stated_words(pl_module, ASCENT))
         self.frozen_at_start = {id(item) for item in pl_module.parameters() if not item.requires_grad}
@@ -98,7 +99,7 @@ class UpdateAudits:
             self._forget()
         self._last = number
         self._stretch += 1
-        self._sign, self._seen_backward = (0, ""), False
+        self._sign, self._against, self._seen_backward = (0, ""), "", False
         self.rates += [
             rate
             for item in self.optimizers
@@ -146,7 +147,7 @@ class UpdateAudits:
         if not self.looking or self._seen_backward or not isinstance(loss, torch.Tensor):
             return
         self._seen_backward = True
-        self._sign = loss_sign(loss)
+        self._sign, self._against = loss_sign(loss), against(loss)
         if automatic and self.batches <= FIRST:
             known = self.watch.tracks
             shapes = {tuple(item.shape): item for item in leaves(loss) if id(item) not in known}
@@ -210,6 +211,7 @@ class UpdateAudits:
                 first=self.watch.first,
                 loss_sign=self._sign[0],
                 loss_function=self._sign[1],
+                against=self._against,
                 optimizers=len(self.watch.steppings),
                 automatic=pl_module.automatic_optimization,
                 frozen_share=frozen / total,

@@ -214,6 +214,7 @@ class UpdateAudit(Evidence):
         first: Whether it is the first step of an optimizer without state, so that no momentum takes part.
         loss_sign: 1 where the loss is a positive multiple of a known loss function, -1 where of its negative, else 0.
         loss_function: That function.
+        against: A known loss function that enters a sum with a minus, beside another with a plus; else empty.
         optimizers: How many optimizers there are.
         automatic: Whether Lightning drives the optimizer.
         frozen_share: Share of the model's parameters that are frozen.
@@ -225,6 +226,7 @@ class UpdateAudit(Evidence):
     first: bool = False
     loss_sign: int = 0
     loss_function: str = ""
+    against: str = ""
     optimizers: int = 1
     automatic: bool = True
     frozen_share: float = 0.0

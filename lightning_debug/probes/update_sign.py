@@ -49,6 +49,21 @@ def loss_sign(loss: Tensor) -> tuple[int, str]:
     return found[0]
 
 
+def against(loss: Tensor) -> str:
+    """The known loss function that enters a sum with a minus, while another enters it with a plus; else ``""``.
+
+    >>> import torch
+    >>> scores, data = torch.zeros(2, 3, requires_grad=True), torch.ones(2, 3)
+    >>> labels = torch.tensor([0, 1])
+    >>> against(0.5 * torch.nn.functional.cross_entropy(scores, labels) - torch.nn.functional.mse_loss(scores, data))
+    'mse_loss'
+    """
+    found: list[tuple[int, str]] = []
+    _walk(loss.grad_fn, 1, found, 64)
+    signs = {sign for sign, _ in found}
+    return next(name for sign, name in found if sign < 0) if len(signs) == 2 else ""
+
+
 def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool:  # noqa: C901 - by kind of node
     """Follows scalar arithmetic; whether all of it was understood."""
     if node is None or left <= 0:

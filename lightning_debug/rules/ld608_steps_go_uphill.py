@@ -4,14 +4,15 @@ What it sees: the real change of the weights in single steps, against the gradie
     product is positive, with a cosine of at least ``min_cosine``, so that the loss rises to first order at any learning
     rate; or the value that ``training_step`` returns is the negative of a known loss function. On at least
     ``min_steps`` steps, with one optimizer, and only where the returned value is known to be a loss function of torch
-    (or its negative).
+    (or its negative). Or a sum in which one loss function has a minus and another a plus has fallen below zero, by
+    ``far`` times what it began with and by more than 1: it falls without end as that function grows.
 Why it hurts: the model is trained to be wrong. The loss climbs from the first step, or the returned value falls below
     zero without end.
 How to fix: return the loss with its own sign; leave out ``maximize=True``; subtract the learning rate times
     the gradient.
 When to ignore: in adversarial training and unlearning, where a loss is made large on purpose. It is silent with
-    several optimizers, where most of the model is frozen, where the source speaks of attacks or unlearning, and where
-    ``maximize=True`` meets a negated loss.
+    several optimizers, where most of the model is frozen, where the source speaks of attacks or unlearning, where
+    ``maximize=True`` meets a negated loss, and where a term with a minus stays within bounds.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -81,6 +82,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
@@ -93,8 +95,11 @@ from lightning_debug.rule import rule
     needs=UpdateAudit,
     explains=("LD210", "LD302", "LD303", "LD304", "LD305", "LD601", "LD605", "LD701", "LD702", "LD705"),
 )
-def steps_go_uphill(record: Record, *, min_cosine: float = 0.1, min_steps: int = 2) -> Iterator[Claim]:
-    """Claims a returned value that is negated, or steps that climb."""
+def steps_go_uphill(
+    record: Record, *, min_cosine: float = 0.1, min_steps: int = 2, far: float = 10.0
+) -> Iterator[Claim]:
+    """Claims a returned value that is negated, a term that is, or steps that climb."""
+    yield from _falls_without_end(record, min_steps, far)
     first = [item for item in record.of(UpdateAudit) if item.loss_sign and item.optimizers == 1][: min_steps + 1]
     first = [item for item in first if any(_cosine(group) is not None for group in item.groups)]
     if len(first) < min_steps or len({item.loss_sign for item in first}) != 1:
@@ -127,6 +132,25 @@ def steps_go_uphill(record: Record, *, min_cosine: float = 0.1, min_steps: int =
             fix="Leave out maximize=True." if maximize else "Step against the gradient: subtract it from the weights.",
             at=last.at,
         )
+
+
+def _falls_without_end(record: Record, min_steps: int, far: float) -> Iterator[Claim]:
+    looks = [item for item in record.of(UpdateAudit) if item.against and item.optimizers == 1 and item.automatic]
+    reading = record.last(CurveReading)
+    course = reading.training if reading is not None else None
+    if len(looks) < min_steps or course is None or looks[-1].words or looks[-1].frozen_share > 1 / 2:
+        return
+    if course.end >= -1.0 or course.end >= -far * abs(course.start):
+        return
+    name = looks[-1].against
+    yield Claim(
+        message=f"{name} enters the loss of training_step with a minus: in {course.steps} steps the loss falls from "
+        f"{course.start:.4g} to {course.end:.4g}, below zero, as {name} grows without bound.",
+        subject="loss",
+        measured={"loss_function": name, "start": course.start, "end": course.end, "steps": course.steps},
+        fix=f"Turn the sign of that term: add {name}(...) to the other terms.",
+        at=looks[-1].at,
+    )
 
 
 def _cosine(group: GroupUpdate) -> float | None:
