@@ -147,9 +147,9 @@ def total_norm(tensors: Sequence[Tensor], norm_type: float = 2.0) -> Tensor | No
             norms.extend(torch._foreach_norm(group, norm_type))  # noqa: SLF001 -- as clip_grad_norm_
         else:
             norms.extend(torch.linalg.vector_norm(item, norm_type) for item in group)
-    total: Tensor = torch.linalg.vector_norm(
-        torch.stack([item.to(home, non_blocking=True) for item in norms]), norm_type
-    )
+    if len(groups) > 1:
+        norms = [item.to(home, non_blocking=True) for item in norms]
+    total: Tensor = torch.linalg.vector_norm(torch.stack(norms), norm_type)
     return total
 
 
