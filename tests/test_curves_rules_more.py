@@ -1,5 +1,7 @@
 """Rules about learning curves, on plain evidence: jumps, plateaus and uneven batches."""
 
+import dataclasses
+
 import pytest
 
 from lightning_debug.evidence.curves import (
@@ -44,6 +46,20 @@ def test_a_lucky_last_state_does_not_hide_a_loss_that_bounces():
     assert not _claims(training_loss_stalls_early(_bounces(lowest=0.52))), "it still finds new lows"
 
 
+def test_a_curve_that_bends_falls_though_no_line_fits_it():
+    course = TrainingCourse(
+        steps=150, span=150, start=0.81, start_error=0.01, end=0.0313, end_error=0.0015, end_quartiles=(0.0286, 0.0315),
+        lowest=0.0308, lowest_at=1.0, second_slope=Shift(amount=-0.038, error=0.0174),
+    )  # fmt: skip
+    seen = ValidationCourse(name="valid_loss", count=6, end=0.0595, noise=0.0046)
+    reference = ReferenceLoss(function="mse_loss", samples=256, baseline=0.0352, neighbours=0.0116, error=0.001)
+    kind, reading = LossKind(supervised=True), CurveReading(final=True, epochs=6, training=course, validation=seen)
+    assert not _claims(training_loss_stalls_early(Record([kind, reference, reading])))
+    flat = dataclasses.replace(course, second_slope=Shift(amount=-0.004, error=0.0174))
+    reading = dataclasses.replace(reading, training=flat)
+    assert _claims(training_loss_stalls_early(Record([kind, reference, reading])))
+
+
 def _jumps(steps):
     return tuple(Spike(step=step, value=300.0, before=0.3, noise=0.1) for step in steps)
 
@@ -85,3 +101,16 @@ def test_the_mean_of_uneven_batches_does_not_overfit(weighted, judged):
     found = list(overfitting_from_epoch(Record([LossKind(supervised=True), averages, reading])))
     assert bool(_claims(found)) is judged
     assert judged or "4 to 290 rows" in next(item.reason for item in found if isinstance(item, Skip))
+
+
+@pytest.mark.parametrize(
+    ("lowest", "rise", "said"), [(0.47, 0.44, True), (0.47, 0.2, False), (0.05, 0.1, False), (0.9, 0.25, False)]
+)
+def test_a_loss_that_doubles_overfits_though_it_had_fallen_far(lowest, rise, said):
+    seen = ValidationCourse(
+        name="val_loss", count=30, epochs=(0, 29), first=2.05, lowest=lowest, lowest_epoch=9, lowest_between=(8, 10),
+        end=lowest + rise, noise=0.01, rise=Shift(amount=rise, error=0.01), all_above=True,
+        train_since=Shift(amount=-0.2, error=0.01), train_at_lowest=0.3, train_end=0.07,
+    )  # fmt: skip
+    reading = CurveReading(epochs=30, training=TrainingCourse(steps=1500, start=2.0, end=0.07), validation=seen)
+    assert bool(_claims(overfitting_from_epoch(Record([LossKind(supervised=True), reading])))) is said

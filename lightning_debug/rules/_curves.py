@@ -180,9 +180,12 @@ def unrest(record: Record) -> float | None:
 
 
 def diverges(course: ValidationCourse, *, sigmas: float, worse: float, price: float) -> bool:
-    """Whether the validation loss rises from its lowest part by much of what it had fallen, and stays up."""
-    fell = max(price - course.lowest, 0.0)
-    enough = max(worse * fell, 0.1 * abs(course.lowest))
+    """Whether the validation loss rises from its lowest part by much of what it had fallen, and stays up.
+
+    Half as much will do where that is half of its lowest value, too.
+    """
+    fell, lowest = max(price - course.lowest, 0.0), abs(course.lowest)
+    enough = max(min(worse * fell, 0.5 * lowest), 0.5 * worse * fell, 0.1 * lowest)
     return course.rise.sigmas >= sigmas and course.rise.amount >= enough and course.all_above
 
 

@@ -1,9 +1,9 @@
 """Validation falls with training, then rises while training goes on falling.
 
 What it sees: with at least `count` validations: the smoothed validation loss fell, then rose from its lowest
-    part by `sigmas` standard errors (of the noise around its own course) and by `worse` of its fall, the last
-    three values all lie above, and the training loss has fallen by `train` since. The epoch is named with the
-    interval that noise leaves.
+    part by `sigmas` standard errors (of the noise around its own course) and by `worse` of its fall (half of that
+    will do where it is half of the lowest value), the last three values all lie above, and the training loss has
+    fallen by `train` since. The epoch is named with the interval that noise leaves.
 Why it hurts: from that epoch on the model learns training samples by heart; the last weights are not the best.
 How to fix: keep the weights of that epoch; more or augmented data, dropout or weight decay move it further out.
 When to ignore: when the best checkpoint is kept anyway. Silent where the validation metric has improved
