@@ -82,3 +82,23 @@ class MovingAverage(Program):
         return -sum(F.cosine_similarity(guess, aim).mean() for guess, aim in zip(guesses, aims[::-1], strict=True)) / 2
 
     data = staticmethod(vectors)
+
+
+class AlongDimensions(Program):
+    """Layers that mix times and layers that mix channels, one after the other: neither could do both."""
+
+    def __init__(self):
+        super().__init__()
+        self.times, self.around = nn.Linear(20, 20), nn.Conv1d(4, 8, 3)
+        self.ahead, self.channels = nn.Linear(18, 24), nn.Linear(8, 12)
+        self.head = nn.Linear(12, 2)
+
+    def training_step(self, batch, batch_idx):
+        hidden = F.relu(self.around(self.times(batch[0])))
+        hidden = F.relu(self.channels(self.ahead(hidden).transpose(1, 2)))
+        return F.cross_entropy(self.head(hidden.mean(dim=1)), batch[1])
+
+    @staticmethod
+    def data():
+        inputs = torch.randn(COUNT, 4, 20)
+        return inputs, (inputs[:, 0].mean(dim=1) > 0).long()

@@ -15,6 +15,20 @@ from lightning_debug.probes.vocabulary import RESHAPES
 LINEAR = frozenset({"linear", "conv1d", "conv2d", "conv3d"})
 BETWEEN = RESHAPES | {"dropout", "alpha_dropout", "feature_dropout", "dropout1d", "dropout2d", "dropout3d"}
 """Calls that leave a chain of linear layers linear."""
+IN_PLACE = (BETWEEN - RESHAPES) | {
+    "contiguous",
+    "clone",
+    "to",
+    "type",
+    "type_as",
+    "float",
+    "half",
+    "double",
+    "bfloat16",
+}
+"""Those that leave every value where it is."""
+TURNS = IN_PLACE | {"H", "T", "mH", "mT", "moveaxis", "movedim", "permute", "swapaxes", "swapdims", "t", "transpose"}
+"""Those that leave each dimension's values together."""
 EXCHANGE = frozenset(
     {"scaled_dot_product_attention", "matmul", "bmm", "einsum", "baddbmm", "softmax", "chunk", "split", "unbind"}
 )
@@ -59,7 +73,9 @@ def _pair(
         widths=(_features(first, 0, one), _features(first, 1, one), _features(second, 1, two)),
         siblings=len(parents) == 1,
         shared=len([op for op in consumers if op.index != second.index]) > 0,
-        grouped=any(getattr(item, "groups", 1) > 1 or _is_flat(item) for item in (one, two)) or _is_split(one, two),
+        grouped=any(getattr(item, "groups", 1) > 1 or _is_flat(item) for item in (one, two))
+        or _is_split(one, two)
+        or _is_across(first, second, trace),
         attention=bool(after & EXCHANGE) or (before is not None and before.name in EXCHANGE),
         tied=weights[0] is not None and weights[0] is weights[1],
     )
@@ -76,6 +92,15 @@ def _is_split(first: nn.Module | None, second: nn.Module | None) -> bool:
     sizes = [getattr(item, "kernel_size", None) for item in (first, second)]
     points = [isinstance(size, tuple) and set(size) == {1} for size in sizes]
     return None not in sizes and any(points) and not all(points)
+
+
+def _is_across(first: Op, second: Op, trace: ModelTrace) -> bool:
+    """Whether one works along another dimension than the other, so that neither could do both."""
+    source = second.inputs[0] if second.inputs else None
+    if (first.name == "linear") != (second.name == "linear"):  # the last dimension, and that of the channels
+        return trace.origin(source, IN_PLACE) is first
+    turned = trace.origin(source, TURNS) is first and first.name == second.name == "linear"
+    return turned and bool(first.shape and second.shapes) and first.shape[-1] != second.shapes[0][-1]
 
 
 _KINDS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
