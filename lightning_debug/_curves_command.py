@@ -14,9 +14,13 @@ from lightning_debug.settings import SettingsError
 def add(commands: Any, fault_exit: int, **options: Any) -> None:
     """Adds the command to a parser's commands."""
     parser = ArgumentParser(
-        description="Judges finished runs by their logs: TensorBoard event files or CSVLogger's metrics.csv.", **options
+        description="Judges finished runs by their logs: TensorBoard event files, CSVLogger's metrics.csv, and other "
+        "tables of losses by step or epoch, such as exports of Weights & Biases.",
+        **options,
     )
-    parser.add_argument("folders", nargs="+", metavar="RUN_DIR", help="Folders; runs inside are found at any depth.")
+    parser.add_argument(
+        "folders", nargs="+", metavar="RUN_DIR", help="Folders, in which runs are found at any depth, or CSV files."
+    )
     for name, what in (("train", "training loss"), ("val", "validation loss"), ("metric", "validation metric")):
         parser.add_argument(f"--{name}", default="", metavar="NAME", help=f"Name of the {what}, if not the usual one.")
     parser.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="As JSON.")
