@@ -1,11 +1,11 @@
 """The training loss stops falling early, at a high value, and jumps about there.
 
-What it sees: at the end of a run of at least `steps` steps: the loss falls by less than `falls` standard errors
-    over the second half (or was lower before), is still above `high` of what knowing nothing costs over the last
-    tenth, the nearest neighbours reach
-    `better` of it on the same training samples, and the validation loss jumps from one validation to the next
-    by `jitter` of itself: the data are the same each time, so it is the steps that are too long. Or the first
-    steps drove the loss far above what knowing nothing costs.
+What it sees: at the end of a run of at least `steps` steps: the loss falls by less than `falls` standard errors,
+    and by less than `still` of what is left, over the second half (or was lower before), is still above `high` of
+    what knowing nothing costs over the last tenth, the nearest neighbours reach `better` of it on the same training
+    samples, and the validation loss jumps from one validation to the next by `jitter` of itself: the data are the
+    same each time, so it is the steps that are too long. Or the first steps drove the loss far above what knowing
+    nothing costs.
 Why it hurts: the weights bounce around the minimum and cannot get down into it.
 How to fix: halve the learning rate, or let it decay.
 When to ignore: when the jumps are wanted, as in cyclic schedules. Silent where the loss jumps in single
@@ -108,6 +108,7 @@ def training_loss_stalls_early(
     high: float = 0.3,
     better: float = 0.6,
     jitter: float = 0.05,
+    still: float = 0.3,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss stops falling early, high, and jumps about there."""
     course = training(record, steps=steps, final=True)
@@ -121,7 +122,9 @@ def training_loss_stalls_early(
     if comes_each_epoch(record, course):
         yield Skip("the loss jumps in single steps of every epoch, as wrong samples make it")
         return
-    if course.second_slope.sigmas < -falls and course.end < course.lowest + falls * course.end_error:
+    fall = course.second_slope  # a curve that bends fits no line well: its fall may be plain and yet not significant
+    falling = fall.sigmas < -falls or fall.amount <= -still * now
+    if falling and course.end < course.lowest + falls * course.end_error:
         return
     reference = learnable(record, now, share=better)
     if isinstance(reference, Skip):
