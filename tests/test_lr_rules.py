@@ -84,3 +84,24 @@ def test_a_loss_without_a_known_floor_needs_steps_that_cannot_move_the_weights(
     found = list(learning_rate_too_low(Record([seen, EarlyLosses(update_ratio=update, in_use=early), kind])))
     assert [type(one) for one in found] == ([Claim] if claimed else [] if in_use == 87.9 else [Skip])
     assert all("1000 steps like the first change the weights by 0.001" in one.message for one in found if claimed)
+
+
+def test_where_all_rates_are_slow_longer_trials_decide():
+    class Slow:
+        """Falls by a hundredth a step at a rate of 1e-3 and above, not at all below."""
+
+        def rewind(self, order):
+            self.loss = 2.0
+
+        def step(self, lr):
+            before, self.loss = self.loss, self.loss * (0.99 if lr > 5e-4 else 1 - 1e-9)
+            return before
+
+        def held_out(self):
+            return self.loss
+
+    found = glance(Slow(), Plan(trial_steps=10), 1e-7, 500, budget=Budget())
+    assert found.rival is not None
+    assert (found.steps, len(found.trials)) == (40, 2)
+    assert found.rival.lr == pytest.approx(1e-3)
+    assert glance(Slow(), Plan(trial_steps=10), 1e-3, 500, budget=Budget()).rival is None

@@ -155,6 +155,7 @@ def _quick(
     if not seen.trials:
         raise NotTried("time ran out before a first trial was done")
     base = dataclasses.replace(base, trials=_trials(seen.trials))
+    plan = dataclasses.replace(plan, trial_steps=seen.steps or plan.trial_steps)
     used = seen.trials[0]
     if seen.rival is None:
         holds = math.isfinite(used.score) and used.score < seen.start

@@ -6,6 +6,7 @@ far shows in a second one. What looks off is then repeated with other orders of 
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,10 @@ PATIENT = 1000
 
 DOWN = (10.0, 100.0, 1000.0)
 FURTHER_DOWN = (10_000.0, 100_000.0)
-UP = (100.0, 1000.0, 10_000.0, 100_000.0, 10.0)
+UP = (100.0, 1000.0, 10_000.0, 100_000.0, 10.0, 1_000_000.0)
+
+LONGER = 4
+"""How many times as long trials are where all rates are slow, and a higher one is the least so."""
 
 SOARING = 10.0
 """A training whose loss reaches so many times the loss it began with has left its valley, even if it comes back."""
@@ -45,12 +49,14 @@ class Glance:
         start: The loss that they started from.
         rival: The trial that does far better, if there is one.
         cut_short: Whether time ran out.
+        steps: Steps of a trial; 0 where they are the plan's.
     """
 
     trials: tuple[Trial, ...]
     start: float
     rival: Trial | None
     cut_short: bool
+    steps: int = 0
 
 
 def start_loss(runner: Runner) -> float:
@@ -113,7 +119,39 @@ def glance(
             worse = rate
         if far_better(begin, used.score, one.score, soared=rate < lr and soars(begin, used)):
             return Glance(tuple(trials), begin, one, budget.cut)
-    return Glance(tuple(trials), begin, None, budget.cut)
+    longer = dataclasses.replace(plan, trial_steps=min(LONGER * plan.trial_steps, planned or PATIENT))
+    pair = _longer_trials(runner, longer, plan, begin, trials, budget, shape, say)
+    found, rival, steps = (pair, pair[1], longer.trial_steps) if pair else (tuple(trials), None, 0)
+    return Glance(found, begin, rival, budget.cut, steps)
+
+
+def _longer_trials(
+    runner: Runner,
+    longer: Plan,
+    plan: Plan,
+    start: float,
+    trials: Sequence[Trial],
+    budget: Budget,
+    shape: Shape | None,
+    say: Callable[[str], None],
+) -> tuple[Trial, Trial] | None:
+    """Longer trials at the rate in use and at the least slow one, if that then does far better."""
+    lr = trials[0].lr
+    fastest = _least_slow(lr, start, trials)
+    if fastest is None or longer.trial_steps <= plan.trial_steps or not budget.left():
+        return None
+    say(f"longer trials at {lr:.2g} and {fastest:.2g}")
+    used, other = (run_trial(runner, longer, rate, budget, shape=shape) for rate in (lr, fastest))
+    known = used.losses and other.losses
+    return (used, other) if known and far_better(start, used.score, other.score) else None
+
+
+def _least_slow(lr: float, start: float, trials: Sequence[Trial]) -> float | None:
+    """A higher rate whose fall, too small for a verdict, is twenty times the fall at the rate in use."""
+    best = min(trials, key=lambda one: one.score)
+    fall = start - best.score
+    clear = best.lr > lr and fall > 0.01 * abs(start) and start - trials[0].score < 0.05 * fall
+    return best.lr if clear else None
 
 
 def _far_rates(plan: Plan, lr: float, start: float, used: Trial, planned: int | None) -> list[float]:
