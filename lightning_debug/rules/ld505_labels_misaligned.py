@@ -140,16 +140,17 @@ def labels_misaligned(
         return
     name = min(found.p_values, key=lambda key: found.p_values[key])
     what = "validation" if learned.held_out else "training"
-    known = f"{learned.agreement:.2f} against {learned.by_chance:.2f}"
+    agreement, by_chance = round(learned.agreement, 2) + 0.0, round(learned.by_chance, 2) + 0.0  # no -0.00
     yield Claim(
         message=f"{'Training l' if parted else 'L'}abels tell nothing about their inputs: of {len(found.p_values)} "
         f"tests on {found.samples} samples the smallest p-value is {found.p_values[name]:.2g} ({name}), and after "
-        f"{learned.epochs} epochs the net knows "
+        f"{learned.epochs} epochs the net "
         + (
-            f"{known} by chance of {learned.samples} validation labels, whose own neighbours tell "
-            f"{learned.neighbours + learned.by_chance:.2f}."
+            f"agrees with {learned.samples} validation labels by {agreement:.2f} (chance {by_chance:.2f}), where the "
+            f"nearest samples agree by {learned.neighbours + learned.by_chance:.2f}."
             if parted
-            else f"no more of {learned.samples} {what} labels than chance ({known}, p = {learned.p_value:.2g})."
+            else f"knows no more of {learned.samples} {what} labels than chance ({agreement:.2f} against "
+            f"{by_chance:.2f}, p = {learned.p_value:.2g})."
         ),
         subject=f"labels {found.field}",
         measured={
