@@ -105,3 +105,10 @@ def test_where_all_rates_are_slow_longer_trials_decide():
     assert (found.steps, len(found.trials)) == (40, 2)
     assert found.rival.lr == pytest.approx(1e-3)
     assert glance(Slow(), Plan(trial_steps=10), 1e-3, 500, budget=Budget()).rival is None
+
+
+@pytest.mark.parametrize(("in_use", "claimed"), [(2.1395, True), (2.13, False)])
+def test_falls_of_different_size_are_no_noise_where_nothing_else_moves(in_use, claimed):
+    contest = LRContest(other=0.003, steps=10, start=2.1395, in_use=(in_use,) * 3, others=(1.70, 1.71, 1.87))
+    found = list(learning_rate_too_low(Record([LRRange(in_use=3e-8, name="AdamW", contest=contest)])))
+    assert bool(found) is claimed

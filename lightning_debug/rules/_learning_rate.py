@@ -18,13 +18,16 @@ def falls(contest: LRContest) -> tuple[list[float], list[float]]:
 def noticeable(contest: LRContest, least: float, large: float = 0.3) -> bool:
     """Whether the other rate's fall is a share ``least`` of the loss, and far out of the noise, in every order.
 
-    A fall by ``large`` of the loss in every order is no noise, however much further it falls in some.
+    A fall by ``large`` of the loss in every order is no noise, however much further it falls in some; nor is one
+    beside which the loss at the rate in use does not move at all.
     """
     if not all(map(math.isfinite, contest.others)):
         return False
     spread = max(contest.others) - min(contest.others)
     fall = min(contest.start - one for one in contest.others)
-    return fall > least * abs(contest.start) and fall > (1 if fall > large * abs(contest.start) else 2) * spread
+    stands = all(abs(contest.start - one) < 0.01 * fall for one in contest.in_use)
+    sure = fall > large * abs(contest.start) or stands
+    return fall > least * abs(contest.start) and fall > (1 if sure else 2) * spread
 
 
 def culprit(every: Iterable[LRRange]) -> LRRange | None:
