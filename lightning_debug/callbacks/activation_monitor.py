@@ -24,7 +24,7 @@ from lightning_debug.probes.batch_slicing import batch_size
 FIRST_LOOK = 20
 """The step of the first look after the one before training."""
 GAP = 250
-"""Steps from one look to the next, where there is nothing to doubt: as many as there were before, up to this."""
+"""Steps from one look to the next, where there is nothing to doubt: twice as many as there were before, up to this."""
 GROWTH = 8
 """Late in a long run they are this part of the steps before."""
 NEAR, NEAR_LATE, LATE = 5, 10, 100
@@ -57,7 +57,7 @@ class ActivationMonitor(DebugCallback):
     - LD307: units that are 0 for every sample of several batches, where ReLU passes no gradient
     - LD308: sigmoid and tanh units whose derivative is next to 0 for nearly all samples
 
-    A look takes about as long as a step. It is taken before training, at steps 20, 40, 80, 160, 320, then every 250
+    A look takes about as long as a step. It is taken before training, at steps 20, 60 and 180, then every 250
     steps, and every eighth part of a run of many thousands; in runs shorter than that at the end of epochs; more rarely
     where that were more than a twentieth of the run (and three seconds). A finding
     needs three looks in a row or more, each at another batch: where one shows a fifth of a layer's units silent, more
@@ -98,7 +98,7 @@ class ActivationMonitor(DebugCallback):
         return state
 
     def _look(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, step: int) -> None:
-        usual = FIRST_LOOK - step if step < FIRST_LOOK else max(min(step, GAP), step // GROWTH)
+        usual = FIRST_LOOK - step if step < FIRST_LOOK else max(min(2 * step, GAP), step // GROWTH)
         if self._due <= step:  # one out of turn puts none off
             self._due = step + usual
         self._looked = step
