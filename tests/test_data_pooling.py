@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch.utils.data import DataLoader
 
+from lightning_debug.probes.relation_fingerprints import fingerprints
 from lightning_debug.probes.relation_pooling import PooledSamples
 from tests.data_programs import codes
 
@@ -61,3 +62,12 @@ def test_samples_of_one_length_are_not_pooled():
         gathered.add(torch.randn(4, 50), tokens=False)
     assert gathered.is_useless
     assert not gathered.rows().shape[1]
+
+
+def test_small_things_on_a_plain_background_are_told_apart():
+    generator = torch.Generator().manual_seed(0)
+    pictures = torch.zeros(200, 1, 64, 64)
+    for picture in pictures:
+        row, column = torch.randint(0, 56, (2,), generator=generator).tolist()
+        picture[0, row : row + 8, column : column + 8] = torch.rand((), generator=generator)
+    assert len(set(fingerprints([pictures]).tolist())) == 200

@@ -5,19 +5,18 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from lightning_debug.probes.data_values import picked
+
 Keys = npt.NDArray[np.uint64]
 
 MOST_VALUES = 1024
 """Values of a sample that are compared; of larger samples as many, evenly spread."""
-RUN = 16
-"""So many neighbouring values of a large sample are taken at once."""
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)
 
@@ -48,12 +47,9 @@ def fingerprints(tensors: Sequence[Tensor]) -> Keys:
 
 
 def spread(tensor: Tensor, most: int) -> Tensor:
-    """``(samples, values)``: all values of each sample, or at most ``most`` of them in evenly spread runs.
+    """``(samples, values)``: all values of each sample, or ``most`` of them, evenly spread.
 
-    Single values would cost a line of the cache each.
-
-    >>> spread(torch.arange(90).view(1, 90), 32)[0, 14:18].tolist()
-    [14, 15, 45, 46]
+    One by one: runs of neighbours cost fewer lines of the cache, but miss what is small on a plain background.
     """
     size = tensor.shape[0]
     if not tensor.numel():
@@ -62,16 +58,11 @@ def spread(tensor: Tensor, most: int) -> Tensor:
     values = math.prod(tensor.shape[1:])
     if values <= most:
         return tensor.reshape(size, -1)
-    run = min(RUN, most)
-    step = -(-values // (most // run))
+    step = -(-values // most)
     step += step % 2 == 0  # an even step would visit the same columns of each row of an image
-    try:
-        return tensor.view(size, -1).unfold(1, run, step).reshape(size, -1)
-    except RuntimeError:  # not in one piece, such as channels_last: a reshape would copy all of it
-        starts = torch.arange(0, values - run + 1, step, device=tensor.device)
-        places = (starts[:, None] + torch.arange(run, device=tensor.device)).reshape(-1)
-        index: tuple[Any, ...] = (slice(None), *torch.unravel_index(places, tensor.shape[1:]))
-        return tensor[index]
+    if tensor.is_contiguous():
+        return tensor.view(size, -1)[:, ::step]
+    return picked(tensor, torch.arange(0, values, step, device=tensor.device)[:most], step)[:, :most]
 
 
 def among(keys: Keys, others: Keys) -> npt.NDArray[np.bool_]:
