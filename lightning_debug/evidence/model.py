@@ -270,8 +270,7 @@ class LinearPair:
         widths: Features before, between and after them.
         siblings: Whether one module's ``forward`` calls both.
         shared: Whether something else uses the first one's output as well.
-        grouped: Whether one of them is a convolution in groups or half of a separable one, or they are a convolution
-            that looks around and one of size 1.
+        grouped: Whether one is a convolution in groups, or half of a separable one, or just one is of size 1.
         attention: Whether one of them makes or takes what attention exchanges.
         tied: Whether they share their weight.
     """
