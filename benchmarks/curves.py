@@ -156,21 +156,13 @@ def run(plan: Plan, *callbacks: pl.Callback) -> Report:
 
 
 def cost(plan: Plan) -> float:
-    """Training loss, in eval mode, of the network a plan ends with; trained by hand, which takes half the time."""
+    """Training loss, in eval mode, of the network a plan ends with."""
     pl.seed_everything(plan.seed, verbose=False)
     train, _ = make_data(plan)
     net = Net(plan)
-    made = net.configure_optimizers()
-    optimizer = made["optimizer"] if isinstance(made, dict) else made
-    schedule = made["lr_scheduler"]["scheduler"] if isinstance(made, dict) else None
+    trainer = pl.Trainer(max_epochs=plan.epochs, accelerator="cpu", **QUIET)
+    trainer.fit(net, DataLoader(train, plan.batch, shuffle=True))
     inputs, targets = train.tensors
-    for _ in range(plan.epochs):
-        for part in torch.randperm(len(inputs)).split(plan.batch):
-            optimizer.zero_grad()
-            cross_entropy(net(inputs[part]), targets[part]).backward()
-            optimizer.step()
-            if schedule is not None:
-                schedule.step()
     with torch.no_grad():
         return float(cross_entropy(net.eval()(inputs), targets))
 

@@ -211,30 +211,6 @@ class SumOfMetrics(Base):
         self.val_total.reset()
 
 
-class WeightedByRows(Base):
-    """A mean metric with weights, hits and rows by hand, and a sum that says it is one."""
-
-    def build(self):
-        self.val_mean = MeanMetric()
-
-    def on_validation_epoch_start(self):
-        self.right = self.rows = self.total = 0.0
-
-    def measure(self, stage, logits, labels):
-        if stage == "val":
-            self.val_mean.update(hits(logits, labels), weight=len(labels))
-            self.right += float((logits.argmax(1) == labels).sum())
-            self.rows += len(labels)
-            self.total += float(F.cross_entropy(logits, labels, reduction="sum"))
-
-    def on_validation_epoch_end(self):
-        self.log_dict(
-            {"val_acc": self.val_mean.compute(), "val_hits": self.right, "val_hit_rate": self.right / self.rows}
-        )
-        self.log("val_nll", self.total)
-        self.val_mean.reset()
-
-
 class Assigned(Base):
     """Numbers and tensors that a step sets hold no past, whatever was in them."""
 

@@ -1,8 +1,35 @@
 """Hand-kept totals and mean metrics that weigh batches by their rows are left alone."""
 
+from torch.nn import functional as F
+from torchmetrics import MeanMetric
+
 from lightning_debug import MetricAuditor
 from tests.helpers import trainer
-from tests.metric_programs import WeightedByRows, loaders
+from tests.metric_programs import Base, hits, loaders
+
+
+class WeightedByRows(Base):
+    """A mean metric with weights, hits and rows by hand, and a sum that says it is one."""
+
+    def build(self):
+        self.val_mean = MeanMetric()
+
+    def on_validation_epoch_start(self):
+        self.right = self.rows = self.total = 0.0
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.val_mean.update(hits(logits, labels), weight=len(labels))
+            self.right += float((logits.argmax(1) == labels).sum())
+            self.rows += len(labels)
+            self.total += float(F.cross_entropy(logits, labels, reduction="sum"))
+
+    def on_validation_epoch_end(self):
+        self.log_dict(
+            {"val_acc": self.val_mean.compute(), "val_hits": self.right, "val_hit_rate": self.right / self.rows}
+        )
+        self.log("val_nll", self.total)
+        self.val_mean.reset()
 
 
 def test_means_weighted_by_rows_and_sums_that_are_meant_are_left_alone():
