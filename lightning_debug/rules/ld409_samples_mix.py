@@ -82,8 +82,9 @@ Example:
     >>> seen = SampleMixing(samples=13, judged=2, mixed=2, first=lstm, output=lstm, pair=(1, 2), share=0.85)
     >>> for claim in samples_mix(Record([seen])):
     ...     print(claim.subject, "|", claim.message)
-    lstm | Replacing sample 1 of 13 and replacing sample 2 change the same values, 85% of the output of `lstm` (LSTM)
-    of shape (13, 10, 24), in eval mode: samples mix from `lstm` (LSTM) at train.py:8 on.
+    lstm | The output for one sample depends on the other samples of its batch, in eval mode too, from `lstm` (LSTM)
+    at train.py:8 on: exchanging sample 1 of 13 and exchanging sample 2 both change the same 85% of the values that
+    `lstm` (LSTM) of shape (13, 10, 24) gives.
 
 References:
     https://karpathy.github.io/2019/04/25/recipe/ ("use backprop to chart dependencies")
@@ -124,9 +125,9 @@ def _mixing(seen: SampleMixing) -> Claim:
     first = seen.first if seen.first.name else seen.output
     one, two = seen.pair
     return Claim(
-        message=f"Replacing sample {one} of {seen.samples} and replacing sample {two} change the same values, "
-        f"{seen.share:.0%} of the output of {named(seen.output)} of shape {seen.output.shape}, in eval mode: samples "
-        f"mix from {named(first)} at {first.line} on.",
+        message=f"The output for one sample depends on the other samples of its batch, in eval mode too, from "
+        f"{named(first)} at {first.line} on: exchanging sample {one} of {seen.samples} and exchanging sample {two} "
+        f"both change the same {seen.share:.0%} of the values that {named(seen.output)} of shape {seen.output.shape} gives.",
         subject=subject(first),
         measured={
             "samples": seen.samples,
