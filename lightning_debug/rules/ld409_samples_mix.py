@@ -127,7 +127,8 @@ def _mixing(seen: SampleMixing) -> Claim:
     return Claim(
         message=f"The output for one sample depends on the other samples of its batch, in eval mode too, from "
         f"{named(first)} at {first.line} on: exchanging sample {one} of {seen.samples} and exchanging sample {two} "
-        f"both change the same {seen.share:.0%} of the values that {named(seen.output)} of shape {seen.output.shape} gives.",
+        f"both change the same {seen.share:.0%} of the values that {named(seen.output)} of shape {seen.output.shape} "
+        "gives.",
         subject=subject(first),
         measured={
             "samples": seen.samples,
