@@ -51,7 +51,7 @@ INFO, WARNING, ERROR = Severity
 
 @dataclass(frozen=True)
 class Claim:
-    """What a rule says about a record; the judge adds code, name, severity and moment.
+    """What a rule says about a record; the judge adds code, name and moment, and the rule's severity.
 
     Args:
         message: One sentence in the present tense, with the numbers that prove it.
@@ -59,6 +59,7 @@ class Claim:
         measured: The numbers behind the message, by name. Plain values.
         fix: The edit that cures it.
         at: When it was seen; by default the moment of the rule's newest evidence.
+        severity: A lesser one than the rule's, where what was seen may well be meant; by default the rule's.
     """
 
     message: str
@@ -66,6 +67,7 @@ class Claim:
     measured: Mapping[str, Any] = field(default_factory=dict)
     fix: str = ""
     at: Moment | None = None
+    severity: Severity | None = None
 
 
 @dataclass(frozen=True)

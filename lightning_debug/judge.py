@@ -151,7 +151,8 @@ def _reason(record: Record, kind: type[Evidence]) -> str:
 def _stamp(record: Record, one: Rule, claim: Claim) -> Finding:
     moments = [item.at for kind in one.needs for item in record.of(kind)[-1:]]
     at = claim.at or max(moments, key=lambda moment: moment.step, default=Moment())
-    return Finding(one.code, one.name, one.severity, claim.message, claim.subject, dict(claim.measured), claim.fix, at)
+    severity = claim.severity or one.severity
+    return Finding(one.code, one.name, severity, claim.message, claim.subject, dict(claim.measured), claim.fix, at)
 
 
 def fold(findings: Iterable[Finding], rules: Iterable[Rule]) -> tuple[Finding, ...]:

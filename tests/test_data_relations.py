@@ -14,6 +14,7 @@ from torch.utils.data import (
     random_split,
 )
 
+from lightning_debug.finding import Severity
 from tests.data_programs import KINDS, codes, found, loader, make
 
 kinds = pytest.mark.parametrize("kind", KINDS)
@@ -111,13 +112,17 @@ def test_oversampling_is_no_duplication():
     kept = torch.cat([rare, torch.where(labels > 0)[0]])
     data = TensorDataset(inputs[kept], labels[kept])
     balanced = ConcatDataset([data, *[Subset(data, range(30))] * 4])
-    assert "LD507" not in codes(loader(balanced))
+    assert severities(loader(balanced))["LD507"] is Severity.INFO
 
 
 def test_a_small_set_that_is_repeated_whole_is_no_duplication():
     inputs, labels = (item[:8] for item in make("tabular"))
-    assert "LD507" not in codes(loader(inputs.repeat(20, 1), labels.repeat(20)))
-    assert "LD507" in codes(loader(inputs.repeat(20, 1)[:150], labels.repeat(20)[:150]))
+    assert severities(loader(inputs.repeat(20, 1), labels.repeat(20)))["LD507"] is Severity.INFO
+    assert severities(loader(inputs.repeat(20, 1)[:150], labels.repeat(20)[:150]))["LD507"] is Severity.WARNING
+
+
+def severities(train):
+    return {item.code: item.severity for item in found(train).findings}
 
 
 def test_parts_that_bags_share_are_no_duplicates():

@@ -8,11 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_debug.evidence import Moment
-from lightning_debug.evidence.data import DeliveredSamples, FieldValues, LabelCounts
+from lightning_debug.evidence.data import FieldValues, LabelCounts
 from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import batch_roles
-from lightning_debug.probes.data_counts import RowCounts
 from lightning_debug.probes.data_reach import ReachTrace
 from lightning_debug.probes.data_values import ValueMoments
 from lightning_debug.record import Record
@@ -274,26 +273,3 @@ def test_imbalance():
     assert not claims("LD511", train, fit((380, 12), (392, 0), (380, 0), weighted=True))
     assert not claims("LD511", train, fit((380, 4), (384, 0), (380, 0)))  # too few to say
     assert not claims("LD511", counted("train", 600, 400), fit((380, 120), (500, 0), (380, 0)))
-
-
-def rows(batches, batch_size=8, samples=32):
-    counter = RowCounts(batch_size, samples)
-    for batch in batches:
-        fields = batch_roles(batch)
-        counter.add(batch, fields, fields[0].size)
-    return counter.evidence("train", 0, samples, "collate")
-
-
-def test_lost_samples():
-    def batch(count, labels=None):
-        return torch.randn(count, 3), torch.zeros(count if labels is None else labels).long()
-
-    assert claims("LD518", rows([batch(6)] * 4))
-    assert claims("LD518", rows([batch(8, 1)] * 4))
-    assert claims("LD518", rows([(torch.randn(8, 3, 9, 9), torch.zeros(4))] * 4))
-    assert not claims("LD518", rows([batch(8)] * 4))
-    assert not claims("LD518", rows([batch(8)] * 3 + [batch(4)], samples=28))
-    assert not claims("LD518", rows([batch(16)] * 4))  # two views each
-    assert not claims("LD518", rows([(torch.randn(5, 8, 3), torch.zeros(8))] * 4))  # time first
-    assert not claims("LD518", rows([([torch.randn(2, 3)] * 8, torch.zeros(8))] * 4))  # ragged
-    assert not claims("LD518", DeliveredSamples(stage="train", delivered=20))

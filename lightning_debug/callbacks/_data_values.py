@@ -129,7 +129,7 @@ def _row_counts(source: Source | None) -> RowCounts:
     if source is None or source.streams or type(source.batch_sampler) is not BatchSampler:
         return RowCounts(None, None)
     try:
-        return RowCounts(source.batch_size, len(source.sampler))
+        return RowCounts(source.batch_size, len(source.sampler), drop_last=source.drop_last)
     except Exception:  # a sampler without a length
         return RowCounts(None, None)
 

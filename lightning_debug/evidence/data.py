@@ -115,6 +115,7 @@ class DeliveredSamples(Evidence):
         mismatched: How many batches have labels for fewer samples than inputs.
         dataset: Samples in the dataset.
         collate: Name of the collate function.
+        left_out: Samples of the epoch that do not fill a batch, and that ``drop_last`` leaves out.
     """
 
     stage: str
@@ -132,6 +133,7 @@ class DeliveredSamples(Evidence):
     mismatched: int = 0
     dataset: int | None = None
     collate: str = ""
+    left_out: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

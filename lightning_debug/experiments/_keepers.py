@@ -56,6 +56,25 @@ class Mapping(Keeper):
             self.base.__setitem__(self.target, key, value)
 
 
+EMPTY = frozenset({dict, collections.OrderedDict, set, list, collections.deque})
+"""Kinds that :class:`Empties` takes."""
+
+
+class Empties(Keeper):
+    """All the containers that hold nothing, such as the dozen for hooks that each module has."""
+
+    __slots__ = ("targets",)
+
+    def __init__(self) -> None:
+        self.targets: list[Any] = []
+
+    def restore(self) -> None:
+        """Empties them again."""
+        for target in self.targets:
+            if target:
+                target.clear()
+
+
 class Sequence(Keeper):
     """A list or a deque."""
 

@@ -21,8 +21,10 @@ import torch
 
 from lightning_debug.callbacks._lightning_state import role
 from lightning_debug.experiments._keepers import (
+    EMPTY,
     Cell,
     ClassAttributes,
+    Empties,
     Keeper,
     Mapping,
     Name,
@@ -76,7 +78,8 @@ class Walk:
 
     def __init__(self, offload: str | None = None, limit: int = LIMIT) -> None:
         self.reasons: list[str] = []
-        self.keepers: list[Keeper] = []
+        self._empties = Empties()
+        self.keepers: list[Keeper] = [self._empties]
         self.generators: list[Keeper] = []
         self.faces: list[Face] = []
         self.storages: dict[int, Storage] = {}
@@ -133,7 +136,9 @@ class Walk:
         if kinds <= ATOMS or (kinds == {tuple} and ATOMS.issuperset(map(type, itertools.chain.from_iterable(values)))):
             return False
         for index, value in enumerate(values):
-            if not _is_atom(value):
+            if type(value) in EMPTY and not value:
+                self._empties.targets.append(value)
+            elif not _is_atom(value):
                 self._push(value, (path, (form, index if keys is None else keys[index])), how)
         return True
 

@@ -73,10 +73,11 @@ class RowCounts:
     Args:
         batch_size: Samples asked for in a full batch; ``None`` where not known.
         samples: Samples asked for in an epoch.
+        drop_last: Whether a last batch that is not full is left out.
     """
 
-    def __init__(self, batch_size: int | None, samples: int | None) -> None:
-        self._batch_size, self._samples = batch_size, samples
+    def __init__(self, batch_size: int | None, samples: int | None, *, drop_last: bool = False) -> None:
+        self._batch_size, self._samples, self._drop_last = batch_size, samples, drop_last
         self.delivered = self._asked = self._batches = self._short = self._mismatched = 0
         self._rows = self._rows_asked = self._label_rows = self._input_rows = 0
         self._field = self._label = ""
@@ -129,7 +130,15 @@ class RowCounts:
             mismatched=self._mismatched,
             dataset=dataset,
             collate=collate,
+            left_out=self._left_out(),
         )
+
+    def _left_out(self) -> int:
+        """Samples that fill no batch, where the whole epoch was seen."""
+        if not (self._drop_last and self._batch_size and self._samples):
+            return 0
+        whole, rest = divmod(self._samples, self._batch_size)
+        return rest if self._batches == whole else 0
 
 
 def _holds_length(value: Any, length: int, depth: int = 3) -> bool:

@@ -8,10 +8,10 @@ Why it hurts: copies count many times in the loss, an epoch is shorter than it l
     of training samples into validation.
 How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_index=True)``; look for a list that is
     filled twice, a ``ConcatDataset`` of overlapping parts, or a glob that finds each file under two names.
-When to ignore: when samples are repeated on purpose. Silent on samplers that draw with replacement, on datasets
-    that draw their samples themselves (a replay memory), on a few samples that are repeated whole to make a longer
-    epoch (each equally often, at least ``repeats`` times), on copies that balance rare classes, on streams, and on
-    tiny discrete inputs.
+When to ignore: when samples are repeated on purpose. Copies that balance rare classes, and a few samples that are
+    repeated whole to make a longer epoch (each equally often, at least ``repeats`` times), are told as a note. Silent
+    on samplers that draw with replacement, on datasets that draw their samples themselves (a replay memory), on
+    streams, and on tiny discrete inputs.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -69,7 +69,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.data_relations import AugmentationDraws, SampleCopies
-from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.finding import INFO, WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import is_text
@@ -94,21 +94,17 @@ def duplicated_samples(
         if draws is not None and draws.varies and not found.in_dataset:
             yield Skip(f"{draws.dataset} draws its samples itself, another each time that it is asked for the same")
             continue
-        if found.largest >= repeats and (found.samples - found.copies) * found.largest == found.samples:
-            yield Skip(f"every sample is there {found.largest} times: a set that is repeated whole")
-            continue
-        if found.balancing:
-            yield Skip("the copies make rare classes more frequent: oversampling")
-            continue
         if found.compared < 2 or found.near * 2 >= found.exact or margin * found.expected >= found.copies:
             yield Skip("inputs are so few discrete values that chance makes equal samples")
             continue
+        whole = found.largest >= repeats and (found.samples - found.copies) * found.largest == found.samples
+        meant = "; each is there equally often" if whole else "; they balance rare classes" if found.balancing else ""
         first = found.places[0] if found.places else None
         where = f" ({'rows' if found.in_dataset else 'places in the epoch'} {first[0]} and {first[1]})" if first else ""
         yield Claim(
             message=f"{found.copies} of {found.samples} training samples ({found.copies / found.samples:.1%}) are "
             f"copies of others, equal in all {found.compared} values compared{where}; chance lets expect "
-            f"{found.expected:.2g}.",
+            f"{found.expected:.2g}{meant}.",
             subject="training dataset",
             measured={
                 "copies": found.copies,
@@ -117,7 +113,10 @@ def duplicated_samples(
                 "expected": found.expected,
                 "places": [list(pair) for pair in found.places],
             },
-            fix="Drop the copies before splitting: numpy.unique(inputs, axis=0, return_index=True) gives the rows "
+            fix="Where that is meant, repeat them after the split into training and validation, not before."
+            if meant
+            else "Drop the copies before splitting: numpy.unique(inputs, axis=0, return_index=True) gives the rows "
             "to keep.",
             at=found.at,
+            severity=INFO if meant else None,
         )

@@ -2,14 +2,15 @@
 
 What it sees: the rows of each batch of a whole epoch against the number of samples that PyTorch's own batch
     sampler gave to the collate function: nothing in the batch is that long, and at least `share` of an epoch is
-    missing; or labels have fewer rows than the inputs they come with.
+    missing; or labels have fewer rows than the inputs they come with. Told as a note: `drop_last=True` leaves out
+    more than `dropped` of an epoch.
 Why it hurts: samples that are never delivered are never learned, and the epoch is shorter than it seems. A
     label that serves several samples broadcasts in the loss, or pairs inputs with the wrong label.
 How to fix: return one row for each sample from `collate_fn`; where some must be left out, leave them out of the
     dataset.
 When to ignore: when the collate function is meant to drop or merge samples. Silent where anything in the batch
     is as long as was asked for (ragged lists, graphs, packed sequences), on token batches, custom batch
-    samplers and streams. Samples that `drop_last` leaves out are not counted.
+    samplers and streams.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -89,13 +90,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.data import DeliveredSamples, FieldValues
-from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.finding import INFO, WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
 @rule("LD518", severity=WARNING, needs=DeliveredSamples, explains=("LD206",))
-def samples_lost(record: Record, *, share: float = 0.02) -> Iterator[Claim | Skip]:
+def samples_lost(record: Record, *, share: float = 0.02, dropped: float = 0.1) -> Iterator[Claim | Skip]:
     """Claims one finding for a stage that loses samples."""
     tokens = {item.field for item in record.of(FieldValues) if item.role == "tokens"}
     for seen in record.of(DeliveredSamples):
@@ -114,6 +115,8 @@ def samples_lost(record: Record, *, share: float = 0.02) -> Iterator[Claim | Ski
         if seen.asked is None:
             yield Skip("how many samples each batch was asked for is not known")
             continue
+        if seen.left_out > dropped * (seen.asked + seen.left_out):
+            yield _left_out(seen, name)
         if not seen.short or seen.field in tokens or seen.delivered > (1 - share) * seen.asked:
             continue
         yield Claim(
@@ -125,3 +128,16 @@ def samples_lost(record: Record, *, share: float = 0.02) -> Iterator[Claim | Ski
             at=seen.at,
         )
         return
+
+
+def _left_out(seen: DeliveredSamples, name: str) -> Claim:
+    total = (seen.asked or 0) + seen.left_out
+    return Claim(
+        message=f"{name} leaves {seen.left_out} of {total} samples out of an epoch: they do not fill one of its "
+        f"{seen.batches} batches, and drop_last=True.",
+        subject=f"drop_last of the {name.lower()} loader",
+        measured={"left_out": seen.left_out, "samples": total, "batches": seen.batches},
+        fix="Set drop_last=False, or take a batch size that leaves less over.",
+        at=seen.at,
+        severity=INFO,
+    )

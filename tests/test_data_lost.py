@@ -1,0 +1,49 @@
+"""Batches that hold fewer samples than were asked for, and what ``drop_last`` leaves out."""
+
+import torch
+
+from lightning_debug.evidence.data import DeliveredSamples
+from lightning_debug.finding import Claim, Severity
+from lightning_debug.probes.batch_roles import batch_roles
+from lightning_debug.probes.data_counts import RowCounts
+from lightning_debug.record import Record
+from lightning_debug.registry import get
+
+
+def claims(code, *evidence):
+    return [item.message for item in get(code).function(Record(evidence)) if isinstance(item, Claim)]
+
+
+def rows(batches, batch_size=8, samples=32, **options):
+    counter = RowCounts(batch_size, samples, **options)
+    for batch in batches:
+        fields = batch_roles(batch)
+        counter.add(batch, fields, fields[0].size)
+    return counter.evidence("train", 0, samples, "collate")
+
+
+def test_lost_samples():
+    def batch(count, labels=None):
+        return torch.randn(count, 3), torch.zeros(count if labels is None else labels).long()
+
+    assert claims("LD518", rows([batch(6)] * 4))
+    assert claims("LD518", rows([batch(8, 1)] * 4))
+    assert claims("LD518", rows([(torch.randn(8, 3, 9, 9), torch.zeros(4))] * 4))
+    assert not claims("LD518", rows([batch(8)] * 4))
+    assert not claims("LD518", rows([batch(8)] * 3 + [batch(4)], samples=28))
+    assert not claims("LD518", rows([batch(16)] * 4))  # two views each
+    assert not claims("LD518", rows([(torch.randn(5, 8, 3), torch.zeros(8))] * 4))  # time first
+    assert not claims("LD518", rows([([torch.randn(2, 3)] * 8, torch.zeros(8))] * 4))  # ragged
+    assert not claims("LD518", DeliveredSamples(stage="train", delivered=20))
+
+
+def test_what_drop_last_leaves_out_is_a_note():
+    def dropped(samples, batches):
+        full = torch.randn(8, 3), torch.zeros(8).long()
+        return list(get("LD518").function(Record([rows([full] * batches, samples=samples, drop_last=True)])))
+
+    (note,) = dropped(39, 4)
+    assert note.severity is Severity.INFO
+    assert "7 of 39 samples" in note.message
+    assert not dropped(34, 4)  # a twentieth
+    assert not dropped(39, 3)  # an epoch that was cut short
