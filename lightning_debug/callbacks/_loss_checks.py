@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
+from lightning_debug.callbacks._look_budget import TOO_LONG, looking, may_begin, priced
 from lightning_debug.callbacks._loss_windows import LossWindows
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence import Evidence
@@ -120,11 +121,17 @@ class LossChecks:
                 words=stated_words(pl_module),
             )
             self._observe(self._intent, trainer)
-        with self._callback.attempt("batch scaling", trainer):
+        with self._callback.attempt("batch scaling", trainer), looking(self._callback.session):
             try:
-                self._observe(batch_scaling(trainer, pl_module, batch, batch_idx), trainer)
+                found = batch_scaling(trainer, pl_module, batch, batch_idx, goes_on=self._goes_on)
+                self._observe(found, trainer)
             except NotJudged as error:
                 self._callback.unavailable(BatchScaling, error.reason, trainer)
+
+    def _goes_on(self, seconds: float) -> bool:
+        session = self._callback.session
+        priced(session, seconds)
+        return may_begin(session, passes=2)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Takes the watches off."""
@@ -146,8 +153,10 @@ class LossChecks:
         if trainer.sanity_checking or dataloader_idx:
             return
         self._compared = True
-        with self._callback.attempt("validation loss", trainer):
+        with self._callback.attempt("validation loss", trainer), looking(self._callback.session):
             try:
+                if not may_begin(self._callback.session, passes=2):
+                    raise NotJudged(TOO_LONG)
                 self._comparison = compare_validation(trainer, pl_module, batch, batch_idx, dataloader_idx)
             except NotJudged as error:
                 self._refused = structure(batch), error.reason
@@ -165,9 +174,9 @@ class LossChecks:
         """Tries again with a training batch, whole, if it is made like the validation batch that was refused."""
         assert self._refused is not None
         (made, reason), self._refused = self._refused, None
-        with self._callback.attempt("validation loss", trainer):
+        with self._callback.attempt("validation loss", trainer), looking(self._callback.session):
             try:
-                if structure(batch) != made:
+                if structure(batch) != made or reason == TOO_LONG:
                     raise NotJudged(reason)
                 found = compare_validation(trainer, pl_module, batch, batch_idx, whole=True)
                 self._record_comparison(found, trainer)

@@ -80,7 +80,7 @@ def run_experiment(
     if planned is not None and planned < FEWEST and not asked.thorough:
         raise NotTried(f"the run has {planned} optimizer steps, too few to tell rates apart")
     runner = SandboxRunner(trainer, pl_module, sandbox, batches, index, found.ratios)
-    step_seconds = _time_steps(trainer, runner, found.peak)
+    step_seconds = _time_steps(trainer, runner, found.peak, asked.seconds)
     seconds = _ranks.mean([min(asked.seconds(step_seconds), 1e9)], trainer)[0]
     plan = dataclasses.replace(asked.plan, lr_max=max(asked.plan.lr_max, found.peak))
     plan = _fit(plan, planned)
@@ -122,15 +122,24 @@ def run_experiment(
     return dataclasses.replace(result, cut_short=budget.cut, seconds=working_time() - begun), found
 
 
-def _time_steps(trainer: Trainer, runner: SandboxRunner, lr: float) -> float:
+def _time_steps(trainer: Trainer, runner: SandboxRunner, lr: float, seconds: Callable[[float], float]) -> float:
+    """What a step takes: of the first one alone, where a quarter of that would be too long already."""
     runner.rewind(0)
+    begun = working_time()
     runner.step(lr)
+    first = _ranks.mean([working_time() - begun], trainer)[0]
+    if _ranks.mean([min(seconds(first), 1e9)], trainer)[0] < 1.3 * FEWEST * first / WARMING:
+        return first
     taken = []
     for _ in range(2):
         begun = working_time()
         runner.step(lr)
         taken.append(working_time() - begun)
     return max(1e-5, _ranks.mean([min(taken)], trainer)[0])  # the other may have waited for the processor
+
+
+WARMING = 4.0
+"""How much longer the first step may take than those that follow."""
 
 
 def _fit(plan: Plan, planned: int | None) -> Plan:

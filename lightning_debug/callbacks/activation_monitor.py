@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
-from lightning_debug.callbacks._look_budget import looking, may_look
+from lightning_debug.callbacks._look_budget import looking, may_begin, may_look
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
 from lightning_debug.experiments.clock import working_time
@@ -102,7 +102,7 @@ class ActivationMonitor(DebugCallback):
         if self._due <= step:  # one out of turn puts none off
             self._due = step + usual
         self._looked = step
-        if self._start is not None and not may_look(self.session, self._price):
+        if not (may_begin(self.session, 1) if self._start is None else may_look(self.session, self._price)):
             return
         begun = working_time()
         with looking(self.session):

@@ -19,7 +19,7 @@ from lightning_debug.callbacks._lightning import (
     is_fast_dev_run,
     moment,
 )
-from lightning_debug.callbacks._look_budget import granted, looking
+from lightning_debug.callbacks._look_budget import TOO_LONG, granted, looking, may_begin
 from lightning_debug.curves.kind import loss_kind
 from lightning_debug.curves.reading import read_curves
 from lightning_debug.evidence import Evidence
@@ -42,8 +42,11 @@ MEASURED = at(1, 4, 16, 64, 256)
 MEASURED_BATCHES, MEASURED_LAST = 8, 16
 """How many batches are measured again, and how many at the end of the run."""
 
-LEAST = 2.0
+LEAST = 1.0
 """Seconds that the last measurement may take where earlier looks have used up what there was."""
+
+FEWEST_PASSES = 6
+"""Passes that a measurement takes at least: these must be within what first looks may take."""
 
 EACH_EPOCH = 32
 """From this epoch on readings become rarer: a run of ten thousand short epochs is not read ten thousand times."""
@@ -192,8 +195,11 @@ class CurveDiagnoser(DebugCallback):
             return
         with self.attempt("measuring batches again", trainer), looking(self.session):
             try:
+                if not may_begin(self.session, FEWEST_PASSES):
+                    self.unavailable(TrainingLossInEval, TOO_LONG, trainer)
+                    return
                 chosen = log.batches(MEASURED_LAST if last else MEASURED_BATCHES)
-                seconds = max(LEAST, granted(self.session)) if last else granted(self.session) / 2
+                seconds = max(LEAST, granted(self.session) / 2) if last else granted(self.session) / 2
                 found = remeasured(
                     trainer, pl_module, chosen, log.names.val, self._val_batch, data=last, seconds=seconds
                 )

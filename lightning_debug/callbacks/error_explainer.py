@@ -8,6 +8,7 @@ from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._error_foretold import batch_too_large, indices_out_of_range, smaller_batch
 from lightning_debug.callbacks._error_inquiry import Held, explain
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.callbacks._look_budget import looking, may_begin
 from lightning_debug.evidence.errors import ErrorRaised
 from lightning_debug.finding import FaultFound
 
@@ -115,7 +116,9 @@ class ErrorExplainer(DebugCallback):
         if not self.session.settings.experiment_seconds:
             return
         for experiment in (indices_out_of_range, smaller_batch, batch_too_large):
-            with self.attempt(experiment.__name__, trainer):
+            if experiment is smaller_batch and not may_begin(self.session, passes=2):
+                continue
+            with self.attempt(experiment.__name__, trainer), looking(self.session):
                 told = experiment(trainer, pl_module, held)
                 if told is not None:
                     self.session.observe(told)

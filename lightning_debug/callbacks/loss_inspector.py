@@ -6,7 +6,7 @@ from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
-from lightning_debug.callbacks._look_budget import charge, may_look
+from lightning_debug.callbacks._look_budget import charge, looking, may_begin, may_look
 from lightning_debug.callbacks._loss_checks import PRODUCES, LossChecks
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence.loss import LossGraph
@@ -92,7 +92,8 @@ class LossInspector(DebugCallback):
         if self._validated or trainer.sanity_checking or getattr(trainer.state.fn, "value", "") != "fit":
             return
         self._validated = True
-        self._replay(trainer, pl_module, "validation_step", batch, batch_idx, dataloader_idx)
+        if may_begin(self.session, passes=1):
+            self._replay(trainer, pl_module, "validation_step", batch, batch_idx, dataloader_idx)
 
     def on_validation_batch_end(
         self,
@@ -145,6 +146,7 @@ class LossInspector(DebugCallback):
     def _replay(self, trainer: Trainer, pl_module: LightningModule, step: str, batch: Any, *indices: int) -> None:
         try:
             with (
+                looking(self.session),
                 in_eager(pl_module),
                 isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox,
             ):

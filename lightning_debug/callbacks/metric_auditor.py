@@ -6,6 +6,7 @@ from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, steps_are_compiled
+from lightning_debug.callbacks._look_budget import TOO_LONG, looking, may_begin
 from lightning_debug.callbacks._metric_accuracy import AccuracyReplay
 from lightning_debug.callbacks._metric_averages import AverageWatch
 from lightning_debug.callbacks._metric_state import StateWatch
@@ -106,8 +107,10 @@ class MetricAuditor(DebugCallback):
             self._begin_validation(trainer, pl_module)
         replay = self._accuracy
         if replay is not None and dataloader_idx == 0 and replay.wants(batch_idx):
-            with self.attempt("accuracy", trainer):
+            with self.attempt("accuracy", trainer), looking(self.session):
                 try:
+                    if not may_begin(self.session, passes=1):
+                        raise NotJudged(TOO_LONG)
                     for found in replay.run(trainer, pl_module, batch, batch_idx):
                         self.session.observe(found)
                 except NotJudged as error:

@@ -11,7 +11,7 @@ from torch import Tensor
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._experiment_budget import UNKNOWN
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
-from lightning_debug.callbacks._look_budget import looking, may_begin, may_look
+from lightning_debug.callbacks._look_budget import TOO_LONG, looking, may_begin, may_look, priced
 from lightning_debug.callbacks._model_loaders import last_batch, why_not_samples
 from lightning_debug.evidence import Evidence, RunContext
 from lightning_debug.evidence.model import (
@@ -43,6 +43,8 @@ EPOCHS = either(first(3), at(4, 8, 16, 32, 64, 128, 256, 512))
 """The epochs at whose end predictions and modes are looked at."""
 ROUNDING = 1e-4
 """Share of the largest prediction below which a change is not worth asking where it was lost."""
+EXCHANGED = 5
+"""Passes that an exchange of samples takes."""
 KEPT = 64
 """Samples of the first batch that are kept for these looks."""
 BUDGET, SHARE = 3.0, 0.03
@@ -97,8 +99,8 @@ class ModelInspector(DebugCallback):
         step, self._batches = self._batches, self._batches + 1
         if step == 0:
             self._try(trainer, InputDependence, lambda: self._keep(batch, batch_idx))
-            self._try(trainer, LinearChain, lambda: self._structure(trainer, pl_module, batch, batch_idx))
-        elif step == EXCHANGES and may_begin(self.session):  # else at the end of training
+            self._try(trainer, LinearChain, lambda: self._structure(trainer, pl_module, batch, batch_idx), 1)
+        elif step == EXCHANGES and may_begin(self.session, EXCHANGED):  # else at the end of training
             self._exchange(trainer, pl_module, batch, batch_idx)
         elif step == SYMMETRY:
             self._symmetry(trainer, pl_module)
@@ -136,10 +138,10 @@ class ModelInspector(DebugCallback):
             state.pop(name, None)
         return state
 
-    def _try(self, trainer: Trainer, kind: type[Evidence], experiment: Callable[[], Any]) -> None:
-        """Runs an experiment; what keeps it from being run is the reason that its rules are skipped."""
-        if not may_begin(self.session):
-            self.unavailable(kind, "the looks at this model were long enough for a run of this length", trainer)
+    def _try(self, trainer: Trainer, kind: type[Evidence], experiment: Callable[[], Any], count: int = 0) -> None:
+        """Runs an experiment of so many passes; what keeps it from being run is why its rules are skipped."""
+        if not may_begin(self.session, count):
+            self.unavailable(kind, TOO_LONG, trainer)
             return
         begun = working_time()
         with self.attempt(kind.__name__, trainer), looking(self.session):
@@ -166,6 +168,7 @@ class ModelInspector(DebugCallback):
             self.session.observe(dataclasses.replace(linear_chain(trace, pl_module), at=moment(trainer)))
             self._signals = layer_signals(trace)
             trace.release()
+            priced(self.session, runs.price)
         norms = norm_inputs(trace, pl_module, runs.samples)  # in the modes that the step will run in
         if norms:
             size, dataset, rest = last_batch(trainer, _size(batch))
@@ -176,14 +179,14 @@ class ModelInspector(DebugCallback):
                     at=moment(trainer), batch_size=size, ranks=ranks, last_batch=rest, dataset_size=dataset, norms=norms
                 )
             )
-        if self._kept is not None and tracking_norms(pl_module):
+        if self._kept is not None and tracking_norms(pl_module) and may_begin(self.session, 3):
             found = mode_gap(trainer, pl_module, *self._kept, first_loss=None, steps=0, last=False)
             self._first_loss = found.train_loss
 
     def _exchange(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         self._exchanged = True
-        self._try(trainer, SampleMixing, lambda: self._mixing(trainer, pl_module, batch, batch_idx))
-        self._try(trainer, FutureLeak, lambda: self._future(trainer, pl_module, batch, batch_idx))
+        self._try(trainer, SampleMixing, lambda: self._mixing(trainer, pl_module, batch, batch_idx), EXCHANGED)
+        self._try(trainer, FutureLeak, lambda: self._future(trainer, pl_module, batch, batch_idx), 3)
 
     def _mixing(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if len(trainer.optimizers) > 1:
@@ -209,8 +212,7 @@ class ModelInspector(DebugCallback):
 
     def _future(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         with passes(trainer, pl_module, batch, batch_idx, limit=self._limit) as runs:
-            base = runs.base()
-            found = future_leak(runs, base)
+            found = future_leak(runs)
         if found is None:
             raise NotJudged("no sequence of the batch is predicted one step ahead")
         self.session.observe(dataclasses.replace(found, at=moment(trainer)))
@@ -218,7 +220,7 @@ class ModelInspector(DebugCallback):
     def _symmetry(self, trainer: Trainer, pl_module: LightningModule) -> None:
         alike, self._alike = self._alike, None
         if alike and self._kept is not None:
-            self._try(trainer, Initialisation, lambda: self._compare(trainer, pl_module, alike))
+            self._try(trainer, Initialisation, lambda: self._compare(trainer, pl_module, alike), 3)
         elif alike is not None:
             self.session.observe(Initialisation(at=moment(trainer), steps=trainer.global_step, signals=self._signals))
 
@@ -241,9 +243,9 @@ class ModelInspector(DebugCallback):
         if not (last or self._looked < 0 or may_look(self.session, self._price)):
             return
         self._looked, before = self._batches, self._spent
-        self._try(trainer, InputDependence, lambda: self._dependence(trainer, pl_module, last))
+        self._try(trainer, InputDependence, lambda: self._dependence(trainer, pl_module, last), 3)
         if tracking_norms(pl_module):
-            self._try(trainer, ModeGap, lambda: self._gap(trainer, pl_module, last))
+            self._try(trainer, ModeGap, lambda: self._gap(trainer, pl_module, last), 3)
         self._price = self._spent - before
 
     def _dependence(self, trainer: Trainer, pl_module: LightningModule, last: bool) -> None:

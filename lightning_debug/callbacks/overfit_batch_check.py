@@ -8,6 +8,7 @@ from typing import Any
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._experiment_budget import remaining, spending, spent
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.callbacks._look_budget import price
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.overfit import overfit_batch
@@ -16,6 +17,8 @@ SECONDS = 5.0
 """For the experiment, by itself; as a part of Debugger it keeps to what the experiments share, if that is less."""
 GRANTED = 2.0
 """Seconds that it has inside Debugger whatever is left of the share: only a net that is at fault takes so long."""
+FEWEST_PASSES = 12
+"""Inside Debugger it is not begun where it would not even have the seconds of so many passes."""
 
 
 class OverfitBatchCheck(DebugCallback):
@@ -63,6 +66,11 @@ class OverfitBatchCheck(DebugCallback):
             return
         if self._seconds(0.0, 0.0) <= 0:
             self.unavailable(OverfitCheck, "the experiments of this fit have used up their seconds", trainer)
+            return
+        pass_seconds = price(self.session) or 0.0
+        if self._hosted and FEWEST_PASSES * pass_seconds > self._seconds(pass_seconds, 0.0):
+            reason = f"one pass through the model takes {pass_seconds:.1f} s, too long for a run of this length"
+            self.unavailable(OverfitCheck, reason, trainer)
             return
         began = spent(self.session)
         try:

@@ -25,12 +25,13 @@ class _Sequence:
         self.next_share, self.same_share, self.steps = facts
 
 
-def future_leak(passes: Passes, base: ModelTrace) -> FutureLeak | None:
+def future_leak(passes: Passes) -> FutureLeak | None:
     """What the later part of a sequence does to earlier predictions; ``None`` where nothing is predicted ahead.
 
     Raises:
         NotJudged: If passes cannot be compared.
     """
+    base = passes.run(passes.batch())
     found = [
         sequence
         for prediction in base.predictions
@@ -39,6 +40,7 @@ def future_leak(passes: Passes, base: ModelTrace) -> FutureLeak | None:
     ]
     if not found:
         return None
+    passes.same(base)
     results = [_leak(passes, base, sequence) for sequence in found]
     # An encoder may read the same tokens in another field, and is free to look ahead in them.
     return min(results, key=lambda item: item.changed)

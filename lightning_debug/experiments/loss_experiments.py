@@ -11,6 +11,7 @@ import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.loss_checks import BatchScaling, ValidationLossComparison
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
 from lightning_debug.probes.loss_tap import LossTap, scalar_terms
@@ -32,10 +33,24 @@ class NotJudged(Exception):
         super().__init__(reason)
 
 
-def batch_scaling(trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int = 0) -> BatchScaling:
+def batch_scaling(
+    trainer: Trainer,
+    pl_module: LightningModule,
+    batch: Any,
+    batch_idx: int = 0,
+    *,
+    goes_on: Callable[[float], bool] = lambda _: True,
+) -> BatchScaling:
     """The loss of up to 16 samples of a batch, together and in two parts, cut in the middle.
 
     Where the parts add up to the whole, they are cut at a quarter as well, so that chance is no explanation.
+
+    Args:
+        trainer: The Trainer, in fit.
+        pl_module: Its module.
+        batch: The batch.
+        batch_idx: Its index.
+        goes_on: Whether the parts may be run, told how many seconds the whole has taken.
 
     Raises:
         NotJudged: If the batch cannot be cut, the step cannot be run again, or it returns no finite loss.
@@ -45,8 +60,11 @@ def batch_scaling(trainer: Trainer, pl_module: LightningModule, batch: Any, batc
         raise NotJudged(f"a batch of {samples} samples is too small to be cut in parts")
     cuts = (samples // 2, samples // 4)
     with _sandbox(trainer, pl_module) as sandbox:
+        begun = working_time()
         whole = _run(sandbox, pl_module, sandbox.training_step, cut_batch(batch, 0, samples), batch_idx)
-        value = _finite(whole)
+        taken, value = working_time() - begun, _finite(whole)
+        if not goes_on(taken):
+            raise NotJudged(f"a step on {samples} samples takes {taken:.1f} s, too long for a run of this length")
         assert whole.loss is not None
         source = whole.tap.source(whole.loss)
         terms = list(scalar_terms(source))

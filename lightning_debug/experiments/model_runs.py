@@ -32,6 +32,7 @@ class Passes:
         samples: How many samples a pass has.
         draws: Whether the step draws random numbers in eval mode.
         step: Which step is run.
+        price: Seconds that the first pass has taken; 0 before.
 
     Args:
         limit: Seconds that all passes may take, told what the first has taken; ``None`` for any.
@@ -51,7 +52,7 @@ class Passes:
         self._sandbox, self._module, self._index = sandbox, pl_module, batch_idx
         self._rewinds = not pl_module.automatic_optimization
         self._batch = take_samples(batch, range(self.samples))
-        self._limit, self._spent, self._price = limit, 0.0, 0.0
+        self._limit, self._spent, self.price = limit, 0.0, 0.0
 
     def batch(self, samples: Sequence[int] | None = None) -> Any:
         """The samples of these indices; all in order where ``None``."""
@@ -63,12 +64,12 @@ class Passes:
         Raises:
             NotJudged: If the step raises, or changes weights, or passes have taken too long.
         """
-        if self._limit is not None and self._spent + self._price > self._limit(self._price):
-            raise NotJudged(f"passes take {self._price:.1f} s each, too long for a run of this length")
+        if self._limit is not None and self._spent + self.price > self._limit(self.price):
+            raise NotJudged(f"passes take {self.price:.1f} s each, too long for a run of this length")
         begun = working_time()
         trace = self._run(batch, every=every)
-        price = working_time() - begun
-        self._spent, self._price = self._spent + price, self._price or price
+        taken = working_time() - begun
+        self._spent, self.price = self._spent + taken, self.price or taken
         return trace
 
     def _run(self, batch: Any, *, every: bool) -> ModelTrace:
@@ -101,7 +102,17 @@ class Passes:
         Raises:
             NotJudged: If the two differ.
         """
-        one, two = self.run(self.batch()), self.run(self.batch())
+        one = self.run(self.batch())
+        self.same(one)
+        return one
+
+    def same(self, one: ModelTrace) -> None:
+        """Runs the batch as it is once more.
+
+        Raises:
+            NotJudged: If that is not what ``one`` is.
+        """
+        two = self.run(self.batch())
         alike = one.signature() == two.signature() and all(
             (difference := changed(first.scores, second.scores)) is not None and not bool(difference.any())
             for first, second in zip(one.predictions, two.predictions, strict=False)
@@ -109,7 +120,6 @@ class Passes:
         two.release()
         if not alike:
             raise NotJudged("the step gives something else each time it runs, with equal random numbers")
-        return one
 
 
 def usual_count(batch: Any, fewest: int = COUNTS[-1]) -> int:
