@@ -288,7 +288,7 @@ def _explain_error(path: str) -> int:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8", errors="replace")
         return _show(explain_error(text))
     except (OSError, ValueError) as error:
-        raise _Refused(error) from error
+        raise _Refused(f"can't read '{path}': {error.strerror}" if isinstance(error, OSError) else error) from error
 
 
 def _show(text: str) -> int:

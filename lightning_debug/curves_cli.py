@@ -117,7 +117,8 @@ def as_page(found: Sequence[Run]) -> str:
 
 def _verdict(run: Run) -> str:
     alarms = [item for item in run.findings if item.severity >= "warning"]
-    return ", ".join(f"{item.code} {item.name}" for item in alarms) or ("no warning" if run.reading else "not judged")
+    judged = run.reading is not None and (run.reading.training is not None or run.reading.validation is not None)
+    return ", ".join(f"{item.code} {item.name}" for item in alarms) or ("no warning" if judged else "not judged")
 
 
 def _shown(run: Run, *, charts: bool = False) -> RunCurves:

@@ -93,13 +93,14 @@ def _opening(bugs: list[Bug], program: Path) -> str:
 
 def _closing(bugs: list[Bug], home: Path) -> str:
     logs = max((home / "lightning_logs").glob("version_*"), key=os.path.getmtime, default=home)  # of this run
+    planted = any(bug.code for bug in bugs)
+    hint = "repair it and run it again: a healthy run is told nothing" if planted else "a healthy run is told nothing"
     rows = {
-        "program": f"python {shlex.quote(shown_path(str(home / 'train.py')))}   (repair it and run it again: a healthy "
-        "run is told nothing)",
+        "program": f"python {shlex.quote(shown_path(str(home / 'train.py')))}   ({hint})",
         "report": f"{shown_path(str(home / 'report.html'))} and report.json beside it",
         "TensorBoard": f"tensorboard --logdir {shlex.quote(shown_path(str(logs)))}",
         "read more": "  ".join(f"lightning-debug explain {bug.code}" for bug in bugs if bug.code),
-        "other bugs": "lightning-debug demo --list",
+        "other bugs": "lightning-debug demo --list  lightning-debug demo --bug LD206",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in rows.items() if text)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from lightning_debug.reports._text import capital
 from lightning_debug.rule import SECTIONS, Rule
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def _sections(one: Rule) -> Iterator[tuple[str, str]]:
     for heading in SECTIONS:
         text = one.page.sections.get(heading)
         if text:
-            yield heading, text if heading in PROGRAMS else text[0].upper() + text[1:]
+            yield heading, text if heading in PROGRAMS else capital(text)
         if heading == "When to ignore" and one.thresholds:
             yield "Thresholds", "\n".join(f"``{name}`` (default {value!r})" for name, value in one.thresholds.items())
 
