@@ -142,6 +142,13 @@ def overfitting_from_epoch(
         yield Skip(f"the weights of epoch {kept.epoch} have been put back, where the validation loss is low")
         return
     between = f"epoch {seen.lowest_epoch}" if low == high else f"epoch {seen.lowest_epoch} (between {low} and {high})"
+    reading = newest(record)
+    best = reading.best if reading.final else None  # LD714 names it: two epochs to keep would be one too many
+    keep = (
+        f"epoch {seen.lowest_epoch}"
+        if best is None or low <= best.epoch <= high
+        else f"epoch {best.epoch}, where the metric is best and the loss near its lowest (LD714)"
+    )
     yield Claim(
         message=f"Validation loss is lowest at {between} with {seen.lowest:.3g} and rises to {seen.end:.3g} by epoch "
         f"{seen.epochs[1]} (more than {min(seen.rise.sigmas, 100):.0f} standard errors), while training falls "
@@ -154,6 +161,6 @@ def overfitting_from_epoch(
             "end": seen.end,
             "sigmas": min(seen.rise.sigmas, 1e6),
         },
-        fix=f"Keep the weights of epoch {seen.lowest_epoch} (EarlyStoppingSelector does). To get below its loss, train "
-        "on more or augmented data, or add dropout or decay.",
+        fix=f"Keep the weights of {keep}; EarlyStoppingSelector does. To get below its loss, train on more or "
+        "augmented data, or add dropout or decay.",
     )

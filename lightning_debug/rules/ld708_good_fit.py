@@ -104,8 +104,8 @@ def good_fit(
     if seen.end > gap * train + 0.1 * price:
         return
     yield Claim(
-        message=f"Training ends at {train:.3g} and validation at {seen.end:.3g}, where knowing nothing costs "
-        f"{price:.3g}: a good fit.",
+        message=f"Training ends at {train:.3g} and validation at {seen.end:.3g} (the mean of its last 3 values), where "
+        f"knowing nothing costs {price:.3g}: a good fit.",
         subject=seen.name,
         measured={"train_loss": train, "val_loss": seen.end, "baseline": price},
         fix="Nothing needs to change.",

@@ -110,7 +110,8 @@ def validation_below_training(
         + (", and the data set is augmented" if again.augmented else "")
     )
     yield Claim(
-        message=f"Validation loss ends at {seen.end:.3g}, below the training loss of {course.end:.3g}: {why}.",
+        message=f"Validation loss ends at {seen.end:.3g} (the mean of its last 3 values), below the training loss of "
+        f"{course.end:.3g}: {why}.",
         subject=seen.name,
         measured={"val_loss": seen.end, "train_loss": course.end, "eval_mode": again.eval_mode, "explained": explained},
         fix="Nothing needs to change: compare validation with the training loss in eval mode."

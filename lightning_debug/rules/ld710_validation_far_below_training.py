@@ -117,8 +117,9 @@ def validation_far_below_training(
     if price is not None and apart < 0.1 * price:
         return
     yield Claim(
-        message=f"Validation loss ends at {seen.end:.3g}; the same step, in eval mode, gives {train:.3g} on "
-        f"{again.batches} training batches, {apart / again.error:.0f} standard errors more, without dropout.",
+        message=f"Validation loss ends at {seen.end:.3g} (the mean of its last 3 values); the same step, in eval mode, "
+        f"gives {train:.3g} on {again.batches} training batches, {apart / again.error:.0f} standard errors more, "
+        "without dropout.",
         subject=seen.name,
         measured={"val_loss": seen.end, "train_loss": train, "error": again.error, "batches": again.batches},
         fix="Look at how the data were split: an easier part, a class or a source that only one side has, copies of "
