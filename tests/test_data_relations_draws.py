@@ -141,6 +141,12 @@ def test_samples_that_are_all_alike_have_no_order():
     assert "LD517" not in codes(loader(inputs, labels, shuffle=True), epochs=3)
 
 
+@pytest.mark.parametrize("far", [torch.full((200,), 4.2), (torch.arange(200) % 50 == 0) * 0.3 + 4.2])
+def test_amounts_that_are_nearly_all_alike_have_no_order(far):
+    rows = [{"ray": torch.randn(6), "far": one} for one in far]
+    assert "LD517" not in codes(DataLoader(rows, batch_size=20, shuffle=True), epochs=3)
+
+
 @pytest.mark.parametrize(("role", "copies", "said"), [("tokens", 30, 0), ("tokens", 200, 1), ("input", 30, 1)])
 def test_lines_of_a_text_recur(role, copies, said):
     copied = SampleCopies(samples=1000, copies=copies, exact=copies, expected=0.01, compared=32)

@@ -227,7 +227,7 @@ class DataRelations(DataPart):
         assert self._first is not None
         begun = self._first.keys[:ENOUGH_READ], self._first.labels[:ENOUGH_READ]
         by_inputs = again(mark.inputs for mark in same_size) if _entropy(begun[0]) >= 64 else 0
-        telling = self._first.kind == "amounts" or (_entropy(begun[1]) >= 64 and is_irregular(self._first.labels))
+        telling = _entropy(begun[1]) >= 64 and (self._first.kind == "amounts" or is_irregular(self._first.labels))
         by_labels = again(mark.labels for mark in same_size) if self._first.kind and telling else 0
         sampler, shuffled = ordering_of(self._source)
         yield EpochOrders(
