@@ -65,7 +65,7 @@ class ValuesInData(DataPart):
                 if field.role == "label" and (field.kind in ("classes", "one-hot") or field.named):
                     where = (*key, field.path)
                     if where not in self._labels:
-                        self._labels[where] = ClassCounts()
+                        self._labels[where] = ClassCounts(one_hot=field.kind == "one-hot")
                     self._labels[where].add(field.tensor)
         if audited:
             for field in fields:

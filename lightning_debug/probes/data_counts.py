@@ -19,7 +19,10 @@ WAITING = 64
 
 
 class ClassCounts:
-    """Counts labels of one class a sample, also one-hot; negative ones are left out.
+    """Counts labels of one class a sample; negative ones are left out.
+
+    Args:
+        one_hot: Whether a row of several numbers marks one class. Other rows of several are not one class a sample.
 
     >>> counts = ClassCounts()
     >>> counts.add(torch.tensor([0, 2, 2, -100]))
@@ -27,14 +30,15 @@ class ClassCounts:
     (1, 2)
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, one_hot: bool = False) -> None:
+        self._one_hot = one_hot
         self._counts: Counter[int] = Counter()
         self._usable = True
         self._waiting: list[Tensor] = []
 
     def add(self, labels: Tensor) -> None:
         """Adds a batch. Batches are counted many at once."""
-        if labels.ndim == 2 and labels.shape[1] > 1:
+        if self._one_hot and labels.ndim == 2 and labels.shape[1] > 1:
             labels = labels.argmax(1)
         if not self._usable or labels.numel() != (len(labels) if labels.ndim else 1):
             self._usable = False

@@ -104,7 +104,9 @@ def class_imbalance(
     most: int = 100,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each class; more than ``most`` classes are not judged."""
-    train = next((item for item in record.of(LabelCounts) if item.stage == "train" and item.counts), None)
+    counted = [item for item in record.of(LabelCounts) if item.counts]
+    trains = [item for item in counted if item.stage == "train"]
+    train = next(iter(trains), None)
     fits = [item for item in record.of(ClassFit) if item.stage == "validate" and item.plain and item.true]
     if train is None or len(train.classes) > most:
         return
@@ -122,6 +124,12 @@ def class_imbalance(
     true, predicted, hits = ([sum(column) for column in zip(*rows, strict=True)] for rows in (
         [item.true for item in fits], [item.predicted for item in fits], [item.hits for item in fits],
     ))  # fmt: skip
+    if len({item.field for item in trains}) > 1:
+        same = {item.field for item in counted if item.stage == "validate" and _as_often(item, true)}
+        train = next((item for item in trains if item.field in same), None)
+        if train is None:
+            yield Skip("several fields hold labels, and which of them the loss takes is not known")
+            return
     total, labels = sum(train.counts), dict(zip(train.classes, train.counts, strict=True))
     known = [one for one in labels if one < len(true)]
     rare = [one for one in known if labels[one] < share * total and labels[one] < 0.5 * total / len(labels)]
@@ -139,3 +147,10 @@ def class_imbalance(
             fix="Weigh the loss by class, or draw the rare class more often with WeightedRandomSampler.",
             at=fits[-1].at,
         )
+
+
+def _as_often(counted: LabelCounts, true: list[int]) -> bool:
+    """Whether the loss was given each class as often as this field holds it."""
+    return {one: count for one, count in enumerate(true) if count} == dict(
+        zip(counted.classes, counted.counts, strict=True)
+    )

@@ -97,21 +97,34 @@ def label_set_mismatch(
     record: Record, *, unseen: int = 5, each: int = 30, p: float = 1e-6, most: int = 256
 ) -> Iterator[Claim | Skip]:
     """Claims classes that training lacks, that validation lacks, and units without labels."""
-    train = next((item for item in record.of(LabelCounts) if item.stage == "train"), None)
     plain = [item for item in record.of(ClassFit) if item.plain]
     fits = {stage: [item for item in plain if item.stage == stage] for stage in ("train", "validate")}
-    if train is None or not train.complete or not train.counts or len(train.classes) > most:
+    counted = record.of(LabelCounts)
+    trains = [item for item in counted if item.stage == "train" and item.complete and 0 < len(item.classes) <= most]
+    if not trains:
         yield Skip("no whole epoch of training labels was counted, or they have too many classes")
         return
-    vals = [item for item in record.of(LabelCounts) if item.stage == "validate"]
-    yield from _units(record, train, fits["train"], each, most, {one for item in vals for one in item.classes})
-    if not vals or not fits["validate"] or fits["validate"][-1].units <= max(train.classes):
-        return
-    known = dict(zip(train.classes, train.counts, strict=True))
-    total, seen = sum(train.counts), Counter[int]()
-    for val in vals:
-        seen.update(dict(zip(val.classes, val.counts, strict=True)))
-    size = sum(seen.values())
+    open_ended = {item.field for item in counted if item.stage == "train"} - {item.field for item in trains}
+    vals = [item for item in counted if item.stage == "validate" and item.field not in open_ended]
+    elsewhere = {one for item in counted if item.stage == "validate" for one in item.classes}
+    yield from _units(record, trains, fits["train"], each, most, elsewhere)
+    for field in dict.fromkeys(item.field for item in vals):
+        part = [item for item in vals if item.field == field]
+        alike = [item for item in trains if item.field == field]
+        shown = alike or trains  # a field of another name may hold the labels of any of those of training
+        if fits["validate"] and fits["validate"][-1].units > max(max(item.classes) for item in shown):
+            yield from _sets(shown, part, unseen, p, paired=len(shown) == 1)
+
+
+def _sets(
+    trains: list[LabelCounts], vals: list[LabelCounts], unseen: int, p: float, *, paired: bool
+) -> Iterator[Claim]:
+    """Classes that only one of training and validation shows, in one field."""
+    known, seen = Counter[int](), Counter[int]()
+    for counter, items in ((known, trains), (seen, vals)):
+        for item in items:
+            counter.update(dict(zip(item.classes, item.counts, strict=True)))
+    total, size = sum(known.values()), sum(seen.values())
     strange = {one: count for one, count in seen.items() if one not in known}
     amount = sum(strange.values())
     if amount >= unseen and (size / (size + total)) ** amount < p:
@@ -123,7 +136,7 @@ def label_set_mismatch(
             fix="Shuffle or stratify before splitting into training and validation, or correct the labels.",
             at=vals[-1].at,
         )
-    elif size and all(item.complete for item in vals):
+    elif paired and size and all(item.complete for item in vals):
         missing = [one for one, count in known.items() if one not in seen and (1 - count / total) ** size < p]
         if missing:
             expected = sum(known[one] for one in missing) / total * size
@@ -138,23 +151,24 @@ def label_set_mismatch(
 
 
 def _units(
-    record: Record, train: LabelCounts, fits: list[ClassFit], each: int, most: int, elsewhere: set[int]
+    record: Record, trains: list[LabelCounts], fits: list[ClassFit], each: int, most: int, elsewhere: set[int]
 ) -> Iterator[Claim]:
     """Output units that no label uses, in training or elsewhere."""
     if not fits or any(item.role == "tokens" for item in record.of(FieldValues)):
         return
-    fit = fits[-1]
-    used = {*train.classes, *elsewhere, fit.ignored}
+    fit, train = fits[-1], trains[0]
+    classes = {one for item in trains for one in item.classes}
+    used = {*classes, *elsewhere, fit.ignored}
     unused = [one for one in range(fit.units) if one not in used]
-    if not unused or fit.units > most or max(train.classes) >= fit.units or sum(train.counts) < each * fit.units:
+    if not unused or fit.units > most or max(classes) >= fit.units or sum(train.counts) < each * fit.units:
         return
-    lowest, highest = min(train.classes), max(train.classes)
+    lowest, highest = min(classes), max(classes)
     off = lowest == 1 and unused == [0]
     tail = "class 0 is never right" if off else f"no label uses {_listed(unused)}"
     yield Claim(
         message=f"The labels of training run from {lowest} to {highest} and the scores have {fit.units} units: {tail}.",
         subject=train.field,
-        measured={"units": fit.units, "classes": len(train.classes), "unused": unused},
+        measured={"units": fit.units, "classes": len(classes), "unused": unused},
         fix="Subtract 1 from the labels, and drop the spare unit."
         if off
         else "Give the last layer as many units as there are classes, and map the labels to 0 to C-1.",
