@@ -43,6 +43,7 @@ LAST_LINES = {
     "RuntimeError: shape '[32, -1]' is invalid for input of size 999": ("LD101", "999"),
     "RuntimeError: view size is not compatible with input tensor's size and stride": ("LD101", "reshape"),
     "RuntimeError: Found dtype Long but expected Float": ("LD105", "y.float()"),
+    "RuntimeError: input.size(-1) must be equal to input_size. Expected 2, got 48": ("LD101", "x.transpose(1, 2)"),
 }  # fmt: skip
 
 

@@ -41,6 +41,7 @@ def layer_shapes(error: ErrorRaised) -> Diagnosis | None:
         error.module_type in _RECURRENT
         or name.upper() in _RECURRENT
         or name.lower() in ("lstm", "gru", "rnn_tanh", "rnn_relu")
+        or "must be equal to input_size" in error.message
     ):
         return recurrent(error)
     if name in _ATTENTION or error.module_type in (

@@ -85,7 +85,7 @@ def recurrent(error: ErrorRaised) -> Diagnosis | None:
         fix = "Give the hidden state as (layers x directions, batch, hidden size), for a 3-dimensional input."
         return Diagnosis("LD101", "hidden-size", f"{call_of(error)}: {text}.", fix)
     if not shape or size is None:
-        return None
+        return _features_alone(error)
     if shape[-1] != size:
         if len(shape) == 2 and size == 1:  # (batch, time): read as one sequence without a batch
             fix = f"Give every time step its feature dimension: x.unsqueeze(-1), which makes {(*shape, 1)}."
@@ -113,6 +113,20 @@ def recurrent(error: ErrorRaised) -> Diagnosis | None:
             "Give it three dimensions: fold the others into batch or time (flatten).",
         )
     return None
+
+
+def _features_alone(error: ErrorRaised) -> Diagnosis | None:
+    """All that a pasted text tells: two numbers of features."""
+    told = re.search(r"equal to input_size\. Expected (\d+), got (\d+)", error.message)
+    if told is None:
+        return None
+    where = f" at {error.line}" if error.line else ""
+    message = f"A recurrent layer{where} takes {told[1]} features as the last dimension, and gets {told[2]}."
+    fix = (
+        f"If the last dimension is time, bring the {told[1]} features to the end: x.transpose(1, 2). If it holds the "
+        f"features, make the layer's input_size {told[2]}."
+    )
+    return Diagnosis("LD101", "input-size", message, fix)
 
 
 def attention(error: ErrorRaised) -> Diagnosis | None:
