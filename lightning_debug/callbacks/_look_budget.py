@@ -31,7 +31,7 @@ SHARE = 0.05
 FLOOR = 3.0
 """Seconds that are granted even where the share is less."""
 
-FIRST = 5.0
+FIRST = 4.0
 """Likewise for what is not looked at yet."""
 
 FIRST_SHARE = 0.1

@@ -10,6 +10,7 @@ from lightning_debug.callbacks._look_budget import charge, looking, may_begin, m
 from lightning_debug.callbacks._loss_checks import PRODUCES, LossChecks
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence.loss import LossGraph
+from lightning_debug.experiments._surroundings import uncollected
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.probes.loss_graph import loss_graph
@@ -20,7 +21,7 @@ from lightning_debug.schedule import at, either, first
 LIVE = either(first(3), at(50, 500, 5000))
 AGAIN = at(0, 50)
 
-CALL = 1e-4
+CALL = 6e-5
 """Seconds by which watching a call of torch's makes it longer: the step itself is made anyway."""
 
 
@@ -148,6 +149,7 @@ class LossInspector(DebugCallback):
             with (
                 looking(self.session),
                 in_eager(pl_module),
+                uncollected(),
                 isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox,
             ):
                 trace = LossTrace(pl_module, batch)

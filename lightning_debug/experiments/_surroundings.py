@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import logging
 import random
@@ -85,6 +86,22 @@ def _getter(owner: Any, name: str) -> Callable[[], Any]:
 
 def _setter(owner: Any, name: str) -> Callable[[Any], Any]:
     return lambda value: setattr(owner, name, value)
+
+
+@contextlib.contextmanager
+def uncollected() -> Iterator[None]:
+    """Has cyclic garbage not be looked for: the thousands of records of a few steps would set that off again and again.
+
+    What it looks through is the whole program, and the records are gone when they are not needed any more. For a few
+    steps only: what a step of the user's leaves in cycles is freed afterwards.
+    """
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @contextlib.contextmanager

@@ -29,6 +29,7 @@ from lightning_debug.experiments._surroundings import (
     random_state,
     set_random_state,
     silence,
+    uncollected,
     uncompiled,
     uninterrupted,
     wait,
@@ -278,6 +279,7 @@ def _put_back(sandbox: Sandbox, trainer_state: Sequence[Mapping]) -> None:
                 keeper.restore()
 
 
+@uncollected()
 def _remember(
     trainer: Trainer, pl_module: LightningModule, updates: bool, offload: str | None, also: Sequence[Any]
 ) -> Snapshot:

@@ -11,6 +11,7 @@ import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.loss_checks import BatchScaling, ValidationLossComparison
+from lightning_debug.experiments._surroundings import uncollected
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
@@ -145,6 +146,7 @@ def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
     try:
         with (
             in_eager(pl_module),
+            uncollected(),
             isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox,
             sandbox.mode(training=False),
         ):

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.experiments._surroundings import uncollected
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.experiments.loss_experiments import NotJudged
@@ -164,6 +165,7 @@ def sandbox_of(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox
         with (
             torch.inference_mode(False),
             in_eager(pl_module),
+            uncollected(),
             isolated(trainer, pl_module, offload=offload_of(pl_module)) as sandbox,
         ):
             yield sandbox
