@@ -219,7 +219,7 @@ def _run(options: Any, script: list[str]) -> int:
         total = Tally(Path(tally).read_text(encoding="utf-8").splitlines())
     code = FAULT_EXIT if total.reaches(fail_on) else 0
     if code or (first_rank and not options.get("no_console")):
-        because = f"; exit code {code}, as --fail-on {fail_on} asks" if code else ""
+        because = f"; exit code {code}, as fail_on={fail_on} asks" if code else ""
         print(f"lightning-debug: {total}{because}", file=sys.stderr)
     return code
 

@@ -265,4 +265,4 @@ def test_no_console_is_silent_unless_it_fails(tmp_path, capsys):
     assert watched("--no-console", "--fail-on", "error", path) == 3
     told = [line for line in capsys.readouterr().err.splitlines() if "LD201" in line]
     assert len(told) == 1
-    assert told[0].endswith("exit code 3, as --fail-on error asks")
+    assert told[0].endswith("exit code 3, as fail_on=error asks")
