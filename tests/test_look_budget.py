@@ -9,7 +9,16 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import Debugger
 from lightning_debug.callbacks import _look_budget, activation_monitor, curve_diagnoser, model_inspector
-from lightning_debug.callbacks._look_budget import FLOOR, granted, looking, may_look
+from lightning_debug.callbacks._look_budget import (
+    FLOOR,
+    first_granted,
+    granted,
+    looking,
+    may_begin,
+    may_look,
+    priced,
+)
+from lightning_debug.evidence import RunContext
 from lightning_debug.evidence.curves import TrainingLossInEval
 from lightning_debug.session import Session
 from lightning_debug.settings import Settings
@@ -43,6 +52,23 @@ def test_looks_share_a_floor_and_then_a_share_of_the_run(clock):
     clock.now += 98.0
     assert granted(session) == pytest.approx(3.0), "a twentieth of the 100 s so far, less the 2 s"
     assert granted(Session(Settings.resolve())) == FLOOR, "every fit has its own"
+
+
+def test_what_is_looked_at_first_keeps_to_a_share_of_the_plan(clock):
+    session = Session(Settings.resolve())
+    session.observe(RunContext(planned_steps=100))
+    assert may_begin(session, passes=5), "no price is known yet"
+    priced(session, 2.0)
+    priced(session, 3.0)
+    assert first_granted(session) == pytest.approx(20.0), "a tenth of 100 steps of 2 s: the least price counts"
+    assert may_begin(session, passes=10)
+    assert not may_begin(session, passes=11)
+    with looking(session), looking(session):
+        clock.now += 20.5
+    assert not may_begin(session), "one look inside another is charged once, and all of it is spent"
+    priced(session, 0.05)
+    assert may_begin(session, passes=5), "what takes so little is always looked at"
+    assert not may_begin(session, passes=6)
 
 
 class Program(pl.LightningModule):

@@ -62,9 +62,8 @@ def may_look(session: Session, price: float) -> bool:
 
 def may_begin(session: Session, passes: float = 0) -> bool:
     """Whether a look may be taken for the first time that runs the model so often; any may while no price is known."""
-    known, left = price(session), first_granted(session)
-    needed = passes * (known or 0.0)
-    return (known is not None and needed <= SMALL) or (left > 0 and needed <= left)
+    needed, left = passes * (price(session) or 0.0), first_granted(session)
+    return 0 < needed <= SMALL or (left > 0 and needed <= left)
 
 
 def granted(session: Session) -> float:
