@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 import torch
 
-from lightning_debug.evidence.data import LabelCounts
+from lightning_debug.evidence.data import DeliveredSamples, LabelCounts
 from lightning_debug.evidence.data_values import ClassFit
 from lightning_debug.finding import Claim
 from lightning_debug.probes.data_counts import ClassCounts
 from lightning_debug.record import Record
 from lightning_debug.registry import get
+from lightning_debug.rules._curves import judged_samples
 
 
 def claims(code, *evidence):
@@ -68,5 +69,14 @@ def test_only_rows_that_mark_one_class_are_counted_as_classes():
     plain, marked = ClassCounts(), ClassCounts(one_hot=True)
     plain.add(places)
     marked.add(torch.nn.functional.one_hot(torch.arange(32) % 4))
-    assert plain.evidence("train", 0, "category", complete=True).more
+    assert not plain.evidence("train", 0, "category", complete=True).complete
     assert marked.evidence("train", 0, "label", complete=True).counts == (8, 8, 8, 8)
+
+
+def test_validation_is_as_large_as_its_largest_field_of_labels():
+    label, tags = counted("validate", "label", 30, 30), LabelCounts(stage="validate", field="tags")
+    delivered = DeliveredSamples(stage="validate", delivered=64)
+    assert judged_samples(Record([label, tags, delivered])) == 60
+    assert judged_samples(Record([tags, delivered])) == 64
+    assert judged_samples(Record([counted("validate", "mask", more=True), delivered])) == 0
+    assert judged_samples(Record([delivered])) == 0

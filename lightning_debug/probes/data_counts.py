@@ -22,7 +22,7 @@ class ClassCounts:
     """Counts labels of one class a sample; negative ones are left out.
 
     Args:
-        one_hot: Whether a row of several numbers marks one class. Other rows of several are not one class a sample.
+        one_hot: Whether a row of several numbers marks one class. Other rows of several count for nothing.
 
     >>> counts = ClassCounts()
     >>> counts.add(torch.tensor([0, 2, 2, -100]))
@@ -31,14 +31,17 @@ class ClassCounts:
     """
 
     def __init__(self, *, one_hot: bool = False) -> None:
-        self._one_hot = one_hot
+        self._one_hot, self._of_several = one_hot, False
         self._counts: Counter[int] = Counter()
         self._usable = True
         self._waiting: list[Tensor] = []
 
     def add(self, labels: Tensor) -> None:
         """Adds a batch. Batches are counted many at once."""
-        if self._one_hot and labels.ndim == 2 and labels.shape[1] > 1:
+        if labels.ndim == 2 and labels.shape[1] > 1:
+            if not self._one_hot:
+                self._of_several = True
+                return
             labels = labels.argmax(1)
         if not self._usable or labels.numel() != (len(labels) if labels.ndim else 1):
             self._usable = False
@@ -59,14 +62,15 @@ class ClassCounts:
     def evidence(self, stage: str, loader: int, field: str, *, complete: bool) -> LabelCounts:
         """What was counted."""
         self._count()
-        known = sorted(self._counts.items()) if self._usable else []
+        usable = self._usable and not self._of_several
+        known = sorted(self._counts.items()) if usable else []
         return LabelCounts(
             stage=stage,
             loader=loader,
             field=field,
             classes=tuple(value for value, _ in known),
             counts=tuple(count for _, count in known),
-            complete=complete and self._usable,
+            complete=complete and usable,
             more=not self._usable,
         )
 

@@ -13,7 +13,7 @@ from lightning_debug.evidence.curves import (
     TrainingLossInEval,
     ValidationCourse,
 )
-from lightning_debug.evidence.data import LabelCounts
+from lightning_debug.evidence.data import DeliveredSamples, LabelCounts
 from lightning_debug.evidence.metrics import BatchAverages
 from lightning_debug.finding import Skip
 from lightning_debug.record import Record
@@ -213,7 +213,11 @@ def improves(course: ValidationCourse, *, sigmas: float, share: float = 0.1, sam
 def judged_samples(record: Record) -> int:
     """How many labelled samples validation has; 0 where that is not known."""
     counts = [item for item in record.of(LabelCounts) if item.stage == "validate" and item.loader == 0]
-    return sum(counts[-1].counts) if counts and counts[-1].complete and not counts[-1].more else 0
+    known = [sum(item.counts) for item in counts if item.complete and not item.more]
+    if known or all(item.more or item.counts for item in counts):
+        return max(known, default=0)
+    seen = [item for item in record.of(DeliveredSamples) if item.stage == "validate" and item.loader == 0]
+    return seen[-1].delivered if seen else 0  # labels of several numbers each
 
 
 def distorted(record: Record, course: ValidationCourse, *, share: float = 0.1) -> Skip | None:

@@ -205,9 +205,9 @@ def _made_equal(layers: dict[tuple[str, str, str], FirstLayerInput], field: str)
 
 def _other_classes(record: Record) -> bool:
     """Whether half of the labels of one set would have to change to give the other's."""
-    last = {item.stage: item for item in record.of(LabelCounts) if item.loader == 0 and not item.more}
+    last = {item.stage: item for item in record.of(LabelCounts) if item.loader == 0 and item.counts}
     train, val = last.get("train"), last.get("validate")
-    if train is None or val is None or not train.counts or not val.counts:
+    if train is None or val is None:
         return False
     first, second = (dict(zip(item.classes, item.counts, strict=True)) for item in (train, val))
     shares = [
