@@ -8,7 +8,8 @@ from torch import nn
 
 from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
 from lightning_debug.evidence.data import FieldValues
-from lightning_debug.evidence.data_relations import AugmentationDraws, AugmentedNeighbours, SharedSamples
+from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedNeighbours
+from lightning_debug.evidence.data_relations import SharedSamples
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised
 from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
 from lightning_debug.evidence.loss_checks import ValidationLossComparison

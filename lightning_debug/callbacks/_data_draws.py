@@ -10,7 +10,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.evidence import Evidence, Unavailable
-from lightning_debug.evidence.data_relations import AugmentationDraws
+from lightning_debug.evidence.data_augmentation import AugmentationDraws
 from lightning_debug.experiments._surroundings import random_state, set_random_state, silence
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.order_loader import asks_for_lists

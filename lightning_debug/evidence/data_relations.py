@@ -16,9 +16,11 @@ class SampleOrder(Evidence):
     Args:
         field: Name of the labels.
         samples: Samples seen.
-        batches: Batches seen, the largest of ``batch_size`` samples.
+        batches: Batches seen.
+        batch_size: Samples of the largest.
         classes: Distinct labels; 0 for amounts.
-        runs: Stretches of equal labels; ``expected_runs`` is what a random order gives on average.
+        runs: Stretches of equal labels.
+        expected_runs: What a random order gives on average.
         deviation: How many standard deviations ``runs`` lies from that; negative for too few.
         within: Probability that two samples of one batch have the same label.
         overall: Of any two samples.
@@ -246,55 +248,3 @@ class TargetOffset(Evidence):
     matched: float = 0.0
     positions: int = 0
     length: int = 0
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentationDraws(Evidence):
-    """What a training dataset draws when it is asked for the same samples again, each time as another worker would.
-
-    Args:
-        samples: Samples drawn.
-        redrawn: How many of them were another when drawn again in one process.
-        varies: Whether drawing again in one process gives another result.
-        copies_agree: Whether two copies of the dataset, with other global seeds, as in two workers, draw alike.
-        reseeds: A global generator that a draw leaves in one state: ``"numpy"``, ``"torch"``, ``"random"``, or empty.
-        workers: Worker processes of the loader.
-        persistent: Whether the workers live on from epoch to epoch.
-        initialised: Whether the user gave a ``worker_init_fn``.
-        dataset: Class of the dataset.
-        owner: Path of the generator that the dataset carries along.
-    """
-
-    samples: int = 0
-    redrawn: int = 0
-    varies: bool = False
-    copies_agree: bool = False
-    reseeds: str = ""
-    workers: int = 0
-    persistent: bool = False
-    initialised: bool = False
-    dataset: str = ""
-    owner: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AugmentedNeighbours(Evidence):
-    """Which raw samples augmented training samples are nearest to.
-
-    Args:
-        samples: Augmented samples that lie as near to raw samples as raw samples do to each other.
-        wrong: Share of them whose nearest raw sample has another label.
-        raw_samples: Raw samples compared with.
-        raw_wrong: The same share among those.
-        pair: The two labels most often confused, and
-        pair_share: their share among the wrong ones.
-        transform: Class of the dataset's transform, where it has one.
-    """
-
-    samples: int = 0
-    wrong: float = 0.0
-    raw_samples: int = 0
-    raw_wrong: float = 0.0
-    pair: tuple[str, str] = ("", "")
-    pair_share: float = 0.0
-    transform: str = ""

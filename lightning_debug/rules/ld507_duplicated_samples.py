@@ -57,7 +57,8 @@ Repaired:
     trainer.fit(Classifier(), loader)
 
 Example:
-    >>> from lightning_debug.evidence.data_relations import AugmentationDraws, SampleCopies
+    >>> from lightning_debug.evidence.data_augmentation import AugmentationDraws
+    >>> from lightning_debug.evidence.data_relations import SampleCopies
     >>> from lightning_debug.record import Record
     >>> found = SampleCopies(samples=1000, copies=100, largest=2, exact=64, compared=8, dataset="TensorDataset")
     >>> [claim.subject for claim in duplicated_samples(Record([found]))]
@@ -68,7 +69,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data_relations import AugmentationDraws, SampleCopies
+from lightning_debug.evidence.data_augmentation import AugmentationDraws
+from lightning_debug.evidence.data_relations import SampleCopies
 from lightning_debug.finding import INFO, WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule

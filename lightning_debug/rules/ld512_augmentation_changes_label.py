@@ -92,7 +92,7 @@ Repaired:
     trainer.fit(ArrowNet(), loader, val_loader)
 
 Example:
-    >>> from lightning_debug.evidence.data_relations import AugmentedNeighbours
+    >>> from lightning_debug.evidence.data_augmentation import AugmentedNeighbours
     >>> from lightning_debug.record import Record
     >>> found = AugmentedNeighbours(samples=300, wrong=0.5, raw_samples=200, raw_wrong=0.0,
     ...                            pair=("0", "1"), pair_share=1.0, transform="RandomFlip")
@@ -104,7 +104,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data_relations import AugmentationDraws, AugmentedNeighbours
+from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedNeighbours
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule

@@ -77,7 +77,7 @@ Repaired:
     trainer.fit(Classifier(), loader)
 
 Example:
-    >>> from lightning_debug.evidence.data_relations import AugmentationDraws
+    >>> from lightning_debug.evidence.data_augmentation import AugmentationDraws
     >>> from lightning_debug.record import Record
     >>> found = AugmentationDraws(samples=4, varies=True, copies_agree=True, workers=2, dataset="Faces", owner="rng")
     >>> [claim.subject for claim in repeated_augmentation(Record([found]))]
@@ -91,7 +91,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data_relations import AugmentationDraws, EpochOrders
+from lightning_debug.evidence.data_augmentation import AugmentationDraws
+from lightning_debug.evidence.data_relations import EpochOrders
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule

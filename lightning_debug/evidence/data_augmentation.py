@@ -1,0 +1,59 @@
+"""Evidence about augmentation: what a dataset draws anew, and what its samples then look like."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lightning_debug.evidence._base import Evidence
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentationDraws(Evidence):
+    """What a training dataset draws when it is asked for the same samples again, each time as another worker would.
+
+    Args:
+        samples: Samples drawn.
+        redrawn: How many of them were another when drawn again in one process.
+        varies: Whether drawing again in one process gives another result.
+        copies_agree: Whether two copies of the dataset, with other global seeds, as in two workers, draw alike.
+        reseeds: A global generator that a draw leaves in one state: ``"numpy"``, ``"torch"``, ``"random"``, or empty.
+        workers: Worker processes of the loader.
+        persistent: Whether the workers live on from epoch to epoch.
+        initialised: Whether the user gave a ``worker_init_fn``.
+        dataset: Class of the dataset.
+        owner: Path of the generator that the dataset carries along.
+    """
+
+    samples: int = 0
+    redrawn: int = 0
+    varies: bool = False
+    copies_agree: bool = False
+    reseeds: str = ""
+    workers: int = 0
+    persistent: bool = False
+    initialised: bool = False
+    dataset: str = ""
+    owner: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentedNeighbours(Evidence):
+    """Which raw samples augmented training samples are nearest to.
+
+    Args:
+        samples: Augmented samples that lie as near to raw samples as raw samples do to each other.
+        wrong: Share of them whose nearest raw sample has another label.
+        raw_samples: Raw samples compared with.
+        raw_wrong: The same share among those.
+        pair: The two labels most often confused, and
+        pair_share: their share among the wrong ones.
+        transform: Class of the dataset's transform, where it has one.
+    """
+
+    samples: int = 0
+    wrong: float = 0.0
+    raw_samples: int = 0
+    raw_wrong: float = 0.0
+    pair: tuple[str, str] = ("", "")
+    pair_share: float = 0.0
+    transform: str = ""
