@@ -60,10 +60,13 @@ def may_look(session: Session, price: float) -> bool:
     return price <= granted(session)
 
 
-def may_begin(session: Session, passes: float = 0) -> bool:
-    """Whether a look may be taken for the first time that runs the model so often; any may while no price is known."""
+def may_begin(session: Session, passes: float = 0, small: float = SMALL) -> bool:
+    """Whether a look may be taken for the first time that runs the model so often; any may while no price is known.
+
+    One that takes no more than ``small`` seconds is taken in any case.
+    """
     needed, left = passes * (price(session) or 0.0), first_granted(session)
-    return 0 < needed <= SMALL or (left > 0 and needed <= left)
+    return 0 < needed <= small or (left > 0 and needed <= left)
 
 
 def granted(session: Session) -> float:

@@ -19,7 +19,7 @@ from lightning_debug.callbacks._lightning import (
     is_fast_dev_run,
     moment,
 )
-from lightning_debug.callbacks._look_budget import TOO_LONG, granted, looking, may_begin
+from lightning_debug.callbacks._look_budget import SMALL, TOO_LONG, granted, looking, may_begin
 from lightning_debug.curves.kind import loss_kind
 from lightning_debug.curves.reading import read_curves
 from lightning_debug.evidence import Evidence
@@ -195,7 +195,7 @@ class CurveDiagnoser(DebugCallback):
             return
         with self.attempt("measuring batches again", trainer), looking(self.session):
             try:
-                if not may_begin(self.session, FEWEST_PASSES):
+                if not may_begin(self.session, FEWEST_PASSES, LEAST if last else SMALL):
                     self.unavailable(TrainingLossInEval, TOO_LONG, trainer)
                     return
                 chosen = log.batches(MEASURED_LAST if last else MEASURED_BATCHES)
