@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,7 +110,17 @@ def runs_in(top: Path) -> list[Path]:
         for path in top.rglob("*.csv")
         if path.name != TABLE and path.parent not in folders and any(map(role, csv_logs.columns(path)))
     }
-    return sorted({folder for folder in folders if folder.parent not in folders or not _part(folder)} | tables)
+    found = {folder for folder in folders if folder.parent not in folders or not _part(folder)} | tables
+    return sorted(found, key=_counted)
+
+
+def _counted(path: Path) -> list[str | int]:
+    """What a path is ordered by, so that ``version_10`` comes after ``version_9``.
+
+    >>> sorted([Path("version_10"), Path("version_9")], key=_counted)[0].name
+    'version_9'
+    """
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", str(path))]
 
 
 def _part(folder: Path) -> tuple[str, str] | None:
