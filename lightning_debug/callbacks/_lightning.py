@@ -66,7 +66,15 @@ def moment(trainer: Trainer, batch: int | None = None) -> Moment:
     state = getattr(trainer.state.stage, "value", None)
     stage = _STAGES.get(str(state), "setup")
     step = batches_seen(trainer)
-    return Moment(stage=stage, epoch=trainer.current_epoch, step=step, batch=batch, rank=trainer.global_rank)
+    return Moment(stage=stage, epoch=_epoch(trainer), step=step, batch=batch, rank=trainer.global_rank)
+
+
+def _epoch(trainer: Trainer) -> int:
+    """The epoch that runs, or has run last: after the last one ``current_epoch`` is one more."""
+    loop, epoch = trainer.fit_loop, int(trainer.current_epoch)
+    between = 0 < loop.epoch_progress.current.ready == epoch
+    stops = trainer.should_stop or epoch == trainer.max_epochs or trainer.global_step == trainer.max_steps
+    return epoch - 1 if between and stops else epoch
 
 
 def is_compiled(pl_module: LightningModule) -> bool:
