@@ -13,12 +13,11 @@ import argparse
 import logging
 import math
 import os
-import statistics
 import warnings
 
 import torch
 
-from benchmarks.lr_range import RULES, best, oracle, regret, suggestions
+from benchmarks.lr_range import RULES, best, oracle, regret, suggestions, summary
 from benchmarks.lr_unseen_tasks import UNSEEN
 
 ORACLE = os.path.join(os.path.dirname(__file__), "lr_oracle_unseen.json")
@@ -52,12 +51,7 @@ def main() -> None:
         print(f"| {task.name} | {best(known, task, SCORED) or math.nan:.2g} | {' | '.join(told)} |")
     print("\n| rule | mean | median | worst | within 1.5 | above 20 |\n|---|---|---|---|---|---|")
     for rule in (*RULES, PERFECT):
-        values = [value for rules in lost.values() for value in rules[rule]]
-        within, above = (sum(map(test, values)) / len(values) for test in (lambda v: v <= 1.5, lambda v: v > 20))
-        print(
-            f"| {rule} | {statistics.mean(values):.2f} | {statistics.median(values):.2f} | {max(values):.1f} "
-            f"| {within:.0%} | {above:.0%} |"
-        )
+        print(f"| {rule} | {summary([value for rules in lost.values() for value in rules[rule]])} |")
 
 
 if __name__ == "__main__":
