@@ -225,7 +225,8 @@ def main() -> None:
 def summary(values: Sequence[float]) -> str:
     """Mean, median, worst, share within 1.5 and share above 20 of regrets, as cells of a table."""
     within, above = (sum(map(test, values)) / len(values) for test in (lambda v: v <= 1.5, lambda v: v > 20))
-    return f"{statistics.mean(values):.2f} | {statistics.median(values):.2f} | {max(values):.1f} | {within:.0%} | {above:.0%}"
+    middle = f"{statistics.mean(values):.2f} | {statistics.median(values):.2f}"
+    return f"{middle} | {max(values):.1f} | {within:.0%} | {above:.0%}"
 
 
 if __name__ == "__main__":
