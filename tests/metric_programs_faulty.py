@@ -22,6 +22,12 @@ class NeverEmptied(Base):
         self.log("val_acc", hits(logits, labels))
 
 
+class LikelihoodNeverEmptied(NeverEmptied):
+    def on_validation_epoch_end(self):
+        parts = [F.cross_entropy(item["logits"], item["labels"], reduction="sum") for item in self.val_outputs]
+        self.log("heldout_nll_per_row", sum(parts) / sum(len(item["labels"]) for item in self.val_outputs))
+
+
 class NeverZeroed(Base):
     def build(self):
         self.correct = self.count = 0
@@ -259,6 +265,7 @@ FAULTY = [
     (OtherClass, "LD804", {}),
     (MasksCounted, "LD804", {}),
     (NeverEmptied, "LD801", {}),
+    (LikelihoodNeverEmptied, "LD801", {}),
     (NeverZeroed, "LD801", {}),
     (NotReset, "LD801", {}),
     (TrainNotReset, "LD801", {}),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, module_attributes, moment
 from lightning_debug.callbacks._taps import Shadow
+from lightning_debug.curves.names import better
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.metrics import CarriedOver, MetricStates
 from lightning_debug.experiments.isolation import Unrepeatable, isolated
@@ -247,7 +248,7 @@ class StateWatch:
 def _changed(whole: dict[str, float], alone: dict[str, float]) -> str | None:
     for name, value in whole.items():
         other = alone.get(name, math.nan)
-        told = _MEASURE.search(name) and not _LASTING.search(name)
+        told = (_MEASURE.search(name) or better(name)) and not _LASTING.search(name)
         if told and math.isfinite(value) and math.isfinite(other) and not math.isclose(value, other, rel_tol=1e-4):
             return name
     return None
