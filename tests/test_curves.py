@@ -61,6 +61,14 @@ def test_names_without_a_validation_are_not_guessed():
     assert recognised(["loss", "acc", "test_loss"]).val == ""
 
 
+def test_what_is_minimised_by_some_and_maximised_by_others_is_taken_last():
+    both = recognised(["train/elbo", "train/loss", "val/elbo", "val/loss"])
+    assert (both.train, both.val) == ("train/loss", "val/loss")
+    assert recognised(["train/loss", "val/elbo"]).val == "", "it may be the negative of the loss"
+    assert recognised(["elbo_train", "elbo_validation"]).val == "elbo_validation"
+    assert recognised(["train_loss", "val_neg_elbo"]).val == "val_neg_elbo"
+
+
 def test_a_metric_of_one_side_is_taken_last():
     assert recognised(["val_recall", "val_pr_auc", "val_precision"]).metric == "val_pr_auc"
     assert recognised(["val_loss", "val_recall"]).metric == "val_recall"

@@ -114,3 +114,25 @@ def test_a_loss_that_doubles_overfits_though_it_had_fallen_far(lowest, rise, sai
     )  # fmt: skip
     reading = CurveReading(epochs=30, training=TrainingCourse(steps=1500, start=2.0, end=0.07), validation=seen)
     assert bool(_claims(overfitting_from_epoch(Record([LossKind(supervised=True), reading])))) is said
+
+
+@pytest.mark.parametrize(
+    ("again", "said"),
+    [
+        ({"by_validation": 0.2}, True),
+        ({"by_validation": 1.4}, False),  # a term whose weight grows, or a bound that is maximised
+        ({"by_validation": 1.4, "epoch": 4}, True),  # measured before the rise
+        ({"by_validation": 1.4, "augmented": True}, True),
+        ({"by_validation": None}, True),
+    ],
+)
+def test_what_rises_on_training_batches_too_does_not_overfit(again, said):
+    seen = ValidationCourse(
+        name="val_loss", count=30, epochs=(0, 29), first=2.05, lowest=0.6, lowest_epoch=9, lowest_between=(8, 10),
+        end=1.5, noise=0.01, rise=Shift(amount=0.9, error=0.01), all_above=True,
+        train_since=Shift(amount=-0.2, error=0.01), train_at_lowest=0.3, train_end=0.07,
+    )  # fmt: skip
+    course = TrainingCourse(steps=1500, start=2.0, end=0.07)
+    measured = TrainingLossInEval(**{"epoch": 29, "batches": 8, "train_mode": 0.1, "eval_mode": 0.1, **again})
+    record = Record([LossKind(supervised=True), measured, CurveReading(epochs=30, training=course, validation=seen)])
+    assert bool(_claims(overfitting_from_epoch(record))) is said

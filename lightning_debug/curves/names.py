@@ -14,7 +14,7 @@ _VALIDATION = re.compile(
 )
 _TRAINING = re.compile(r"(^|[/_.\- ])(train|training|tr|fit)([/_.\- ]|$)|^train(?=[A-Z])", re.I)
 _TEST = re.compile(r"(^|[/_.\- ])(test|predict)([/_.\- ]|$)", re.I)
-_LOSS = re.compile(r"(^|[/_.\- ]|val|train)(loss|nll|elbo|objective)([/_.\- ]|$)", re.I)
+_LOSS = re.compile(r"(^|[/_.\- ]|val|train)(loss|nll|n?elbo|objective)([/_.\- ]|$)", re.I)
 _HIGHER = re.compile(
     r"(^|[/_.\- ])(acc|acc@?1|top1|accuracy|f1|f1[_-]?score|auc|auroc|roc_?auc|ap|map|iou|miou|jaccard|dice|bleu|r2|"
     r"recall|precision|mcc|kappa|psnr|ssim|balanced_acc(uracy)?)([/_.\- ]|$)",
@@ -30,6 +30,8 @@ _ONE_SIDED = re.compile(r"(^|[/_.\- ])(recall|precision)([/_.\- ]|$)", re.I)
 """What an answer that is always the same can have at its best."""
 _OF_A_LOSS = re.compile(r"(^|[/_.\- ])(ppl|perplexity)([/_.\- ]|$)", re.I)
 """Of a language model the exponential of its loss, of a codebook how much of it is used: no metric beside a loss."""
+_EITHER_WAY = re.compile(r"(?<!neg)(?<!neg[/_.\- ])(?<!negative[/_.\- ])(?<!minus[/_.\- ])(?<!n)(elbo|objective)", re.I)
+"""What some log to be minimised and others to be maximised."""
 _OURS = "lightning_debug/"
 _ENDS = re.compile(r"([/_.\- ](epoch|dataloader_idx_\d+))+$", re.I)
 _STEP = re.compile(r"[/_.\- ]step$", re.I)
@@ -94,9 +96,12 @@ def recognised(names: Iterable[str], train: str = "", val: str = "", metric: str
     training = [name for name in rest if _TRAINING.search(name)] or [
         name for name in rest if plain(_STEP.sub("", name)).lower() == "loss"
     ]
-    train = train or _first(training, key=lambda name: (bool(_STEP.search(name)), "epoch" not in name, len(name), name))
+    train = train or _first(
+        training, key=lambda name: (either_way(name), bool(_STEP.search(name)), "epoch" not in name, len(name), name)
+    )
     losses = [name for name in validation if _LOSS.search(name) and not _STEP.search(name)]
-    val = val or _first(losses, key=_plainest)
+    losses = [name for name in losses if not either_way(name) or not train or either_way(train)]
+    val = val or _first(losses, key=lambda name: (either_way(name), *_plainest(name)))
     higher = [name for name in validation if _HIGHER.search(name) and not _LOSS.search(name)]
     lower = [name for name in validation if _LOWER.search(name) and not _LOSS.search(name) and name != val]
     lower = [name for name in lower if not (val and _OF_A_LOSS.search(name))]
@@ -121,6 +126,15 @@ def monitored(names: Collection[str], monitors: Sequence[tuple[str, Mode]]) -> N
     metrics = [(name, mode) for name, mode in own if not _LOSS.search(name)]
     found = recognised(names, val=losses[0] if losses else "", metric=metrics[0][0] if metrics else "")
     return replace(found, mode=metrics[0][1]) if metrics else found
+
+
+def either_way(name: str) -> bool:
+    """Whether a name of a loss is also that of what others maximise.
+
+    >>> either_way("val/elbo"), either_way("val/neg_elbo"), either_way("val/elbo_loss"), either_way("val/loss")
+    (True, False, False, False)
+    """
+    return bool(_EITHER_WAY.search(name)) and "loss" not in name.lower()
 
 
 def role(name: str) -> bool:

@@ -3,12 +3,14 @@
 What it sees: with at least `count` validations: the smoothed validation loss fell, then rose from its lowest
     part by `sigmas` standard errors (of the noise around its own course) and by `worse` of its fall (half of that
     will do where it is half of the lowest value), the last three values all lie above, and the training loss has
-    fallen by `train` since. The epoch is named with the interval that noise leaves.
+    fallen by `train` since. The epoch is named with the interval that noise leaves. Where the validation step has been
+    run on training batches since then, they must have been spared a share `spared` of the rise.
 Why it hurts: from that epoch on the model learns training samples by heart; the last weights are not the best.
 How to fix: keep the weights of that epoch; more or augmented data, dropout or weight decay move it further out.
 When to ignore: when the best checkpoint is kept anyway. Silent where the validation metric has improved
-    significantly since: then it is confidence that grows, not errors (LD711); where the loss is the plain mean of
-    uneven batches and lies far from the mean by rows (LD803); and in the final report where
+    significantly since: then it is confidence that grows, not errors (LD711); where training batches cost as much
+    by the same computation (a term whose weight grows, a bound that is maximised); where the loss is the plain mean
+    of uneven batches and lies far from the mean by rows (LD803); and in the final report where
     EarlyStoppingSelector has put back weights from before the rise, or from its lower half.
 Broken:
     class Classifier(LightningModule):
@@ -94,6 +96,7 @@ from lightning_debug.rules._curves import (
     diverges,
     improves,
     judged_samples,
+    measured_again,
     newest,
     tracked,
     validation,
@@ -102,7 +105,7 @@ from lightning_debug.rules._curves import (
 
 @rule("LD707", severity=WARNING, needs=CurveReading)
 def overfitting_from_epoch(
-    record: Record, *, count: int = 6, sigmas: float = 4.0, worse: float = 0.3, train: float = 0.1
+    record: Record, *, count: int = 6, sigmas: float = 4.0, worse: float = 0.3, train: float = 0.1, spared: float = 0.5
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where validation falls with training, then rises while training goes on falling."""
     seen = validation(record, count=count)
@@ -129,6 +132,12 @@ def overfitting_from_epoch(
     if uneven is not None:
         yield uneven  # LD803
         return
+    again = measured_again(record)
+    if again is not None and again.by_validation is not None and again.epoch >= seen.lowest_epoch:
+        apart = seen.end - again.by_validation
+        if not again.augmented and apart < spared * (seen.end - seen.lowest):
+            yield Skip(f"training batches cost {again.by_validation:.3g} by the same computation")
+            return
     low, high = seen.lowest_between
     kept = record.last(EpochSelection)
     if (
