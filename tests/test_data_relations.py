@@ -275,3 +275,18 @@ def test_equal_pairs_of_users_and_items_are_chance():
     pairs = [{"user": user, "item": item} for user, item in zip(users, items, strict=True)]
     train, val = DataLoader(pairs[:1120], batch_size=20, shuffle=True), DataLoader(pairs[1120:], batch_size=20)
     assert "LD510" not in codes(train, val)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_pairs_that_one_seed_draws_twice_leak(seed):
+    """Pairs of small discrete pictures: those that share one are near, and only the order tells copies from chance."""
+    pictures = torch.randint(0, 4, (120, 8, 8), generator=torch.Generator().manual_seed(7)).float()
+
+    def pairs(count, seed):
+        generator = torch.Generator().manual_seed(seed)
+        chosen = torch.randint(0, 120, (count, 2), generator=generator)
+        chosen[:, 1] = chosen[:, 0] // 4 * 4  # four first pictures for each second one
+        return TensorDataset(pictures[chosen[:, 0]], pictures[chosen[:, 1]], (chosen[:, 0] > 60).long())
+
+    train, validation = loader(pairs(400, 0)), loader(pairs(80, seed), shuffle=False)
+    assert ("LD510" in codes(train, validation)) is (seed == 0)

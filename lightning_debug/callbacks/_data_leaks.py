@@ -13,7 +13,7 @@ from lightning_debug.callbacks._data_part import Source
 from lightning_debug.evidence.data_relations import SharedSamples
 from lightning_debug.probes.order_loader import delivered, ordering
 from lightning_debug.probes.relation_copies import chance
-from lightning_debug.probes.relation_leak import nearly_equal, overlapping, shared
+from lightning_debug.probes.relation_leak import in_step, nearly_equal, overlapping, shared
 from lightning_debug.probes.relation_raw import raw_samples, rows_of
 from lightning_debug.probes.relation_stream import Samples
 
@@ -65,7 +65,10 @@ def shared_samples(
             same_dataset=same_dataset,
             places=_pairs(first, second, equal, one, two),
             in_dataset=one is not None,
-            chance=bool(2 * near >= max(1, looked) or 10 * _across(expected, first, second) >= equal.sum()),
+            chance=bool(
+                (2 * near >= max(1, looked) and not (one is not None and _were_copied(first, second)))
+                or 10 * _across(expected, first, second) >= equal.sum()
+            ),
             expected=_across(expected, first, second),
             compared=second.rows.shape[1],
             dataset=name_of(source),
@@ -107,6 +110,12 @@ def _pairs(first: Samples, second: Samples, equal: Any, one: Any, two: Any) -> t
         other = int(np.flatnonzero(first.keys == second.keys[place])[0])
         found.append((int(place if two is None else two[place]), int(other if one is None else one[other])))
     return tuple(found)
+
+
+def _were_copied(first: Samples, second: Samples) -> bool:
+    """Whether equal samples stand in the same order in both datasets, as those do that one seed has drawn twice."""
+    together, by_chance = in_step(first, second)
+    return together >= max(16, 10 * by_chance) and 2 * together >= len(second)
 
 
 def _across(expected: float, first: Samples, second: Samples) -> float:

@@ -34,6 +34,35 @@ def shared(training: Keys, validation: Keys) -> npt.NDArray[np.bool_]:
     return among(validation, training)
 
 
+def in_step(training: Samples, validation: Samples) -> tuple[int, float]:
+    """Validation samples that equal the training sample at one and the same distance, and how many chance puts there.
+
+    Chance makes equal samples of few discrete values, but not in the same order: whoever draws both datasets with the
+    same seed does. Samples whose labels differ are not counted.
+
+    >>> keys, labels = np.arange(40, dtype=np.uint64) % 20, np.zeros(40)
+    >>> cuts, rows = (slice(0, 30), slice(5, 15)), np.zeros((0, 1))
+    >>> in_step(*(Samples(keys=keys[cut], labels=labels[cut], kind="", rows=rows) for cut in cuts))
+    (10, 0.5)
+    """
+    one, two = training.keys, validation.keys
+    order = np.argsort(one, kind="stable")
+    ranked = one[order]
+    first, last = np.searchsorted(ranked, two), np.searchsorted(ranked, two, side="right")
+    expected = float((last - first).sum() / len(one)) if len(one) else 0.0
+    asked = np.flatnonzero(last > first)[:MOST_LOOKED_AT]
+    if not len(asked):
+        return 0, expected
+    distances = np.concatenate([order[first[place] : last[place]][:MOST_LOOKED_AT] - place for place in asked])
+    known, counts = np.unique(distances, return_counts=True)
+    distance = int(known[counts.argmax()])
+    here = np.arange(max(0, -distance), min(len(two), len(one) - distance))
+    same = two[here] == one[here + distance]
+    if len(training.labels) == len(one) and len(validation.labels) == len(two):
+        same &= validation.labels[here] == training.labels[here + distance]
+    return int(same.sum()), expected
+
+
 def nearly_equal(training: Samples, validation: Samples) -> int:
     """How many of the first validation samples lie next to a training sample, without being equal to any."""
     one, two = training.rows, validation.rows[:MOST_LOOKED_AT]

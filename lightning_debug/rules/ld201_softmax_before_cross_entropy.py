@@ -116,7 +116,7 @@ LIKELIHOODS = ("nll_loss", "selection", "product", "kl_div")
     "LD201",
     severity=ERROR,
     needs=LossGraph,
-    explains=("LD212", "LD210", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
+    explains=("LD212", "LD210", "LD309", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
 )
 def softmax_before_cross_entropy(record: Record, *, tolerance: float = 1e-3) -> Iterator[Claim | Skip]:
     """Claims one finding for each softmax that reaches a cross-entropy."""

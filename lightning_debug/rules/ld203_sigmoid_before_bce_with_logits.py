@@ -109,7 +109,7 @@ WITH_LOGITS = ("binary_cross_entropy_with_logits", "multilabel_soft_margin_loss"
     "LD203",
     severity=ERROR,
     needs=LossGraph,
-    explains=("LD209", "LD212", "LD210", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
+    explains=("LD209", "LD212", "LD210", "LD309", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
 )
 def sigmoid_before_bce_with_logits(record: Record) -> Iterator[Claim | Skip]:
     """Claims one finding for each sigmoid that reaches a loss with its own."""

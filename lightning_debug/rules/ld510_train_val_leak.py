@@ -4,7 +4,8 @@ What it sees: at least ``share`` of the samples of a validation loader (``said``
     recur), and at least ``fewest``, equal a training sample in every value compared, or differ from one by next to
     nothing; or at least ``overlap`` of them (``overlap_said`` of texts) hold a stretch of a training sample, moved in
     time (windows of one series that were split at random). What chance would make of discrete values is left out:
-    equal samples must be ``margin`` times as many as expected.
+    equal samples must be ``margin`` times as many as expected, or stand in the same order in both datasets (drawn
+    twice with one seed).
 Why it hurts: validation then measures memory: it looks better than the truth, early stopping and the choice of the
     epoch follow the training loss, and the model fails on new data.
 How to fix: split first, then make windows, copies and augmented versions; split by person, document or day where
