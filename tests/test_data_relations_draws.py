@@ -3,7 +3,7 @@
 import numpy
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from lightning_debug.evidence import Moment
 from lightning_debug.evidence.data import FieldValues
@@ -221,6 +221,43 @@ class Replay(Dataset):
 
 def test_a_dataset_that_draws_its_samples_itself_holds_no_copies():
     assert "LD507" not in codes(DataLoader(Replay("tabular"), 32))
+
+
+class Read(Dataset):
+    """Reads its samples one by one, as from files, so that nobody else knows which one it gave."""
+
+    def __init__(self, inputs, labels):
+        self.inputs, self.labels = inputs, labels
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return {"image": self.inputs[index] * 2, "label": int(self.labels[index])}
+
+
+class SomeOfSomeClasses(Sampler):
+    """Five samples of each of four classes, again and again: some come twice in an epoch, as metric learning wants."""
+
+    def __init__(self, labels):
+        self.places = [torch.where(labels == label)[0].tolist() for label in range(4)]
+
+    def __len__(self):
+        return 400
+
+    def __iter__(self):
+        for _ in range(20):
+            for place in self.places:
+                yield from numpy.random.choice(place, 5, replace=False).tolist()
+
+
+def test_a_sampler_of_ones_own_may_draw_a_sample_twice():
+    inputs, labels = make("tabular")
+    again = torch.cat([torch.arange(600), torch.arange(100)])
+    assert not codes(DataLoader(Read(inputs, labels), 20, sampler=SomeOfSomeClasses(labels)))
+    assert "LD507" in codes(DataLoader(Read(inputs[again], labels[again]), 20, shuffle=True))
+    held = DataLoader(TensorDataset(inputs[again], labels[again]), 20, sampler=SomeOfSomeClasses(labels[again]))
+    assert "LD507" in codes(held)
 
 
 @pytest.mark.parametrize(("targets", "predictions", "found"), [(-85.0, -70.0, False), (-85.0, -3.0, True)])

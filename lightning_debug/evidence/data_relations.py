@@ -19,6 +19,7 @@ class SampleOrder(Evidence):
         batches: Batches seen.
         batch_size: Samples of the largest.
         classes: Distinct labels; 0 for amounts.
+        numbers: Numbers a label; of several, those of the field are told that come in blocks most.
         runs: Stretches of equal labels.
         expected_runs: What a random order gives on average.
         deviation: How many standard deviations ``runs`` lies from that; negative for too few.
@@ -39,6 +40,7 @@ class SampleOrder(Evidence):
     batches: int = 0
     batch_size: int = 0
     classes: int = 0
+    numbers: int = 1
     runs: int = 0
     expected_runs: float = 0.0
     deviation: float = 0.0
@@ -99,7 +101,7 @@ class SampleCopies(Evidence):
         conflicting: Samples whose equals have another label.
         fewest_conflicting: Of those, how many would need another label for all groups to agree.
         balancing: Whether the copies make rare classes as frequent as others.
-        drawn_again: Whether the sampler draws with replacement.
+        drawn_again: Whether the sampler may draw a sample more than once, where the dataset was not compared.
         sampler: Class of the loader's sampler.
         streams: Whether samples come without an index.
         dataset: Class of the loader's dataset.
@@ -171,7 +173,7 @@ class LabelAlignment(Evidence):
 
     Args:
         field: Name of the labels.
-        kind: ``"classes"`` or ``"amounts"``.
+        kind: ``"classes"``, ``"amounts"``, or ``"several"`` numbers a sample.
         samples: Samples tested.
         classes: Distinct labels; 0 for amounts.
         p_values: Of each test of dependence, against permuted labels, by name.

@@ -62,8 +62,14 @@ def ordering(sampler: Any, batch_sampler: Any = None) -> tuple[Any, bool | None]
 
 
 def draws_again(sampler: Any) -> bool:
-    """Whether the sampler may draw the same sample twice in an epoch."""
-    return bool(getattr(sampler, "replacement", False))
+    """Whether a sample may be drawn twice in an epoch: with replacement, or by a sampler of somebody's own.
+
+    >>> draws_again(RandomSampler([1, 2])), draws_again(RandomSampler([1, 2], replacement=True)), draws_again([[0, 0]])
+    (False, True, True)
+    """
+    own = type(sampler) not in (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
+    known = sampler is None or isinstance(sampler, DistributedSampler)
+    return bool(getattr(sampler, "replacement", False)) or (own and not known)
 
 
 def delivered(sampler: Any, length: int) -> Indices | None:

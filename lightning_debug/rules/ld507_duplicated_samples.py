@@ -10,8 +10,8 @@ How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_in
     filled twice, a ``ConcatDataset`` of overlapping parts, or a glob that finds each file under two names.
 When to ignore: when samples are repeated on purpose. Copies that balance rare classes, and a few samples that are
     repeated whole to make a longer epoch (each equally often, at least ``repeats`` times), are told as a note. Silent
-    on samplers that draw with replacement, on datasets that draw their samples themselves (a replay memory), on
-    streams, and on tiny discrete inputs.
+    on samplers that draw with replacement or are of your own writing, unless the dataset itself is seen to hold the
+    copies; on datasets that draw their samples themselves (a replay memory), on streams, and on tiny discrete inputs.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -91,7 +91,7 @@ def duplicated_samples(
         if found.copies < max(fewest, share * found.samples):
             continue
         if found.drawn_again:
-            yield Skip(f"{found.sampler} draws with replacement")
+            yield Skip(f"{found.sampler} may draw a sample more than once")
             continue
         if draws is not None and draws.varies and not found.in_dataset:
             yield Skip(f"{draws.dataset} draws its samples itself, another each time that it is asked for the same")
