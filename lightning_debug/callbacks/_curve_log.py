@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from lightning_debug.curves.names import Mode, Names, monitored
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.validation import Validations
 from lightning_debug.probes.batch_fields import batch_fields
-from lightning_debug.probes.batch_slicing import Uncuttable, moved
+from lightning_debug.probes.batch_shelf import BatchShelf
+from lightning_debug.probes.batch_slicing import Uncuttable
 from lightning_debug.probes.deferred import Deferred
 
 AT_ONCE = 32
@@ -54,8 +55,7 @@ class CurveLog:
         self.train = Series()
         self.validations = Validations()
         self.values: list[dict[str, float]] = []
-        self._batches: list[Any] = []
-        self._device: torch.device | None = None
+        self._batches, self._validation = BatchShelf(), BatchShelf()
         self.rates: list[float] = []
         self.largest = 0
         self.partial: set[int] = set()
@@ -123,18 +123,14 @@ class CurveLog:
     @property
     def has_batches(self) -> bool:
         """Whether a batch was kept."""
-        return bool(self._batches)
+        return len(self._batches) > 0
 
     def batches(self, most: int | None = None) -> list[Any]:
         """The batches kept, where training had them."""
-        if self._device is None:
-            return self._batches[:most]
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)  # the copies to the host were not waited for
-        return [moved(batch, self._device) for batch in self._batches[:most]]
+        return self._batches.first(most)
 
     def keep(self, batch: Any) -> None:
-        """Keeps a batch if there is room: by reference, or a copy on the host of one that takes memory of a device."""
+        """Keeps a batch if there is room."""
         if self._full:
             return
         fields = [field for _, field in batch_fields(batch)]
@@ -145,14 +141,21 @@ class CurveLog:
         if self._bytes > KEPT_BYTES:
             self._full = True
             return
-        device = next((field.device for field in fields if field.device.type != "cpu"), None)
-        if device is not None:
-            try:
-                batch = moved(batch, "cpu")
-            except Uncuttable:
-                self._full = True
-                return
-            self._device = device
-        self._batches.append(batch)
+        try:
+            self._batches.put(batch)
+        except Uncuttable:
+            self._full = True
+            return
         enough = self._samples >= KEPT_SAMPLES and len(self._batches) >= FEWEST_BATCHES
         self._full = enough or len(self._batches) >= KEPT_BATCHES
+
+    def keep_validation(self, batch: Any) -> None:
+        """Keeps the first batch of the first validation."""
+        if not len(self._validation):
+            with contextlib.suppress(Uncuttable):
+                self._validation.put(batch)
+
+    @property
+    def validation_batch(self) -> Any:
+        """That batch; ``None`` if there is none."""
+        return self._validation.get(0) if len(self._validation) else None

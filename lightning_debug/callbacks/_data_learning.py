@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from lightning_debug.evidence.data_relations import LabelLearning
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.relation_runs import scores_and_labels
 from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.batch_shelf import BatchShelf
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_knowledge import knowledge
 from lightning_debug.probes.relation_stream import SampleStream, label_of
@@ -24,7 +24,7 @@ class KeptBatches:
     """A few whole batches."""
 
     def __init__(self) -> None:
-        self.batches: list[Any] = []
+        self.batches = BatchShelf()
         self.samples = 0
         self._room = KEPT_BYTES
 
@@ -34,7 +34,7 @@ class KeptBatches:
             return
         self._room -= sum(item.tensor.numel() * item.tensor.element_size() for item in fields)
         if self._room > 0:
-            self.batches.append(copy.deepcopy(batch))
+            self.batches.put(batch)
             self.samples += size
 
 
@@ -53,7 +53,7 @@ def label_learning(
     stage: Stage = "validate" if kept["validate"].samples >= ENOUGH_HELD_OUT else "train"
     step = "validation_step" if stage == "validate" else "training_step"
     try:
-        pairs = scores_and_labels(context.trainer, context.pl_module, kept[stage].batches, step)
+        pairs = scores_and_labels(context.trainer, context.pl_module, kept[stage].batches.first(), step)
         found = knowledge(pairs)
     except NotJudged as error:
         return Unavailable(evidence="LabelLearning", reason=error.reason, at=context.moment())

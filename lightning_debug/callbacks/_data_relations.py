@@ -27,7 +27,7 @@ from lightning_debug.probes.order_loader import draws_again
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
-from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, mark_of
+from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, entropy, mark_of
 from lightning_debug.probes.relation_fingerprints import among
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_once import alignment_of_epoch
@@ -92,11 +92,19 @@ class DataRelations(DataPart):
 
     def end_of_epoch(self, stage: Stage) -> Iterable[Evidence] | None:
         """Looks at the first epoch as a whole, and compares the order of the next ones with it."""
-        if stage == "validate":
-            self._validated = self._validated or bool(self._validation)
-            return list(self._leaks()) if self._first is not None else None
-        found = list(self._of_epoch())
-        return [*found, *self._leaks()] if self._validated else found
+        self._validated = self._validated or (stage == "validate" and bool(self._validation))
+        found = list(self._of_epoch()) if stage == "train" else []
+        found += self._leaks() if self._validated else []
+        self._let_go()
+        return found
+
+    def _let_go(self) -> None:
+        """Forgets values of samples that nothing asks for any more."""
+        if self._first is None or not (self._leaks_told or not self._context.sources("validate")):
+            return
+        self._first.rows = self._first.rows[:0].copy()
+        if not self._independent:
+            self._validation, self._kept = {}, {"train": KeptBatches(), "validate": KeptBatches()}
 
     def finish(self) -> Iterable[Evidence]:
         """What is known when training ends before its first epoch, or without a whole validation."""
@@ -226,8 +234,8 @@ class DataRelations(DataPart):
             return
         assert self._first is not None
         begun = self._first.keys[:ENOUGH_READ], self._first.labels[:ENOUGH_READ]
-        by_inputs = again(mark.inputs for mark in same_size) if _entropy(begun[0]) >= 64 else 0
-        telling = _entropy(begun[1]) >= 64 and (self._first.kind == "amounts" or is_irregular(self._first.labels))
+        by_inputs = again(mark.inputs for mark in same_size) if entropy(begun[0]) >= 64 else 0
+        telling = entropy(begun[1]) >= 64 and (self._first.kind == "amounts" or is_irregular(self._first.labels))
         by_labels = again(mark.labels for mark in same_size) if self._first.kind and telling else 0
         sampler, shuffled = ordering_of(self._source)
         yield EpochOrders(
@@ -293,8 +301,3 @@ def _differs(samples: Samples, raw: Samples | None) -> bool:
 def _depend(found: LabelAlignment) -> bool:
     return min(found.p_values.values()) <= ENOUGH
 
-
-def _entropy(values: Any) -> float:
-    """Bits in the order of what is partly equal."""
-    shares = np.unique(values, return_counts=True)[1] / len(values)
-    return float(-(shares * np.log2(shares)).sum() * len(values))

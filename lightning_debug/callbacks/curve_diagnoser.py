@@ -71,7 +71,6 @@ class CurveDiagnoser(DebugCallback):
 
     _log: CurveLog | None = None
     _kind: LossKind | None = None
-    _val_batch: Any = None
     _answers: Single | None = None
     _emitted: int = -1
     _automatic: bool = True
@@ -86,7 +85,7 @@ class CurveDiagnoser(DebugCallback):
         if trainer.barebones or is_fast_dev_run(trainer):
             return
         self._log = CurveLog(monitors=monitors_of(callbacks_of(trainer)))
-        self._kind, self._val_batch, self._answers, self._emitted = None, None, None, -1
+        self._kind, self._answers, self._emitted = None, None, -1
         self._automatic, self._refused = pl_module.automatic_optimization, False
         if not self._automatic:
             self._tell_kind(LossKind(reason="the optimization is manual"), trainer)
@@ -116,8 +115,8 @@ class CurveDiagnoser(DebugCallback):
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Keeps the first batch."""
-        if self._log is not None and self._val_batch is None and batch_idx == dataloader_idx == 0:
-            self._val_batch = batch
+        if self._log is not None and batch_idx == dataloader_idx == 0:
+            self._log.keep_validation(batch)
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes what the validation logged."""
@@ -156,7 +155,7 @@ class CurveDiagnoser(DebugCallback):
             else:
                 self._observe(found, trainer)
         self._read(trainer, final=True)
-        self._log = self._val_batch = self._answers = None
+        self._log = self._answers = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Reads what there is."""
@@ -165,11 +164,11 @@ class CurveDiagnoser(DebugCallback):
             log.flush()
             log.arrive(self._factor(trainer))
             self._read(trainer, final=True)
-        self._log = self._val_batch = self._answers = None
+        self._log = self._answers = None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of batches."""
-        self._log = self._val_batch = self._answers = None
+        self._log = self._answers = None
 
     def _factor(self, trainer: Trainer) -> float:
         return float(trainer.accumulate_grad_batches) if self._automatic else 1.0
@@ -199,13 +198,12 @@ class CurveDiagnoser(DebugCallback):
                     self.unavailable(TrainingLossInEval, TOO_LONG, trainer)
                     return
                 chosen = log.batches(MEASURED_LAST if last else MEASURED_BATCHES)
+                val_batch = log.validation_batch
                 seconds = max(LEAST, granted(self.session) / 2) if last else granted(self.session) / 2
-                found = remeasured(
-                    trainer, pl_module, chosen, log.names.val, self._val_batch, data=last, seconds=seconds
-                )
+                found = remeasured(trainer, pl_module, chosen, log.names.val, val_batch, data=last, seconds=seconds)
                 self._observe(found, trainer)
-                if self._val_batch is not None and log.names.val:
-                    sure = confidence(trainer, pl_module, self._val_batch, self._answers)
+                if val_batch is not None and log.names.val:
+                    sure = confidence(trainer, pl_module, val_batch, self._answers)
                     if sure is not None:
                         self._answers = self._answers or sure[1]
                         self._observe(sure[0], trainer)
@@ -249,6 +247,5 @@ class CurveDiagnoser(DebugCallback):
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
         state.pop("_log", None)
-        state.pop("_val_batch", None)
         state.pop("_answers", None)
         return state

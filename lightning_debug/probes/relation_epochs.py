@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.relation_fingerprints import ordered
@@ -48,6 +50,16 @@ def again(values: Iterable[int | None]) -> int:
     """
     known = [value for value in values if value is not None]
     return len(known) - len(set(known))
+
+
+def entropy(values: npt.NDArray[Any]) -> float:
+    """Bits in the order of what is partly equal.
+
+    >>> entropy(np.array([1, 1, 2, 2]))
+    4.0
+    """
+    shares = np.unique(values, return_counts=True)[1] / len(values)
+    return float(-(shares * np.log2(shares)).sum() * len(values))
 
 
 class LaterEpoch:

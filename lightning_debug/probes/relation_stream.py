@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.batch_shelf import BatchShelf
 from lightning_debug.probes.relation_fingerprints import MOST_VALUES, Keys, fingerprints, spread
 from lightning_debug.probes.relation_pooling import PooledSamples
 
@@ -103,7 +104,7 @@ class SampleStream:
     def __init__(self, rows: int = KEPT_ROWS) -> None:
         self._keys: list[Keys] = []
         self._labels: list[Array] = []
-        self._rows: list[Array] = []
+        self._rows, self._width = BatchShelf(), -1
         self._wanted = rows
         self._pooled = PooledSamples() if rows >= KEPT_ROWS else None
         self._kinds: set[LabelKind] = set()
@@ -185,11 +186,12 @@ class SampleStream:
         share = KEPT_VALUES // len(tensors)
         parts = [spread(item[: self._wanted], share) for item in tensors if not item.is_complex()]
         rows = np.concatenate([item.to(torch.float32).numpy() for item in parts], 1) if parts else np.zeros((0, 0))
-        if self._rows and self._rows[0].shape[1] != rows.shape[1]:
+        if len(self._rows) and self._width != rows.shape[1]:
             self._wanted = 0  # samples of different sizes: no table of them
-            self._rows.clear()
+            self._rows = BatchShelf()
             return
-        self._rows.append(rows.copy())
+        self._width = rows.shape[1]
+        self._rows.put(rows)
         self._wanted -= len(rows)
 
     def _pool(self, inputs: Sequence[Field]) -> None:
@@ -204,7 +206,7 @@ class SampleStream:
         self._take()
         one_kind = len(self._kinds) == 1
         kind: LabelKind = next(iter(self._kinds)) if one_kind else ""
-        rows = np.concatenate(self._rows) if self._rows else np.zeros((0, 0), np.float32)
+        rows = np.concatenate(self._rows.first()) if len(self._rows) else np.zeros((0, 0), np.float32)
         shape = next(iter(self._shapes)) if len(self._shapes) == 1 else ()
         return Samples(
             keys=np.concatenate(self._keys) if self._keys else np.zeros(0, np.uint64),
