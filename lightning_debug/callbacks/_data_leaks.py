@@ -36,7 +36,7 @@ def shared_samples(
     at_hand = train is not None and source is not None and not train.streams and not source.streams
     if at_hand and train is not None and source is not None and train.length == source.length == 1 < len(seen):
         return None  # one graph, say: its nodes are no samples that a loader drew, and masks say which of them count
-    pairs = [(delivered_first, seen, None, None)]
+    pairs: list[tuple[Samples, Samples, Any, Any]] = [(delivered_first, seen, None, None)]
     same_indices, same_dataset = 0, False
     if at_hand:
         assert train is not None

@@ -22,6 +22,7 @@ class ErrorOperand:
         device: Its device.
         minimum: Smallest value, of integers only; ``None`` when not read.
         maximum: Largest value, likewise.
+        second: Largest value below that one, likewise.
         made_by: The operation of the step that made it.
         made_at: The line of that operation.
     """
@@ -34,6 +35,7 @@ class ErrorOperand:
     device: str = "cpu"
     minimum: int | None = None
     maximum: int | None = None
+    second: int | None = None
     made_by: str = ""
     made_at: str = ""
 

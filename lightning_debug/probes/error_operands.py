@@ -107,13 +107,14 @@ def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", 
     >>> operand(torch.tensor([3, 9]), "labels").maximum
     9
     """
-    least = most = None
+    least = most = second = None
     whole = tensor.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     if whole and readable(tensor) and 0 < tensor.numel() <= MOST_READ:
         try:
             least, most = int(tensor.min()), int(tensor.max())
+            second = int(tensor[tensor < most].max()) if least < most else None
         except RuntimeError:  # the device no longer answers
-            least = most = None
+            least = most = second = None
     return ErrorOperand(
         name=name,
         kind=kind,
@@ -123,6 +124,7 @@ def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", 
         device=str(tensor.device),
         minimum=least,
         maximum=most,
+        second=second,
         made_by=op.name if op is not None else "",
         made_at=op.line if op is not None else "",
     )

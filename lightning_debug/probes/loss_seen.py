@@ -130,7 +130,8 @@ def _loss_function(trace: LossTrace, call: Call) -> Seen | None:
     target = target if isinstance(target, Tensor) else None
     if name in SYMMETRIC and target is not None:
         first, second = trace.depends(scores), trace.depends(target)
-        if (second.gradient, second.model) > (first.gradient, first.model):
+        rank, other = (first.gradient, first.model), (second.gradient, second.model)
+        if other > rank or (other == rank == (True, True) and _is_made_of(trace, target, scores)):
             scores, target = target, scores
     dim = {"cross_entropy": min(1, scores.ndim - 1), "nll_loss": min(1, scores.ndim - 1), "ctc_loss": -1}.get(name)
     ignore = given["ignore_index"] if isinstance(given.get("ignore_index"), int) else None
@@ -159,6 +160,19 @@ def _loss_function(trace: LossTrace, call: Call) -> Seen | None:
         return found
 
     return Seen(call.op, name, trace.keep(scores, None, dim), kept_target, facts, measure)
+
+
+def _is_made_of(trace: LossTrace, tensor: Tensor, part: Tensor) -> bool:
+    """Whether one was computed from the other: a reconstruction from what a first layer has normalised."""
+    made, waiting, met = trace.producer(part), [trace.producer(tensor)], set()
+    while made is not None and waiting:
+        op = waiting.pop()
+        if op is made:
+            return True
+        if op is not None and op.index not in met and op.index > made.index:
+            met.add(op.index)
+            waiting += op.inputs
+    return False
 
 
 def _again(

@@ -10,15 +10,9 @@ from lightning_debug.rules._errors_words import Diagnosis, call_of, described, i
 
 CLASSES = ("cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss")
 PAIRS = (
-    *(
-        "binary_cross_entropy",
-        "binary_cross_entropy_with_logits",
-        "BCELoss",
-        "BCEWithLogitsLoss",
-        "mse_loss",
-        "l1_loss",
-    ),
-    *("smooth_l1_loss", "huber_loss", "kl_div", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss", "poisson_nll_loss"),
+    *("binary_cross_entropy", "binary_cross_entropy_with_logits", "BCELoss", "BCEWithLogitsLoss", "mse_loss"),
+    *("l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"),
+    "poisson_nll_loss",
 )
 
 
@@ -155,6 +149,8 @@ def _class_range(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand)
         fix = f"Labels begin at 0: {name} - 1, best in the dataset."
         return Diagnosis("LD106", "labels-from-one", message, fix, measured=measured)
     fix = f"Give the last layer {most + 1} outputs (one a class), or map the labels to 0..{classes - 1}."
+    if most > classes and target.second is not None and target.second < classes:  # one value far from all others
+        fix = f"If {most} marks what is not to count, name it: ignore_index={most}; if not: {fix[0].lower()}{fix[1:]}"
     return Diagnosis("LD106", "label-too-large", message, fix, measured=measured)
 
 

@@ -1,7 +1,8 @@
 """Prediction and target have different shapes, and the loss averages over all pairs.
 
 What it sees: a loss, or arithmetic that reaches one, combines a prediction of shape (N, 1) with a target of shape
-    (N,), or any two shapes that differ by a dimension of size 1 in such a way that broadcasting forms all pairs.
+    (N,), or any two shapes that differ by a dimension of size 1 in such a way that broadcasting forms all pairs; or a
+    prediction of shape (N, N), which arithmetic has made of two parts, with a target of shape (N,).
 Why it hurts: each prediction is compared with every target of the batch. The best answer to that is the mean of
     the targets for every sample: the loss falls to the targets' variance and stays there. PyTorch only warns, and
     not for arithmetic written by hand.
@@ -81,7 +82,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from lightning_debug.evidence.loss import LossGraph
+from lightning_debug.evidence.loss import LossCall, LossGraph, Operand, Operation
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -95,6 +96,7 @@ ELEMENTWISE = (
     *("mse_loss", "l1_loss", "smooth_l1_loss", "huber_loss", "gaussian_nll_loss", "poisson_nll_loss", "kl_div"),
     *("binary_cross_entropy", "binary_cross_entropy_with_logits", "soft_margin_loss", "hinge_embedding_loss"),
 )
+ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "rdiv")
 
 
 @rule(
@@ -108,6 +110,10 @@ def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
     yield from nothing_seen(record)
     for graph, call in training_calls(record, *ELEMENTWISE, "broadcast"):
         target = call.target
+        made = None if target is None else _made_of_pairs(graph, call)
+        if made is not None and target is not None:
+            yield _each_with_each(graph, call, made, target)
+            continue
         if target is None or not _forms_pairs(call.scores.shape, target.shape):
             continue
         if call.function == "broadcast" and call.aligned_by:
@@ -138,6 +144,29 @@ def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
             + " (or unsqueeze the other).",
             at=graph.at,
         )
+
+
+def _made_of_pairs(graph: LossGraph, call: LossCall) -> Operation | None:
+    """What made a prediction for each pair of samples, where there is a target for each sample."""
+    shape = call.scores.shape
+    if len(shape) != 2 or shape[0] < 2 or call.target is None or call.target.shape != shape[:1]:
+        return None
+    made = next((item for item in reversed(call.origin) if item.shape == shape), None)
+    square = shape[0] == shape[1] == graph.batch_size
+    return made if square and made is not None and made.merges and made.name in ARITHMETIC else None
+
+
+def _each_with_each(graph: LossGraph, call: LossCall, made: Operation, target: Operand) -> Claim:
+    size = target.shape[0]
+    return Claim(
+        message=f"{call.function} compares predictions of shape {call.scores.shape} with targets of shape "
+        f"{target.shape}: {made.name} at {made.line} has combined each of {size} samples with each, as shapes "
+        f"({size}, 1) and ({size},) do.",
+        subject=place(call, made),
+        measured={"prediction_shape": call.scores.shape, "target_shape": target.shape},
+        fix=f"Bring what {made.name} at {made.line} combines to one shape first: squeeze(-1) where a 1 is left.",
+        at=graph.at,
+    )
 
 
 def _forms_pairs(one: tuple[int, ...], two: tuple[int, ...]) -> bool:

@@ -93,7 +93,7 @@ from lightning_debug.rule import rule
     "LD608",
     severity=ERROR,
     needs=UpdateAudit,
-    explains=("LD210", "LD302", "LD303", "LD304", "LD305", "LD601", "LD605", "LD701", "LD702", "LD705"),
+    explains=("LD210", "LD302", "LD303", "LD304", "LD305", "LD309", "LD601", "LD605", "LD701", "LD702", "LD705"),
 )
 def steps_go_uphill(
     record: Record, *, min_cosine: float = 0.1, min_steps: int = 2, far: float = 10.0

@@ -94,6 +94,12 @@ CASES = (
         "torch.ones(4)", "torch.ones(3)", r"3 classes",
     ),
     Case(
+        "unlabelled_pixels", "LD106", "label-too-large", "",
+        net(THREE, FORWARD, "x, y = batch\nreturn F.cross_entropy(self(x), y)",
+            f"loader({TABLE}, torch.where(torch.arange(16) % 5 == 1, 255, torch.arange(16) % 3))"),
+        "self(x), y)", "self(x), y, ignore_index=255)", r"ignore_index=255",
+    ),
+    Case(
         "fewer_predictions", "LD102", "batch-dimension-changed", "",
         net(THREE, "return self.net(x)", "x, y = batch\nlogits = self(x)[::2]\nreturn F.cross_entropy(logits, y)",
             f"loader({TABLE}, {LABELS})"),

@@ -159,3 +159,15 @@ class LabelsOfMinusOne(Program):
 
     def loss(self, x, y):
         return F.mse_loss(self.net(x), y)
+
+
+@faulty("LD207", subject="(net.3)")
+class RectifiedReconstruction(Program):
+    """Prediction and target change places, and the target is what a first layer has normalised."""
+
+    def build(self):
+        self.first, self.net = nn.BatchNorm1d(8), mlp(8, 8, nn.ReLU())
+
+    def loss(self, x, y):
+        x = self.first(x)
+        return F.mse_loss(x, self.net(x))

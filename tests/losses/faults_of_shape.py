@@ -172,3 +172,20 @@ class WeightsOfSamples(Program):
 
     def loss(self, x, y, weight):
         return ((self.net(x) - y) ** 2 * weight).mean()
+
+
+@faulty("LD206")
+class BiasColumn(Program):
+    """The pairs are formed in the prediction: a dot product (N,) and a bias (N, 1)."""
+
+    def build(self):
+        self.one, self.other, self.bias = nn.Linear(8, 4), nn.Linear(8, 4), nn.Linear(8, 1)
+
+    def data(self):
+        return regression()
+
+    def loss(self, x, y):
+        rating = (self.one(x) * self.other(x)).sum(dim=1) + self.bias(x)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return F.mse_loss(rating, y)

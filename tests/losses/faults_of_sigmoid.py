@@ -179,3 +179,16 @@ class SmallRawScores(Program):
 
     def loss(self, x, y):
         return F.nll_loss(self.net(x), y)
+
+
+@faulty("LD204")
+class RawScoresOfCharacters(Program):
+    def build(self):
+        self.net = nn.Linear(5, 4)
+
+    def data(self):
+        return torch.randn(ROWS, 12, 5), torch.randint(1, 4, (ROWS, 3))
+
+    def loss(self, x, y):
+        scores = self.net(x).transpose(0, 1)
+        return F.ctc_loss(scores, y, torch.full((len(x),), 12), torch.full((len(x),), 3))

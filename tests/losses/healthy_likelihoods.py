@@ -217,3 +217,17 @@ class DictBatch(Program):
 
     def loss(self, x, y):
         return F.cross_entropy(self.net(x), y)
+
+
+class Characters(Program):
+    """Connectionist classification of log-probabilities."""
+
+    def build(self):
+        self.net = nn.Linear(5, 4)
+
+    def data(self):
+        return torch.randn(ROWS, 12, 5), torch.randint(1, 4, (ROWS, 3))
+
+    def loss(self, x, y):
+        scores = self.net(x).log_softmax(2).transpose(0, 1)
+        return F.ctc_loss(scores, y, torch.full((len(x),), 12), torch.full((len(x),), 3))

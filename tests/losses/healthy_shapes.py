@@ -1,5 +1,7 @@
 """Shapes that broadcast on purpose, and losses of several parts."""
 
+import warnings
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -147,3 +149,18 @@ class LearnedWeights(Program):
     def loss(self, x, y):
         scores = self.net(x)
         return self.criterion(F.cross_entropy(scores, y), scores.square().mean())
+
+
+class Members(Program):
+    """As many members of an ensemble as samples in a batch, all compared with the samples' targets."""
+
+    def build(self):
+        self.net, self.scale = mlp(8, self.batch_size), nn.Parameter(torch.ones(()))
+
+    def data(self):
+        return regression()
+
+    def loss(self, x, y):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return F.mse_loss(self.net(x).T * self.scale, y)
