@@ -1,5 +1,7 @@
 """MetricAuditor under a real Trainer: quiet on metrics that are right, and each fault by its rule."""
 
+import re
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -133,6 +135,31 @@ def test_the_epoch_alone_is_told():
     (finding,) = audited(NeverEmptied()).findings
     assert finding.subject == "self.val_outputs"
     assert "for the epoch alone" in finding.message
+
+
+class TotalNeverZeroed(Base):
+    """What the share is divided by goes on as well, and so does a sum that may be meant to."""
+
+    def build(self):
+        self.correct, self.total, self.running = 0, 0, 0.0
+
+    def measure(self, stage, logits, labels):
+        if stage == "val":
+            self.correct += int((logits.argmax(1) == labels).sum())
+            self.total += len(labels)
+            self.running += float(F.cross_entropy(logits, labels, reduction="sum"))
+
+    def on_validation_epoch_end(self):
+        self.log("val_err_percent", 100 - 100 * self.correct / self.total)
+        self.log("val_loss_of_rows", self.running / self.total)
+
+
+def test_all_that_goes_on_counts_in_the_figure():
+    (finding,) = audited(TotalNeverZeroed(), num_sanity_val_steps=0, epochs=2).findings
+    told = float(re.search(r"([\d.]+) for the epoch alone", finding.message)[1])
+    assert finding.code == "LD801"
+    assert told < 75, "errors of the second epoch, not what one epoch gets right of two epochs' rows"
+    assert "self.total = 0" in finding.fix
 
 
 def test_one_small_batch_among_many_moves_little():

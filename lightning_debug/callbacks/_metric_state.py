@@ -28,6 +28,8 @@ EPOCH_END = {"train": "on_train_epoch_end", "validate": "on_validation_epoch_end
 
 _MEASURE = re.compile(r"acc|loss|f1|auc|auroc|precision|recall|iou|dice|error|mae|mse|rmse|perplexity|ppl|score", re.I)
 _LASTING = re.compile(r"best|running|total|cumul|ema|seen|smooth|average|history", re.I)
+_MAY_LAST = re.compile(r"best|running|cumul|ema|smooth|average|history", re.I)
+"""The same of attributes: a total, or how much was seen, is what an accuracy is divided by."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +191,7 @@ class StateWatch:
         if function is None:
             return ""
         carried = [item for item in self._grown(pl_module, stage, stores) if reads_own(function, item.name)]
-        if not carried:
+        if all(_MAY_LAST.search(item.name) for item in carried):
             return ""
         if not stays_inside(function, type(pl_module)):
             return f"{hook} may write files or send values, so that it is not run a second time"
@@ -206,31 +208,34 @@ class StateWatch:
         return [
             store
             for store in stores.carried()
-            if not _LASTING.search(store.name)
-            and (store.is_list or any(reads_own(function, store.name) for function in functions))
+            if any(reads_own(function, store.name) for function in functions)
+            or (store.is_list and not _MAY_LAST.search(store.name))
         ]
 
     def _compare(
         self, trainer: Trainer, pl_module: LightningModule, stage: str, stores: Stores, carried: list[Store]
     ) -> None:
         hook, step = EPOCH_END[stage], STEP[stage]
-        found = None
+        sure = [store for store in carried if not _MAY_LAST.search(store.name)]
+        logged: list[dict[str, float]] = []
         with torch.inference_mode(False), isolated(trainer, pl_module) as sandbox:
             try:
-                sandbox.hook(hook, step)
-                whole = {name: _number(value) for name, value in sandbox.logged.items()}
-                sandbox.rewind()
-                sandbox.logged.clear()
-                for store in carried:
-                    setattr(pl_module, store.name, stores.alone(store))
-                sandbox.hook(hook, step)
-                alone = {name: _number(value) for name, value in sandbox.logged.items()}
+                for emptied in ([], sure, carried):  # the last gives the figures: what may last counts in them, too
+                    for store in emptied:
+                        setattr(pl_module, store.name, stores.alone(store))
+                    sandbox.hook(hook, step)
+                    logged.append({name: _number(value) for name, value in sandbox.logged.items()})
+                    sandbox.rewind()
+                    sandbox.logged.clear()
+                    if emptied == carried:
+                        break
             except Exception:  # the run's own call will raise it where the user can see it
                 return
-            found = _changed(whole, alone)
-        if found is None:
+        whole, alone = logged[0], logged[-1]
+        found = _changed(whole, logged[1])
+        if found is None or not math.isfinite(alone.get(found, math.nan)):
             return
-        store, now = carried[0], getattr(pl_module, carried[0].name)
+        store, now = sure[0], getattr(pl_module, sure[0].name)
         self._found.append(
             CarriedOver(
                 source=store.name,
@@ -239,6 +244,7 @@ class StateWatch:
                 earlier=store.held_before(),
                 held=store.held_in(now),
                 hook=hook,
+                also=tuple(item.name for item in sure[1:] if item.is_list == store.is_list),
                 value=whole[found],
                 alone=alone[found],
             )

@@ -21,6 +21,7 @@ class CarriedOver:
         earlier: Items that earlier epochs left in a list, or a number's value when the epoch began.
         held: Updates, items or the number's value when the epoch ended.
         hook: The hook that logs the value of a list or a number.
+        also: Other attributes that hold earlier epochs and that the hook reads.
         value: What that logs.
         alone: What the same hook logs, run in isolation, from this epoch's part alone.
     """
@@ -34,6 +35,7 @@ class CarriedOver:
     earlier: float = 0.0
     held: float = 0.0
     hook: str = ""
+    also: tuple[str, ...] = ()
     value: float = 0.0
     alone: float = 0.0
 

@@ -137,10 +137,13 @@ def _metric(carried: CarriedOver, earlier: int) -> tuple[str, str]:
 
 def _store(carried: CarriedOver) -> tuple[str, str]:
     name = f"self.{carried.source}"
+    others = [f"self.{other}" for other in carried.also[:3]]
     if carried.kind == "list":
         what = f"{name} holds {carried.held:.0f} items, {carried.earlier:.0f} of them from earlier epochs"
-        fix = f"Empty it at the end of {carried.hook}: {name}.clear()."
+        cleared = "; ".join(f"{one}.clear()" for one in (name, *others))
+        fix = f"Empty it at the end of {carried.hook}: {cleared}."
     else:
         what = f"{name} is {carried.earlier:.4g} already when the epoch begins"
-        fix = f"Set it to zero at the end of {carried.hook}: {name} = 0."
+        zeroed = " = ".join((name, *others))
+        fix = f"Set it to zero at the end of {carried.hook}: {zeroed} = 0."
     return f"{carried.key!r} is {carried.value:.4g}, and {carried.alone:.4g} for the epoch alone: {what}.", fix
