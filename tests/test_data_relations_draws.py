@@ -260,6 +260,28 @@ def test_a_sampler_of_ones_own_may_draw_a_sample_twice():
     assert "LD507" in codes(held)
 
 
+class PointsOfShapes(Dataset):
+    """Points with their distances from shapes that four numbers describe; another seed draws other points."""
+
+    def __init__(self, seed):
+        self.shapes = torch.rand(200, 4, generator=torch.Generator().manual_seed(0))
+        self.seed = seed
+
+    def __len__(self):
+        return len(self.shapes)
+
+    def __getitem__(self, index):
+        points = 2 * torch.rand(32, 2, generator=torch.Generator().manual_seed(1000 * self.seed + index)) - 1
+        x, y, wide, high = self.shapes[index]
+        distances = torch.maximum((points[:, 0] - x).abs() - wide, (points[:, 1] - y).abs() - high)
+        return torch.cat([points, distances[:, None]], 1), index
+
+
+def test_other_points_of_the_same_shapes_are_no_leak():
+    assert "LD510" not in codes(DataLoader(PointsOfShapes(0), 20, shuffle=True), DataLoader(PointsOfShapes(1), 20))
+    assert "LD510" in codes(DataLoader(PointsOfShapes(0), 20, shuffle=True), DataLoader(PointsOfShapes(0), 20))
+
+
 @pytest.mark.parametrize(("targets", "predictions", "found"), [(-85.0, -70.0, False), (-85.0, -3.0, True)])
 def test_returns_of_an_agent_that_learns_are_no_large_targets(targets, predictions, found):
     """They move as the net follows: it is behind them by no more than they have moved."""

@@ -212,11 +212,11 @@ class LowRank(Program):
         self.frozen = nn.Linear(8, 8).requires_grad_(False)
         self.down, self.up = nn.Linear(8, 2, bias=False), nn.Linear(2, 8, bias=False)
         nn.init.zeros_(self.up.weight)
-        self.head = nn.Linear(8, 2)
+        self.coefficients, self.basis = nn.Linear(8, 4, bias=False), nn.Linear(4, 2)  # as in N-BEATS
 
     def training_step(self, batch, batch_idx):
         hidden = torch.relu(self.frozen(batch[0]) + self.up(self.down(batch[0])))
-        return F.cross_entropy(self.head(hidden), batch[1])
+        return F.cross_entropy(self.basis(self.coefficients(hidden)), batch[1])
 
     data = staticmethod(vectors)
 

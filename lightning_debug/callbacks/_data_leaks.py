@@ -14,7 +14,7 @@ from lightning_debug.evidence.data_relations import SharedSamples
 from lightning_debug.probes.order_loader import delivered, ordering
 from lightning_debug.probes.relation_copies import chance
 from lightning_debug.probes.relation_leak import in_step, nearly_equal, overlapping, shared
-from lightning_debug.probes.relation_raw import raw_samples, rows_of
+from lightning_debug.probes.relation_raw import make_samples, raw_samples, rows_of
 from lightning_debug.probes.relation_stream import Samples
 
 
@@ -44,7 +44,7 @@ def shared_samples(
         places = [_places(item) for item in (train, source)]
         raws = [raw_samples(item.dataset) if place is not None else None
                 for item, place in zip((train, source), places, strict=True)]  # fmt: skip
-        if raws[0] is not None and raws[1] is not None:
+        if raws[0] is not None and raws[1] is not None and not make_samples(raws[1], seen):
             pairs.insert(0, (_only(raws[0], places[0]), _only(raws[1], places[1]), places[0], places[1]))
         same_indices = _same_rows(train, source, places)
         same_dataset = source.dataset is train.dataset and same_indices == source.length

@@ -268,7 +268,7 @@ class LinearPair:
         first: The layer that comes first.
         second: The layer it feeds.
         widths: Features before, between and after them.
-        siblings: Whether one module's ``forward`` calls both.
+        siblings: Whether one module's ``forward`` calls both, and not for coefficients (few, no bias) of a basis.
         shared: Whether something else uses the first one's output as well.
         grouped: Whether one is a convolution in groups, or half of a separable one, or just one is of size 1.
         attention: Whether one of them makes or takes what attention exchanges.

@@ -71,7 +71,7 @@ def _pair(
         first=place(first),
         second=place(second),
         widths=(_features(first, 0, one), _features(first, 1, one), _features(second, 1, two)),
-        siblings=len(parents) == 1,
+        siblings=len(parents) == 1 and not _gives_coefficients(one),
         shared=len([op for op in consumers if op.index != second.index]) > 0,
         grouped=any(getattr(item, "groups", 1) > 1 or _is_flat(item) for item in (one, two))
         or _is_split(one, two)
@@ -85,6 +85,11 @@ def _is_flat(module: nn.Module | None) -> bool:
     """Whether a convolution works along one of several dimensions only: half of a separable one."""
     size = getattr(module, "kernel_size", ())
     return isinstance(size, tuple) and len(set(size)) > 1
+
+
+def _gives_coefficients(module: nn.Module | None) -> bool:
+    """Whether a layer narrows and has no bias: what it gives are coefficients of the next one's basis."""
+    return isinstance(module, nn.Linear) and module.bias is None and module.out_features < module.in_features
 
 
 def _is_split(first: nn.Module | None, second: nn.Module | None) -> bool:

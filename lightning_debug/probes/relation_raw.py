@@ -20,6 +20,8 @@ MOST_BYTES = 2**30
 MOST_ITEMS = 20_000
 """A dataset with more rows or bytes, or a list with more items, is not read as a whole."""
 DEPTH = 8
+FEW = 16
+"""Fewer numbers than this may be what a larger sample is made from."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,17 @@ def raw_samples(dataset: Any) -> Samples | None:
     stream = SampleStream()
     stream.add(fields, size)
     return stream.samples() if stream.count else None
+
+
+def make_samples(raw: Samples, delivered: Samples) -> bool:
+    """Whether rows in memory only say how to make a sample (a place, parameters), and are much less than one.
+
+    >>> few, many = raw_samples(TensorDataset(torch.randn(9, 4))), raw_samples(TensorDataset(torch.randn(9, 30)))
+    >>> make_samples(few, many), make_samples(few, few), make_samples(many, many)
+    (True, False, False)
+    """
+    held, given = raw.rows.shape[1], delivered.rows.shape[1]
+    return held < FEW and given > 2 * held
 
 
 def raw_columns(dataset: Any, depth: int = 0) -> list[tuple[str, Tensor]] | None:

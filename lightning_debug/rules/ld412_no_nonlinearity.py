@@ -6,9 +6,10 @@ Why it hurts: two such layers compute what one could. Parameters and depth are t
     more; where all of it is linear, it can draw straight boundaries only.
 How to fix: put an activation between them (``nn.ReLU()``), or make them one layer.
 When to ignore: when the product is meant. It is silent on bottlenecks narrower than both sides (low rank, LoRA,
-    linear autoencoders), what attention multiplies, depthwise and other separable convolutions, a wider convolution
-    with one of size 1 that mixes its channels, layers along different dimensions (first time, then channels), outputs
-    that something else uses as well, tied weights, and a head on an embedding made by another module, unless the whole
+    linear autoencoders), a layer that narrows and has no bias (it gives coefficients, and the next one holds their
+    basis), what attention multiplies, depthwise and other separable convolutions, a wider convolution with one of
+    size 1 that mixes its channels, layers along different dimensions (first time, then channels), outputs that
+    something else uses as well, tied weights, and a head on an embedding made by another module, unless the whole
     model is linear.
 Broken:
     class Classifier(LightningModule):
