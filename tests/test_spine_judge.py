@@ -247,6 +247,11 @@ def test_units_that_a_rate_killed_are_folded_under_the_rate():
     assert {"LD307", "LD308", "LD309"} <= explained
 
 
+def test_that_nothing_trains_behind_a_rectifier_that_gives_zeros_alone_is_folded_under_it():
+    """Its gradient is zero for every sample."""
+    assert "LD408" in {one.code: set(one.explains) for one in all_rules()}["LD207"]
+
+
 def test_severities_compare():
     assert ERROR > WARNING > INFO
     assert ERROR >= "error"

@@ -1,9 +1,10 @@
 """A ReLU feeds the loss and cuts off what the loss needs to see.
 
 What it sees: a ReLU (or a clamp at 0), with nothing but reshapes and dropout after it, made the scores of
-    ``cross_entropy``, ``binary_cross_entropy_with_logits`` or of a log-softmax that becomes the loss, and at least
-    ``zeros`` of the scores are exactly 0; or it made the output of a regression loss while at least ``negative``
-    of the targets are below 0.
+    ``cross_entropy``, ``binary_cross_entropy_with_logits``, of a log-softmax that becomes the loss or of a sigmoid
+    before ``binary_cross_entropy``, and at least ``zeros`` of the scores are exactly 0; or it made the output of a
+    regression loss. In regression, and behind a sigmoid, at least ``negative`` of the targets must be below what is
+    left (0, or 0.5).
 Why it hurts: scores cannot be negative, so a class can be favoured and never ruled out, and a sample whose scores
     are all 0 sends no gradient back and is never learned. In regression every negative target costs its full
     distance from 0.
@@ -118,15 +119,21 @@ SCORED = (
     "LD207",
     severity=ERROR,
     needs=LossGraph,
-    explains=("LD307", "LD309", "LD210", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
+    explains=("LD307", "LD309", "LD408", "LD210", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
 )
 def relu_before_loss(record: Record, *, zeros: float = 0.01, negative: float = 0.02) -> Iterator[Claim | Skip]:
     """Claims one finding for each rectifier that feeds a loss it does not suit."""
     yield from nothing_seen(record)
-    for graph, call in training_calls(record, *SCORED, *REGRESSION):
-        made = _rectifier(call)
+    for graph, call in training_calls(record, *SCORED, "binary_cross_entropy", *REGRESSION):
         scores, target = call.scores, call.target
+        halved = _rectified_sigmoid(call, zeros, negative)
+        if halved is not None:
+            yield _halved(graph, call, halved)
+            continue
+        made = _rectifier(call)
         if made is None or scores.minimum != 0.0 or scores.share_zero is None:
+            continue
+        if call.function == "binary_cross_entropy":
             continue
         if call.function in SCORED:
             if scores.share_zero < zeros:
@@ -154,6 +161,28 @@ def relu_before_loss(record: Record, *, zeros: float = 0.01, negative: float = 0
             fix=f"Remove {softmax_layer(made)}: let the network end with its last linear layer.",
             at=graph.at,
         )
+
+
+def _rectified_sigmoid(call: LossCall, zeros: float, negative: float) -> Operation | None:
+    """The rectifier right before the sigmoid that makes probabilities: none of them can be below a half."""
+    made = [item for item in call.origin if item.name not in DROPOUT][:2]
+    if len(made) < 2 or made[0].name not in SIGMOID or made[1].name not in RECTIFIERS or call.target is None:
+        return None
+    plain = made[1].lowest == 0.0 and not any(item.merges or item.layer for item in made)
+    cut = call.scores.minimum == 0.5 and (call.scores.share_at_minimum or 0.0) >= zeros
+    return made[1] if plain and cut and share_below(call.target, 0.5) >= negative else None
+
+
+def _halved(graph: LossGraph, call: LossCall, made: Operation) -> Claim:
+    share = call.scores.share_at_minimum or 0.0
+    return Claim(
+        message=f"{softmax_layer(made)} makes the scores of the sigmoid before {call.function} ({call.line}): "
+        f"{share * 100:.0f} % of the probabilities are 0.5, and none can be lower.",
+        subject=place(call, made),
+        measured={"minimum": call.scores.minimum, "maximum": call.scores.maximum, "share_at_minimum": share},
+        fix=f"Remove {softmax_layer(made)}: let the sigmoid take what the last linear layer gives.",
+        at=graph.at,
+    )
 
 
 def _rectifier(call: LossCall) -> Operation | None:
