@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from lightning_debug.reports._curves import Curve
+from lightning_debug.reports._frame import HEIGHT, Frame
 from lightning_debug.reports._text import clean
 
 MOST_STRIPS = 150
@@ -21,21 +22,19 @@ MOST_STRIPS = 150
 SIZE = 9
 
 
-def strips(figure: Any, axes: Any, curves: Sequence[Curve], colours: Sequence[str]) -> str:
+def strips(frame: Frame, curves: Sequence[Curve], colours: Sequence[str]) -> str:
     """SVG elements to be put at the end of a drawing.
 
     Args:
-        figure: The figure, drawn with 72 dots an inch, so that its pixels are the drawing's units.
-        axes: Its axes.
+        frame: Where things stand.
         curves: What was drawn.
         colours: Colour of each curve.
     """
-    steps, places = _steps(axes, curves)
+    steps = _steps(curves)
     if not len(steps):
         return ""
-    height = float(figure.bbox.height)
-    box = axes.get_window_extent()
-    ends = np.concatenate([[box.x0], (places[1:] + places[:-1]) / 2, [box.x1]])
+    places = np.array([frame.across(step) for step in steps])
+    ends = np.concatenate([[frame.left], (places[1:] + places[:-1]) / 2, [frame.right]])
     values = [_values(curve, steps) for curve in curves]
     parts = []
     for index, (step, place) in enumerate(zip(steps, places, strict=True)):
@@ -44,32 +43,27 @@ def strips(figure: Any, axes: Any, curves: Sequence[Curve], colours: Sequence[st
             for curve, column, colour in zip(curves, values, colours, strict=True)
             if (value := column[index]) is not None
         ]
-        told = "".join(f"\n{_text(tag)} {value:.6g}" for tag, value, _ in known)
-        dots = "".join(_dot(axes, height, step, value, colour) for _, value, colour in known)
+        told = "".join(f"\n{escaped(tag)} {value:.6g}" for tag, value, _ in known)
+        dots = "".join(_dot(frame, step, value, colour) for _, value, colour in known)
         numbers = "".join(f'<tspan dx="8" fill="{colour}">{value:.4g}</tspan>' for _, value, colour in known)
         left, right = float(ends[index]), float(ends[index + 1])
-        top, bottom = height - box.y1, height - box.y0
+        top, bottom = frame.top, frame.bottom
         parts.append(
             f'<g class="read"><rect x="{left:.1f}" y="{top:.1f}" width="{right - left:.1f}" '
             f'height="{bottom - top:.1f}"/><title>step {step:g}{told}</title>'
             f'<line x1="{place:.1f}" x2="{place:.1f}" y1="{top:.1f}" y2="{bottom:.1f}"/>{dots}'
-            f'<text x="{box.x0:.1f}" y="{height - 5:.1f}" font-size="{SIZE}">step {step:g}{numbers}</text></g>'
+            f'<text x="{frame.left:.1f}" y="{HEIGHT - 6:.1f}" font-size="{SIZE}">step {step:g}{numbers}</text></g>'
         )
     return "".join(parts)
 
 
-def _steps(axes: Any, curves: Sequence[Curve]) -> tuple[Any, Any]:
-    """The steps that have a strip, and their places in the drawing."""
+def _steps(curves: Sequence[Curve]) -> Any:
+    """The steps that have a strip."""
     found = sorted({step for curve in curves for step, value in curve.points if step >= 0 and math.isfinite(value)})
     chosen = np.array(found, dtype=np.float64)
     if len(chosen) > MOST_STRIPS:
         chosen = chosen[np.unique(np.linspace(0, len(chosen) - 1, MOST_STRIPS).round().astype(int))]
-    if not len(chosen):
-        return chosen, chosen
-    level = axes.get_ylim()[0]
-    places = axes.transData.transform([(step, level) for step in chosen])[:, 0]
-    kept = np.isfinite(places)
-    return chosen[kept], places[kept]
+    return chosen
 
 
 def _values(curve: Curve, steps: Any) -> list[float | None]:
@@ -88,12 +82,13 @@ def _values(curve: Curve, steps: Any) -> list[float | None]:
     return found
 
 
-def _dot(axes: Any, height: float, step: float, value: float, colour: str) -> str:
-    across, up = axes.transData.transform((step, value))
-    if not (math.isfinite(across) and math.isfinite(up)):
+def _dot(frame: Frame, step: float, value: float, colour: str) -> str:
+    across, down = frame.across(step), frame.down(value)
+    if not (math.isfinite(across) and math.isfinite(down)):
         return ""
-    return f'<circle cx="{across:.1f}" cy="{height - up:.1f}" r="3" fill="{colour}"/>'
+    return f'<circle cx="{across:.1f}" cy="{down:.1f}" r="3" fill="{colour}"/>'
 
 
-def _text(tag: str) -> str:
-    return clean(tag).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+def escaped(text: str) -> str:
+    """A text as it stands in an element."""
+    return clean(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -1,11 +1,9 @@
-"""Charts as SVG text that takes its colours from the page it stands in. Matplotlib's objects, never pyplot's state."""
+"""Charts as SVG text that takes its colours from the page it stands in, and as pixels for where there is no page."""
 
 from __future__ import annotations
 
 import contextlib
-import io
 import math
-import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +11,8 @@ from typing import Any
 
 from lightning_debug.finding import Finding
 from lightning_debug.reports._curves import Chart, Curve
-from lightning_debug.reports._readout import strips
-
-COLOURS = 6
-"""How many curve colours the page defines: ``--curve-0`` to ``--curve-5``."""
+from lightning_debug.reports._drawing import drawing, label_rows
+from lightning_debug.reports._frame import LOG_SPAN
 
 LIGHT = ("#1d5fa8", "#d1600f", "#1a7f37", "#8250df", "#a8326e", "#5c6670")
 """The curve colours on white."""
@@ -25,29 +21,15 @@ VERDICTS = "LD7"
 """Findings on the curves as a whole: they tell the epoch or step that they are about."""
 
 MARKS = 12
-LOG_SPAN = 100.0
-"""A chart whose positive values span more than this is drawn on a logarithmic axis."""
-
-# Matplotlib wants colours, the page decides on them (light or dark): each of these becomes a CSS variable.
-_INK, _GRID, _MARK = "#0a0b01", "#0a0b02", "#0a0b03"
-_CURVES = tuple(f"#0a0c{index:02x}" for index in range(COLOURS))
-_VARIABLES = {
-    _INK: "var(--ink)",
-    _GRID: "var(--grid)",
-    _MARK: "var(--error)",
-    **{colour: f"var(--curve-{index})" for index, colour in enumerate(_CURVES)},
-}
 _STYLE: Any = {
-    "svg.fonttype": "none",  # text stays text, in the page's font
-    "svg.hashsalt": "lightning_debug",  # the same chart gives the same ids
     "font.family": "sans-serif",
     "font.size": 9.0,
-    "text.color": _INK,
-    "axes.edgecolor": _GRID,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    "grid.color": _GRID,
+    "text.color": "#24292f",
+    "axes.edgecolor": "#d9dde1",
+    "axes.labelcolor": "#24292f",
+    "xtick.color": "#24292f",
+    "ytick.color": "#24292f",
+    "grid.color": "#d9dde1",
     "legend.frameon": False,
     "axes.unicode_minus": False,
 }
@@ -110,15 +92,7 @@ def draw(chart: Chart, marked: Sequence[tuple[int, str]] = ()) -> Plot:
         chart: The curves.
         marked: Steps to mark with a label (see :func:`marks`).
     """
-    with _style(_STYLE):
-        figure, axes = _figure(chart, marked, _CURVES, _MARK)
-        figure.patch.set_alpha(0.0)
-        axes.patch.set_alpha(0.0)
-        buffer = io.StringIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
-        colours = [_CURVES[index % COLOURS] for index in range(len(chart.curves))]
-        read = strips(figure, axes, chart.curves, colours)
-    return Plot(chart.title, _inline(buffer.getvalue().replace("</svg>", f"{read}</svg>"), chart.title), _note(chart))
+    return Plot(chart.title, drawing(chart, marked), _note(chart))
 
 
 def picture(chart: Chart, marked: Sequence[tuple[int, str]] = (), title: str = "") -> Any:
@@ -132,11 +106,8 @@ def picture(chart: Chart, marked: Sequence[tuple[int, str]] = (), title: str = "
     import numpy as np
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    style = {
-        name: "#24292f" if value == _INK else "#d9dde1" if value == _GRID else value for name, value in _STYLE.items()
-    }
-    with _style(style):
-        figure, _ = _figure(chart, marked, LIGHT, "#b42318")
+    with _style(_STYLE):
+        figure = _figure(chart, marked, LIGHT, "#b42318")
         if title:
             figure.suptitle(title, fontsize=9, x=0.01, ha="left", wrap=True)
         figure.set_dpi(144)
@@ -154,15 +125,15 @@ def _style(style: Mapping[str, Any]) -> Iterator[None]:
         yield
 
 
-def _figure(chart: Chart, marked: Sequence[tuple[int, str]], colours: Sequence[str], mark: str) -> tuple[Any, Any]:
+def _figure(chart: Chart, marked: Sequence[tuple[int, str]], colours: Sequence[str], mark: str) -> Any:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7.2, 2.7), layout="constrained", dpi=72)
     axes = figure.add_subplot()
     for index, curve in enumerate(chart.curves):
-        _draw_curve(axes, curve, colours[index % COLOURS], dotted=not chart.linear)
+        _draw_curve(axes, curve, colours[index % len(colours)], dotted=not chart.linear)
     _dress(axes, chart, marked, mark)
-    return figure, axes
+    return figure
 
 
 def _draw_curve(axes: Any, curve: Curve, colour: str, *, dotted: bool) -> None:
@@ -185,7 +156,9 @@ def _dress(axes: Any, chart: Chart, marked: Sequence[tuple[int, str]], mark: str
     for step, _ in marked:
         axes.axvline(step, color=mark, linewidth=1.0, linestyle=(0, (4, 3)))
     lowest, highest = axes.get_xlim()
-    for (step, label), row in zip(marked, _rows([step for step, _ in marked], (highest - lowest) / 6), strict=True):
+    for (step, label), row in zip(
+        marked, label_rows([step for step, _ in marked], (highest - lowest) / 6), strict=True
+    ):
         axes.annotate(
             label,
             (step, 1.0),
@@ -202,33 +175,6 @@ def _dress(axes: Any, chart: Chart, marked: Sequence[tuple[int, str]], mark: str
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
-
-
-def _rows(steps: Sequence[int], room: float) -> list[int]:
-    """For each label the row it is written in, so that neighbours do not run into each other.
-
-    >>> _rows([0, 1, 50], room=10)
-    [0, 1, 0]
-    """
-    ends: list[float] = []
-    rows = []
-    for step in steps:
-        row = next((index for index, end in enumerate(ends) if end <= step), len(ends))
-        ends[row : row + 1] = [step + room]
-        rows.append(row)
-    return rows
-
-
-def _inline(svg: str, title: str) -> str:
-    """The element alone, with the page's colours, a size that follows the page, and a name for screen readers."""
-    element = svg[svg.index("<svg") :].strip()
-    for colour, variable in _VARIABLES.items():
-        element = element.replace(colour, variable)
-    element = re.sub(r"<metadata>.*?</metadata>\s*", "", element, flags=re.DOTALL)
-    element = re.sub(r'(<svg[^>]*?) width="[^"]*"', r"\1", element, count=1)
-    element = re.sub(r'(<svg[^>]*?) height="[^"]*"', r"\1", element, count=1)
-    label = "".join(letter for letter in title if letter.isalnum() or letter in " .-")
-    return element.replace("<svg", f'<svg role="img" aria-label="{label}"', 1)
 
 
 def _note(chart: Chart) -> str:
