@@ -189,3 +189,20 @@ def test_monte_carlo_by_name(norm):
 
     report = checked(Uncertain())
     assert [item.measured["modules"] for item in report.findings] == [("net.1",)] * norm
+
+
+@pytest.mark.parametrize("samples", [1, 5])
+def test_monte_carlo_by_its_draws(samples):
+    class Sampled(Net):
+        def __init__(self):
+            super().__init__()
+            self.net[1] = nn.Identity()
+
+        def on_validation_start(self):
+            self.net.train()
+
+        def validation_step(self, batch, batch_idx):
+            scores = torch.stack([self.net(batch[0]) for _ in range(samples)])
+            self.log("val_variance", scores.var(0, correction=0).mean())
+
+    assert len(checked(Sampled()).findings) == (samples == 1)

@@ -116,6 +116,7 @@ class TrainModule:
         train_calls: Forward calls in train mode in the batch looked at; ``None`` where calls cannot be seen.
         left: Whether it was in train mode outside ``validation_step`` too.
         updates: Times its running statistics were updated in that batch.
+        draws: Times that it, or a module around it, was given one and the same tensor in train mode there.
         change: How it came into train mode.
     """
 
@@ -127,6 +128,7 @@ class TrainModule:
     train_calls: int | None = None
     left: bool = False
     updates: int = 0
+    draws: int = 1
     change: ModeChange = field(default_factory=ModeChange)
 
 

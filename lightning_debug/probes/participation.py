@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -117,6 +118,34 @@ class _Arrived:
 
     def __call__(self, _: Tensor) -> None:
         self._part.gradient = True
+
+
+class Draws:
+    """Counts how often a module in train mode is given one and the same tensor: draws of a random output."""
+
+    def __init__(self) -> None:
+        self._last: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._most: dict[int, int] = {}
+
+    def __call__(self, module: nn.Module, given: Any) -> None:
+        tensor = next((item for item in given if isinstance(item, Tensor)), None) if module.training else None
+        if tensor is None:
+            return
+        before, count = self._last.get(id(module), (None, 0))
+        count = count + 1 if before is not None and before() is tensor else 1
+        self._last[id(module)] = weakref.ref(tensor), count
+        self._most[id(module)] = max(count, self._most.get(id(module), 1))
+
+    def most(self, modules: Iterable[nn.Module]) -> int:
+        """The largest count of any of them.
+
+        >>> draws, layer, one = Draws(), nn.Dropout(), torch.ones(2)
+        >>> for given in (one, one, one, torch.ones(2)):
+        ...     draws(layer, (given,))
+        >>> draws.most([layer, nn.Dropout()])
+        3
+        """
+        return max((self._most.get(id(module), 1) for module in modules), default=1)
 
 
 def _tensors(value: Any, depth: int = 4) -> Iterator[Tensor]:

@@ -12,7 +12,7 @@ from lightning_debug.probes.batchnorm_drift import Updates
 from lightning_debug.probes.mode_causes import UserHooks, train_cause
 from lightning_debug.probes.mode_history import SENTINELS, Mark
 from lightning_debug.probes.modes import ModeModule, is_batch_norm, mode_modules
-from lightning_debug.probes.participation import Part, Participation
+from lightning_debug.probes.participation import Draws, Part, Participation
 from lightning_debug.probes.train_calls import TrainCalls
 from lightning_debug.schedule import either, every, first
 
@@ -52,6 +52,7 @@ class ValidationAudit:
         self._updates: Updates | None = None
         self._norms: list[ModeModule] = []
         self._watch: Participation | None = None
+        self._draws = Draws()
         self._active = False
         self._again = False
         self._recorded = False
@@ -84,7 +85,8 @@ class ValidationAudit:
         self._updates = Updates([item.module for item in self._norms if isinstance(item.module, _NormBase)])
         self._parts = {item.path: Part(item.module, ()) for item in self._modules}
         if self._modules and not self._compiled:
-            self._watch = Participation(self._parts.values(), self._ignore)
+            self._draws = Draws()
+            self._watch = Participation(self._parts.values(), self._ignore, self._draws)
             self._watch.start()
 
     def close(self) -> None:
@@ -129,6 +131,7 @@ class ValidationAudit:
             train_calls=called,
             left=began or now,
             updates=updates,
+            draws=self._draws.most([item.module, *(parent for _, parent in item.parents)]),
             change=train_cause(call, not began, self._hooks, mark.epoch, mark.step),
         )
 

@@ -9,10 +9,10 @@ Why it hurts: dropout makes the metrics noisy and too low; batch-norm normalises
 How to fix: remove the ``.train()`` that reaches the model during validation: Lightning has called ``.eval()``
     before, and puts the training modes back afterwards. ``ModeChecker(action="fix")`` puts the culprits into
     eval mode before the next batch.
-When to ignore: for Monte Carlo dropout that is switched on some other way than layer by layer. It is silent when
+When to ignore: for Monte Carlo dropout whose draws are all made in one call (repeated rows). It is silent when
     dropout layers alone are put into train mode, one by one, and batch-norms alone likewise; on dropout that a
-    function with "mc", "monte_carlo", "bayes" or "uncertain" in its name switches on; and on dropout that is
-    switched on and off within a step.
+    function with "mc", "monte_carlo", "bayes" or "uncertain" in its name switches on; on dropout in a module that is
+    given the same tensor ``draws`` times in a batch; and on dropout that is switched on and off within a step.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -96,12 +96,12 @@ _DECLARED = re.compile(r"(?i:monte.?carlo|bayes|uncertain)|(?<![A-Z])MC(?=[A-Z_]
 
 
 @rule("LD402", severity=ERROR, needs=ValidationModes, explains=("LD413",))
-def train_mode_in_validation(record: Record) -> Iterator[Claim]:
+def train_mode_in_validation(record: Record, *, draws: int = 3) -> Iterator[Claim]:
     """Claims one finding for each way in which modules came into train mode."""
     claimed: set[str] = set()
     for evidence in record.of(ValidationModes):
         groups: dict[tuple[str, str], list[TrainModule]] = {}
-        for item in _at_fault(evidence):
+        for item in _at_fault(evidence, draws):
             if item.path not in claimed:
                 claimed.add(item.path)
                 key = (item.change.hook, item.change.line) if item.change.line else (item.change.phase, "")
@@ -110,11 +110,12 @@ def train_mode_in_validation(record: Record) -> Iterator[Claim]:
             yield _claim(evidence, group)
 
 
-def _at_fault(evidence: ValidationModes) -> list[TrainModule]:
+def _at_fault(evidence: ValidationModes, draws: int) -> list[TrainModule]:
     """Modules that ran in train mode, less those that were evidently meant to."""
     found = [item for item in evidence.in_train if item.train_calls != 0]
     norms = [item for item in found if item.role == "batch-norm" and (item.updates or item.left) and not item.alone]
-    others = [item for item in found if item.role != "batch-norm" and item.left and not _declared(item)]
+    meant = {item.path for item in found if _declared(item) or item.draws >= draws}
+    others = [item for item in found if item.role != "batch-norm" and item.left and item.path not in meant]
     if not norms and all(item.alone for item in others):
         return []  # dropout layers alone, one by one: Monte Carlo dropout
     return norms + others
