@@ -89,7 +89,8 @@ def _is_flat(module: nn.Module | None) -> bool:
 
 def _gives_coefficients(module: nn.Module | None) -> bool:
     """Whether a layer narrows and has no bias: what it gives are coefficients of the next one's basis."""
-    return isinstance(module, nn.Linear) and module.bias is None and module.out_features < module.in_features
+    narrows = isinstance(module, nn.Linear) and module.out_features < module.in_features
+    return narrows and getattr(module, "bias", None) is None
 
 
 def _is_split(first: nn.Module | None, second: nn.Module | None) -> bool:

@@ -128,6 +128,7 @@ class Draws:
         self._most: dict[int, int] = {}
 
     def __call__(self, module: nn.Module, given: Any) -> None:
+        """Takes one call."""
         tensor = next((item for item in given if isinstance(item, Tensor)), None) if module.training else None
         if tensor is None:
             return

@@ -89,7 +89,7 @@ def make_samples(raw: Samples, delivered: Samples) -> bool:
     (True, False, False)
     """
     held, given = raw.rows.shape[1], delivered.rows.shape[1]
-    return held < FEW and given > 2 * held
+    return bool(held < FEW and given > 2 * held)
 
 
 def raw_columns(dataset: Any, depth: int = 0) -> list[tuple[str, Tensor]] | None:
