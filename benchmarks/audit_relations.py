@@ -16,7 +16,7 @@ from torch.utils.data import TensorDataset
 
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_raw import raw_samples
-from tests.data_programs import KINDS, codes, loader, make
+from tests.data_programs import KINDS, SEVERAL, codes, loader, make
 
 
 def false_alarms(kind: str, seeds: int) -> int:
@@ -62,7 +62,7 @@ def alignment(kind: str, seeds: int) -> tuple[float, float, float]:
     for seed in range(seeds):
         inputs, labels = make(kind, 1000, seed)
         shuffled = labels[torch.randperm(1000, generator=torch.Generator().manual_seed(seed))]
-        for place, given in enumerate((labels, labels.roll(seed % 7 + 1), shuffled)):
+        for place, given in enumerate((labels, labels.roll(seed % 7 + 1, 0), shuffled)):
             found[place] += moved(inputs, given) == seed % 7 + 1 if place == 1 else independent(inputs, given)
     return tuple(found / seeds)
 
@@ -88,7 +88,7 @@ def misaligned(kind: str, seeds: int) -> tuple[str, str]:
 
     def late(inputs: torch.Tensor, labels: torch.Tensor, count: int, _: int) -> bool:
         cut = 1000 - count
-        return moved(inputs, torch.cat([labels[:cut], labels[cut:].roll(1)])) == 1
+        return moved(inputs, torch.cat([labels[:cut], labels[cut:].roll(1, 0)])) == 1
 
     found = []
     for fault in (shuffled, late):
@@ -111,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=200, help="Of healthy data.")
     parser.add_argument("--power", type=int, default=40, help="Seeds for each share of faulty samples.")
-    parser.add_argument("--kinds", nargs="+", default=list(KINDS))
+    parser.add_argument("--kinds", nargs="+", default=[*KINDS, *SEVERAL])
     options = parser.parse_args()
     seeds, few, kinds = options.seeds, options.power, options.kinds
     torch.set_num_threads(1)

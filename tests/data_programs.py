@@ -19,6 +19,8 @@ from lightning_debug.probes.batch_roles import batch_roles, batch_size_of
 from lightning_debug.record import Record
 
 KINDS = ["image", "tabular", "token", "series"]
+SEVERAL = ["multi-hot", "tags", "vectors", "maps"]
+"""Types of data whose labels are more than one number a sample."""
 
 
 class Context(DataContext):
@@ -37,6 +39,8 @@ class Context(DataContext):
 def make(kind: str, count: int = 600, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Inputs and labels of one type, in random order, that can be learned."""
     generator = torch.Generator().manual_seed(seed)
+    if kind in SEVERAL:
+        return _with_several(kind, count, generator)
     labels = torch.randint(0, 4, (count,), generator=generator)
     if kind == "token":
         common = torch.randint(0, 40, (count, 24), generator=generator)
@@ -49,6 +53,32 @@ def make(kind: str, count: int = 600, seed: int = 0) -> tuple[torch.Tensor, torc
     shape = (1, 8, 8) if kind == "image" else (12,)
     centres = torch.randn(4, *shape, generator=torch.Generator().manual_seed(99))
     return centres[labels] + 0.7 * torch.randn(count, *shape, generator=generator), labels
+
+
+def _with_several(kind: str, count: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+    """Several classes at once (related, one of them rare, none for many rows); vectors; maps of where something is."""
+
+    def noise(*shape: int) -> torch.Tensor:
+        return torch.randn(count, *shape, generator=generator)
+
+    fixed = torch.Generator().manual_seed(98)
+    if kind in ("multi-hot", "tags"):
+        common = noise(1)
+        labels = (0.7 * common + noise(6) > torch.tensor([0.5, 0.7, 1.0, 1.0, 1.3, 2.4])).float()
+        if kind == "multi-hot":
+            return labels @ torch.randn(6, 12, generator=fixed) + 0.7 * noise(12), labels
+        words = torch.randint(0, 40, (count, 24), generator=generator)
+        tagged = torch.rand(count, 24, generator=generator) < 0.4
+        which = torch.multinomial(labels + 1e-6, 24, replacement=True, generator=generator)
+        return torch.where(tagged & (labels.sum(1, keepdim=True) > 0), 40 + which, words), labels
+    if kind == "vectors":
+        inputs = noise(12)
+        return inputs, inputs @ torch.randn(12, 3, generator=fixed) + 0.8 * noise(3) ** 3
+    places = torch.rand(count, 2, 1, generator=generator) * 8
+    grid = torch.arange(8) + 0.5
+    bumps = torch.exp(-((grid - places) ** 2) / 3)
+    image = bumps[:, 0, :, None] * bumps[:, 1, None, :]
+    return (image + 0.3 * noise(8, 8))[:, None], image[:, ::2, ::2].contiguous()[:, None]
 
 
 def loader(*columns: Any, shuffle: bool = True, **options: Any) -> DataLoader:

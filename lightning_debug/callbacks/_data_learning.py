@@ -14,6 +14,7 @@ from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_shelf import BatchShelf
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_knowledge import knowledge
+from lightning_debug.probes.relation_several import several_of
 from lightning_debug.probes.relation_stream import SampleStream, label_of
 
 KEPT_BYTES, KEPT_SAMPLES, ENOUGH_HELD_OUT = 2**24, 512, 100
@@ -29,8 +30,10 @@ class KeptBatches:
         self._room = KEPT_BYTES
 
     def add(self, batch: Any, fields: Sequence[Field], size: int) -> None:
-        """Copies a batch whose labels are one number each, while there is room."""
-        if self.samples >= KEPT_SAMPLES or self._room <= 0 or label_of(fields, size) is None:
+        """Copies a batch whose labels are one number each, or a few, while there is room."""
+        if self.samples >= KEPT_SAMPLES or self._room <= 0:
+            return
+        if label_of(fields, size) is None and several_of(fields, size) is None:
             return
         self._room -= sum(item.tensor.numel() * item.tensor.element_size() for item in fields)
         if self._room > 0:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from lightning_debug.callbacks._data_alignment import alignment, depend
 from lightning_debug.callbacks._data_leaks import name_of, ordering_of, shared_samples
 from lightning_debug.callbacks._data_learning import KeptBatches, label_learning
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
@@ -22,15 +23,14 @@ from lightning_debug.evidence.data_relations import (
     SharedSamples,
 )
 from lightning_debug.probes.batch_roles import Field
-from lightning_debug.probes.order_labels import alike, is_irregular, looks_like_series, rank_correlation, runs
+from lightning_debug.probes.order_labels import is_irregular
 from lightning_debug.probes.order_loader import draws_again
-from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, entropy, mark_of
 from lightning_debug.probes.relation_fingerprints import among
 from lightning_debug.probes.relation_leak import augmented_neighbours
-from lightning_debug.probes.relation_once import alignment_of_epoch
+from lightning_debug.probes.relation_order import order_of
 from lightning_debug.probes.relation_raw import raw_samples
 from lightning_debug.probes.relation_stream import Samples, SampleStream
 
@@ -159,24 +159,13 @@ class DataRelations(DataPart):
         raw = raw_samples(source.dataset) if source is not None and not streams else None
         self._fixed = raw is not None and not self._is_changed(raw)  # what a dataset holds comes again in each epoch
         at = self._context.moment()
-        if samples.kind and len(samples) >= 2:
-            found = runs(samples.labels) if samples.kind == "classes" else (0, 0.0, 0.0)
-            within, overall, single = alike(samples.labels, samples.sizes)
+        if (samples.kind or samples.several.kind) and len(samples) >= 2:
             yield SampleOrder(
                 at=at,
-                field=samples.field,
                 samples=len(samples),
                 batches=len(samples.sizes),
                 batch_size=max(samples.sizes),
-                classes=len(np.unique(samples.labels)) if samples.kind == "classes" else 0,
-                runs=found[0],
-                expected_runs=found[1],
-                deviation=found[2],
-                within=within,
-                overall=overall,
-                single=single,
-                rank_correlation=None if samples.kind == "classes" else rank_correlation(samples.labels),
-                series=looks_like_series(samples.rows, samples.shape),
+                **order_of(samples),
                 shuffled=shuffled,
                 sampler=type(sampler).__name__,
                 streams=streams,
@@ -215,16 +204,9 @@ class DataRelations(DataPart):
         )
 
     def _aligned(self, samples: Samples, raw: Samples | None) -> Iterator[Evidence]:
-        """In the dataset's order, where that is known; and in the epoch's, where labels may be moved in a batch."""
-        told = label_alignment(raw, "dataset") if raw is not None and raw.kind else None
-        if told is None or not _depend(told) or _differs(samples, raw):
-            streamed = alignment_of_epoch(samples, ordering_of(self._source)[0])
-            if streamed is not None and (told is None or _depend(streamed) or _depend(told)):
-                told = streamed  # what the net is given is what counts
-            elif streamed is not None and told is not None and streamed.shifted_p < told.shifted_p:
-                told = streamed
+        told = alignment(samples, raw, self._source, fixed=self._fixed)
         if told is not None:
-            self._independent = not _depend(told) and not told.pooled
+            self._independent = not depend(told) and not told.pooled
             yield dataclasses.replace(told, at=self._context.moment())
 
     def _orders(self) -> Iterator[Evidence]:
@@ -286,18 +268,3 @@ class DataRelations(DataPart):
     def _is_changed(self, raw: Samples) -> bool:
         assert self._first is not None
         return not bool(among(self._first.keys[:64], raw.keys).all())
-
-
-def _differs(samples: Samples, raw: Samples | None) -> bool:
-    """Whether the loader pairs inputs with other labels than the dataset does."""
-    if raw is None or samples.kind != raw.kind or not len(raw):
-        return False
-    order = np.argsort(raw.keys, kind="stable")
-    spots = order[np.minimum(np.searchsorted(raw.keys, samples.keys, sorter=order), len(raw) - 1)]
-    known = raw.keys[spots] == samples.keys
-    return bool(known.any()) and float((raw.labels[spots] != samples.labels)[known].mean()) > 0.2
-
-
-def _depend(found: LabelAlignment) -> bool:
-    return min(found.p_values.values()) <= ENOUGH
-

@@ -18,10 +18,14 @@ from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eage
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
+from lightning_debug.probes.relation_fingerprints import spread
 from lightning_debug.probes.relation_targets import Seen, offset_of, seen_through
 
 HUGE = 2**33
 """Bytes of parameters from which on nothing is run."""
+
+MOST_UNITS = 256
+"""Of targets of several numbers each, so many are compared."""
 
 SECONDS, SHARE = 3.0, 0.03
 """Seconds after which no more batches are run than this share of the steps that were trained."""
@@ -120,10 +124,12 @@ def scores_and_labels(
 ) -> list[tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]]:
     """What the net gives to the loss, and the targets, for each batch: ``(samples, outputs)`` and ``(samples,)``.
 
+    Targets of several numbers each that are compared one by one are ``(samples, outputs)``, thinned out.
+
     After ``SECONDS`` no more batches are run than ``SHARE`` of the steps that were trained.
 
     Raises:
-        NotJudged: If the step cannot be run again, or calls no loss on one target a sample.
+        NotJudged: If the step cannot be run again, or calls no loss on one target a sample, or as many as outputs.
     """
     found = []
     with _sandbox(trainer, pl_module) as sandbox, torch.no_grad():
@@ -131,7 +137,8 @@ def scores_and_labels(
         for index, batch in enumerate(batches):
             if working_time() - begun > SECONDS and index >= max(1.0, SHARE * trainer.global_step):
                 break
-            pair = next(filter(None, map(_pair, _heard(sandbox, pl_module, trainer, step, batch))), None)
+            heard = _heard(sandbox, pl_module, trainer, step, batch)
+            pair = next(filter(None, (*map(_pair, heard), *map(_pair_of_several, heard))), None)
             if pair is None:
                 raise NotJudged("no loss compares one target a sample with the net's outputs")
             found.append(pair)
@@ -149,6 +156,13 @@ def _pair(call: HeardLoss) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] 
             return scores.numpy(), target.argmax(1).float().numpy()
         return None
     return scores.reshape(-1, 1).numpy(), target.reshape(-1).numpy()
+
+
+def _pair_of_several(call: HeardLoss) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:
+    if call.is_classes or call.target.shape != call.scores.shape or call.target.ndim < 2 or not len(call.target):
+        return None
+    scores, target = (spread(item.detach().float().cpu(), MOST_UNITS).numpy() for item in (call.scores, call.target))
+    return scores, target
 
 
 def is_tokens(tensor: Tensor) -> bool:

@@ -14,6 +14,7 @@ from lightning_debug.evidence.data_relations import LabelAlignment
 from lightning_debug.probes.order_labels import runs
 from lightning_debug.probes.relation_features import are_inputs, views
 from lightning_debug.probes.relation_neighbours import Neighbours, correlation
+from lightning_debug.probes.relation_several import are_columns_of_inputs, is_ordered, principal, targets_of
 from lightning_debug.probes.relation_shifts import MOST_SHIFTED, Shift, best_shift
 from lightning_debug.probes.relation_stream import Samples
 
@@ -32,7 +33,7 @@ CONFIRMING = 999
 
 
 def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment | None:
-    """Tests the first samples; ``None`` where labels are not one number a sample or do not vary.
+    """Tests the first samples; ``None`` where labels are no numbers or do not vary.
 
     >>> random = np.random.Generator(np.random.PCG64(0))
     >>> rows = random.normal(size=(300, 8)).astype(np.float32)
@@ -46,24 +47,33 @@ def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment 
     if pooled:
         samples = dataclasses.replace(samples, rows=samples.pooled, shape=(), tokens=False)
     count = min(len(samples.rows), len(samples.labels), MOST_TESTED)
-    if count < 32 or not samples.rows.shape[1] or samples.kind not in ("classes", "amounts"):
+    several = samples.several if not samples.kind and samples.several.kind else None
+    if several is not None:
+        count = min(len(samples.rows), len(several.table), MOST_TESTED)
+    if count < 32 or not samples.rows.shape[1] or (samples.kind not in ("classes", "amounts") and several is None):
         return None
-    rows, given = samples.rows[:count], samples.labels[: count + MOST_SHIFTED]
+    given = samples.labels if several is None else several.table
+    rows, given = samples.rows[:count], given[: count + MOST_SHIFTED]
     if not np.isfinite(rows).all() or not np.isfinite(given.astype(float)).all():
         return None
-    labels = _codes(given) if samples.kind == "classes" else _ranks(given)
+    if several is not None:
+        labels = targets_of(several, count)
+    else:
+        labels = _codes(given) if samples.kind == "classes" else _ranks(given)
     own, shift = labels[:count], Shift()
-    if len(np.unique(own)) < 2:
+    if not own.size or len(np.unique(own, axis=0)) < 2:
         return None
-    p_values, near, agreement, chance = _dependence(samples, rows, own)
+    kind = samples.kind or "several"
+    p_values, near, agreement, chance = _dependence(samples, rows, own, kind)
     if near is None:
         return None
-    if abs(agreement - chance) < WEAK * (1 - chance) and not _is_ordered(labels, samples.kind):
-        best = best_shift(near, labels, count)
-        shift = Shift() if are_inputs(rows, given, best.rows) else best
+    if abs(agreement - chance) < WEAK * (1 - chance) and not _is_ordered(labels, kind):
+        best = best_shift(near, labels if several is None else principal(labels), count)
+        are_inside = are_inputs if several is None else are_columns_of_inputs
+        shift = Shift() if are_inside(rows, given, best.rows) else best
     return LabelAlignment(
         field=samples.field,
-        kind=samples.kind,
+        kind=kind,
         samples=count,
         classes=len(np.unique(own)) if samples.kind == "classes" else 0,
         p_values=p_values,
@@ -77,7 +87,9 @@ def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment 
     )
 
 
-def _dependence(samples: Samples, rows: Array, own: Array) -> tuple[dict[str, float], Neighbours | None, float, float]:
+def _dependence(
+    samples: Samples, rows: Array, own: Array, kind: str
+) -> tuple[dict[str, float], Neighbours | None, float, float]:
     """p-values of all tests up to the first that finds a dependence; the nearest samples, agreement, and by chance.
 
     Of nine tests one has a p-value below 0.01 by luck in one case of twelve. What a later test finds is therefore
@@ -95,14 +107,14 @@ def _dependence(samples: Samples, rows: Array, own: Array) -> tuple[dict[str, fl
     for name, table in views(rows, samples.shape, samples.tokens):
         if not table.shape[1]:
             continue
-        near = Neighbours(table, samples.kind)
+        near = Neighbours(table, kind)
         if first is None:
             first, agreement = near, float(near.agreement_of_all(own))
             chance = sum(float(near.agreement_of_all(labels)) for labels in permuted) / len(permuted)
         tests: dict[str, Callable[[Array], float]] = {
             "neighbours of": functools.partial(_neighbours, near, own),
-            "columns of": functools.partial(_columns, table, own, kind=samples.kind),
-            "ridge on": functools.partial(_ridge, table, own, kind=samples.kind),
+            "columns of": functools.partial(_columns, table, own, kind=kind),
+            "ridge on": functools.partial(_ridge, table, own, kind=kind),
         }
         for test, judged in tests.items():
             value = judged(permuted[:99] if test == "ridge on" else permuted)
@@ -157,10 +169,11 @@ def _ridge(table: Array, own: Array, permuted: Array, kind: str) -> float:
 def _of_each(score: Callable[[Array], Array], own: Array, permuted: Array, kind: str) -> tuple[float, Array]:
     """The score of labels, and those of permuted labels, many at once: ``score`` takes (samples, rows, columns)."""
     values = np.unique(own) if kind == "classes" else np.zeros(0)
-    share = max(1, MOST_COLUMNS // max(1, len(values)))
+    share = max(1, MOST_COLUMNS // max(1, len(values) if own.ndim == 1 else own.shape[1]))
     rows = np.concatenate([own[None], permuted])
-    parts = [rows[start : start + share].T for start in range(0, len(rows), share)]
-    targets = ((part - part.mean(0))[..., None] if kind == "amounts" else _hot(part, values) for part in parts)
+    parts = [rows[start : start + share].swapaxes(0, 1) for start in range(0, len(rows), share)]
+    targets = (_hot(part, values) if kind == "classes" else (part - part.mean(0)).reshape(*part.shape[:2], -1)
+               for part in parts)  # fmt: skip
     scores = np.concatenate([score(item) for item in targets])
     return float(scores[0]), scores[1:]
 
@@ -192,6 +205,8 @@ def _ranks(amounts: Array) -> Array:
 
 def _is_ordered(labels: Array, kind: str) -> bool:
     """Whether neighbouring labels are alike, so that a shift would fit by its own order."""
+    if kind == "several":
+        return is_ordered(labels)
     if kind == "classes":
         return abs(runs(labels)[2]) > 5
     return abs(float(correlation(labels[1:], labels[:-1]))) > 0.2

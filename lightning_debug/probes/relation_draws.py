@@ -40,7 +40,7 @@ def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4, *, l
         NotCopied: If it cannot be copied, or is too large for that.
     """
     length = len(dataset)
-    if length < 1 or _size(dataset) > MOST_BYTES:
+    if length < 1 or not is_small(dataset):
         raise NotCopied(f"the dataset holds {length} samples, or too much to copy")
     try:
         one, two = copy.deepcopy(dataset), copy.deepcopy(dataset)
@@ -112,6 +112,11 @@ def _states() -> dict[str, Any]:
         "torch": torch.get_rng_state().numpy().tobytes(),
         "random": random.getstate(),
     }
+
+
+def is_small(dataset: Any) -> bool:
+    """Whether a dataset may be copied."""
+    return _size(dataset) <= MOST_BYTES
 
 
 def _size(root: Any, depth: int = 3) -> int:

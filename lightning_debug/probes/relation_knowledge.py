@@ -20,7 +20,8 @@ def knowledge(pairs: Sequence[tuple[Array, Array]]) -> tuple[int, float, float, 
 
     Args:
         pairs: Outputs ``(samples, units)`` and labels ``(samples,)`` of each batch. Several units and whole labels
-            are classes, whose outputs are compared among each other; one unit is compared by rank.
+            are classes, whose outputs are compared among each other; one unit is compared by rank. Labels of as
+            many numbers as there are units are compared with these one by one, by rank.
 
     >>> random = np.random.Generator(np.random.PCG64(0))
     >>> labels = random.integers(0, 3, 200)
@@ -29,8 +30,10 @@ def knowledge(pairs: Sequence[tuple[Array, Array]]) -> tuple[int, float, float, 
     >>> knowledge([(np.eye(3)[labels.repeat(100)], labels.repeat(100))])[0]
     4096
     """
-    if len({outputs.shape[1] for outputs, _ in pairs}) != 1:
+    if len({(outputs.shape[1], labels.ndim) for outputs, labels in pairs}) != 1:
         return None
+    if pairs[0][1].ndim == 2:
+        return _of_several(*(np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True)))
     outputs, labels = (np.concatenate(parts).astype(np.float64) for parts in zip(*pairs, strict=True))
     usable = np.flatnonzero(np.isfinite(outputs).all(1) & np.isfinite(labels))
     random = np.random.Generator(np.random.PCG64(0))
@@ -66,6 +69,28 @@ def knowledge(pairs: Sequence[tuple[Array, Array]]) -> tuple[int, float, float, 
     if not classes:
         p_value = float((1 + (np.abs(among) >= abs(found) - 1e-12).sum()) / (len(among) + 1))
     return len(labels), p_value, agreement(labels), float(np.mean([agreement(item) for item in permuted[:99]]))
+
+
+def _of_several(outputs: Array, labels: Array) -> tuple[int, float, float, float] | None:
+    """The net knows something if it does of all units together, or of any one of them."""
+    usable = np.flatnonzero(np.isfinite(outputs).all(1) & np.isfinite(labels).all(1))[:MOST]
+    outputs, labels = outputs[usable], labels[usable]
+    varied = (np.ptp(labels, axis=0) > 0) & (np.ptp(outputs, axis=0) > 0) if len(usable) else np.zeros(0, bool)
+    if len(labels) < 16 or not varied.any():
+        return None
+    one, two = (_standard(np.stack([_ranks(column) for column in part[:, varied].T], 1)) for part in (outputs, labels))
+    random = np.random.Generator(np.random.PCG64(0))
+    orders = [np.arange(len(two)), *(random.permutation(len(two)) for _ in range(PERMUTATIONS))]
+    each = np.stack([(one * two[order]).mean(0) for order in orders])
+    together, best = each.mean(1), np.abs(each).max(1)
+    p_values = [float((scores >= scores[0] - 1e-12).mean()) for scores in (np.abs(together), best)]
+    return len(labels), min(p_values), float(together[0]), float(together[1:].mean())
+
+
+def _standard(table: Array) -> Array:
+    centred: Array = table - table.mean(0)
+    result: Array = centred / np.maximum(centred.std(0), 1e-12)
+    return result
 
 
 def _ranks(values: Array) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ class Neighbours:
 
     Args:
         table: ``(samples, columns)``, of like scale.
-        kind: ``"classes"`` or ``"amounts"``: what the labels are.
+        kind: ``"classes"``, ``"amounts"`` or ``"several"``: what the labels are.
     """
 
     def __init__(self, table: Array, kind: str) -> None:
@@ -31,6 +32,8 @@ class Neighbours:
 
     def agreement_of_all(self, labels: Array) -> Any:
         """As :meth:`agreement`, of one row of labels that are all known: hundreds of permutations are tried."""
+        if labels.ndim == 2:
+            return _together(labels[self._nearest].mean(1), labels)
         around = labels.take(self._nearest)
         if self._classes:
             return np.count_nonzero(around == labels[:, None]) / around.size
@@ -78,6 +81,36 @@ class Neighbours:
         mean = total / np.maximum(1, pairs)
         with_pairs = pairs > 0
         return correlation(np.where(with_pairs, mean, np.nan).T, np.where(with_pairs, moved, np.nan).T), share
+
+    def agreements_of_several(self, parts: Sequence[Array], means: Array) -> tuple[Array, Array]:
+        """:meth:`agreements` where a label is several numbers, whose products are summed.
+
+        Args:
+            parts: Of each column ``(samples, rows)``, below 0 where nothing is known.
+            means: Of each column.
+        """
+        pairs = np.zeros(parts[0].shape, np.uint8)
+        there = parts[0] >= 0
+        for places in self._nearest.T:
+            pairs += there[places] & there
+        products, squares, own = (np.zeros(parts[0].shape[1]) for _ in range(3))
+        for part, mean in zip(parts, means, strict=True):
+            given = np.where(there, part - mean, 0.0)
+            around = np.zeros(given.shape)
+            for places in self._nearest.T:
+                around += given[places]
+            around = np.where(there, around / np.maximum(1, pairs), 0.0)
+            products += (around * given).sum(0)
+            squares += (around**2).sum(0)
+            own += (given**2).sum(0)
+        share = pairs.sum(0, dtype=np.int64) / self._nearest.size
+        return products / np.maximum(np.sqrt(squares * own), 1e-12), share
+
+
+def _together(one: Array, two: Array) -> Any:
+    """One correlation of all columns, the more a column varies the more it counts."""
+    one, two = one - one.mean(0), two - two.mean(0)
+    return (one * two).sum() / max(math.sqrt((one**2).sum() * (two**2).sum()), 1e-12)
 
 
 def correlation(one: Array, two: Array) -> Any:

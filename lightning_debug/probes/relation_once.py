@@ -39,9 +39,9 @@ def alignment_of_epoch(samples: Samples, sampler: Any) -> LabelAlignment | None:
     if found is None or len(first) == kept:
         return found
     names = [name for name in ("keys", "labels", "rows", "pooled") if len(getattr(samples, name)) >= kept]
-    once = label_alignment(
-        dataclasses.replace(samples, **{name: getattr(samples, name)[first] for name in names}), "epoch"
-    )
+    parts = {name: getattr(samples, name)[first] for name in names}
+    several = samples.several.taken(first) if samples.several.kind else samples.several
+    once = label_alignment(dataclasses.replace(samples, several=several, **parts), "epoch")
     if once is None:
         return None
     shift = {name: getattr(found, name) for name in ("shift", "shifted_agreement", "shifted_p")}

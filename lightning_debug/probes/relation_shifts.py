@@ -46,12 +46,19 @@ def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
 
     Args:
         near: The nearest of the first samples.
-        labels: Whole numbers from 0 on for classes, or amounts from 0 on; of those samples and of more.
+        labels: Whole numbers from 0 on for classes, or amounts from 0 on, or ``(samples, columns)`` of several
+            numbers each; of those samples and of more.
         count: How many samples those are.
     """
     scores, moves = [], []
-    for moved, these in _moved(labels, count):
-        found, pairs = near.agreements(moved)
+    columns = labels.reshape(len(labels), -1)
+    columns = columns - columns.min(0) if labels.ndim == 2 else columns
+    for parts in zip(*(_moved(column, count) for column in columns.T), strict=True):
+        these = parts[0][1]
+        if labels.ndim == 2:
+            found, pairs = near.agreements_of_several([part for part, _ in parts], columns.mean(0))
+        else:
+            found, pairs = near.agreements(parts[0][0])
         usable = (these >= 0) & (these <= len(labels) - count) | (pairs >= FEWEST_PAIRS)
         scores.append(found[usable & (these != 0)])
         moves.append(these[usable & (these != 0)])
@@ -61,15 +68,19 @@ def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
     best = int(values.argmax())
     rows = int(np.concatenate(moves)[best])
     low, high = max(0, -rows), min(count, len(labels) - rows)
-    own = np.full(count, np.nan)
-    own[low:high] = labels[low + rows : high + rows]
+    own = np.full((count, columns.shape[1]), np.nan if labels.ndim == 1 else -1.0)
+    own[low:high] = columns[low + rows : high + rows]
     at = np.arange(low, high)
-    random, permuted = np.random.Generator(np.random.PCG64(0)), np.tile(own, (PERMUTATIONS, 1))
+    random, permuted = np.random.Generator(np.random.PCG64(0)), np.tile(own, (PERMUTATIONS, 1, 1))
     for row in permuted:
         row[at] = row[random.permutation(at)]
+    if labels.ndim == 2:
+        luck = near.agreements_of_several(list(permuted.transpose(2, 1, 0)), columns.mean(0))[0]
+    else:
+        luck = near.agreement(permuted[..., 0])
     deviations = [
         (values[best] - float(others.mean())) / max(float(others.std()), 1e-9)
-        for others in (np.delete(values, best), near.agreement(permuted))
+        for others in (np.delete(values, best), luck)
     ]
     p_value = min(1.0, len(values) * 0.5 * math.erfc(min(deviations) / math.sqrt(2)))
     return Shift(rows, float(values[best]), p_value)

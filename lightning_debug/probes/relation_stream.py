@@ -16,6 +16,7 @@ from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_shelf import BatchShelf
 from lightning_debug.probes.relation_fingerprints import MOST_VALUES, Keys, fingerprints, spread
 from lightning_debug.probes.relation_pooling import PooledSamples
+from lightning_debug.probes.relation_several import SeveralLabels, SeveralStream, several_of
 
 Array = npt.NDArray[Any]
 LabelKind = Literal["classes", "amounts", ""]
@@ -43,6 +44,7 @@ class Samples:
         shape: Shape of one sample, where ``rows`` hold all values of one input; else empty.
         tokens: Whether the rows hold ids.
         pooled: ``(samples, features)`` of the first ones, where samples differ in length and ``rows`` are empty.
+        several: The labels, where they are more than one number each.
         field: Name of the labels.
         sizes: Samples of each batch.
     """
@@ -54,6 +56,7 @@ class Samples:
     shape: tuple[int, ...] = ()
     tokens: bool = False
     pooled: Array = dataclasses.field(default_factory=lambda: np.zeros((0, 0), np.float32))
+    several: SeveralLabels = dataclasses.field(default_factory=SeveralLabels)
     field: str = ""
     sizes: list[int] = dataclasses.field(default_factory=list)
 
@@ -80,6 +83,8 @@ def label_of(fields: Sequence[Field], size: int) -> tuple[str, LabelKind, Tensor
             continue
         values = item.samples
         if item.kind == "one-hot" and values.ndim == 2:
+            if not bool((values.sum(1) == 1).all()):  # so were those of the first batch, by chance
+                return None
             return item.path, "classes", values.float().argmax(1)
         if values.numel() != size:
             return None
@@ -111,6 +116,7 @@ class SampleStream:
         self._shapes: set[tuple[int, ...]] = set()
         self._tokens = False
         self._field = ""
+        self._several = SeveralStream() if rows >= KEPT_ROWS else None
         self._waiting: list[tuple[list[Tensor], list[Tensor], Tensor | None]] = []
         self._waiting_like: Any = None
         self._waiting_bytes = 0
@@ -140,6 +146,8 @@ class SampleStream:
         if label is not None:
             self._field = label[0]
             values = label[2].double() if label[2].is_floating_point() else label[2].long()
+        if self._several is not None and not self._several.is_over:
+            self._several.add(several_of(fields, size))
         if self._wanted > 0:
             self._keep(inputs, tensors)
         if self._pooled is not None:
@@ -208,6 +216,7 @@ class SampleStream:
         kind: LabelKind = next(iter(self._kinds)) if one_kind else ""
         rows = np.concatenate(self._rows.first()) if len(self._rows) else np.zeros((0, 0), np.float32)
         shape = next(iter(self._shapes)) if len(self._shapes) == 1 else ()
+        several = SeveralLabels() if kind or self._several is None else self._several.labels()
         return Samples(
             keys=np.concatenate(self._keys) if self._keys else np.zeros(0, np.uint64),
             labels=np.concatenate(self._labels) if kind else np.zeros(0),
@@ -216,7 +225,8 @@ class SampleStream:
             shape=shape if int(np.prod(shape)) == rows.shape[1] else (),
             tokens=self._tokens,
             pooled=self._pooled.rows() if self._pooled is not None and not rows.shape[1] else rows[:0, :0],
-            field=self._field,
+            several=several,
+            field=self._several.field if several.kind and self._several is not None else self._field,
             sizes=list(self.sizes),
         )
 

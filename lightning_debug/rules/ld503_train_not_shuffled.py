@@ -3,7 +3,8 @@
 What it sees: the loader draws samples one after the other, and the labels of the first epoch came in blocks: at most
     ``runs`` times the stretches of equal labels that a random order gives, by more than ``deviation`` standard
     deviations, so that labels of one batch are alike (``alike`` of the way from chance to a single label). For
-    amounts, their rank correlation with the place in the order is at least ``correlation``.
+    amounts, their rank correlation with the place in the order is at least ``correlation``. Of labels that are
+    several numbers each, the set of classes or the one column counts that comes in blocks most.
 Why it hurts: each batch shows the net a few classes only: gradients of neighbouring batches agree with each other,
     and not with the task. The net learns the last block and forgets the first, batch-norm follows one class at a
     time, and the loss swings through every epoch.
@@ -110,9 +111,10 @@ def train_not_shuffled(
         excess = (order.within - order.overall) / (1 - order.overall) if order.overall < 1 else 0.0
         blocks = order.runs <= runs * order.expected_runs and order.deviation <= -deviation
         if order.classes > 1 and blocks and excess >= alike:
+            several = f" (of {order.field})" if order.numbers > 1 else ""
             yield _claim(
                 order,
-                f"{order.samples} labels come in {order.runs} stretches of equal ones where shuffling gives "
+                f"{order.samples} labels{several} come in {order.runs} stretches of equal ones where shuffling gives "
                 f"{order.expected_runs:.0f}, so two samples of a batch share a label with probability "
                 f"{order.within:.2f} instead of {order.overall:.2f}",
                 {

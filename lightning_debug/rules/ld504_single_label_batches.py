@@ -8,8 +8,8 @@ Why it hurts: the gradient of a batch then says "answer this class", and the nex
 How to fix: shuffle before batching; in a batch sampler that groups samples, group by something else than the label,
     or draw each batch from several groups.
 When to ignore: when each batch is one task by design (meta-learning). Silent on samplers that put a few classes into
-    each batch, on class-incremental blocks of several classes, on regression, and where one label makes up nearly all
-    data.
+    each batch, on class-incremental blocks of several classes, on regression, on labels of several classes at once,
+    and where one label makes up nearly all data.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -83,7 +83,7 @@ def single_label_batches(
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if the labels of a batch are all alike."""
     for order in record.of(SampleOrder):
-        if order.overfitting or order.rank_correlation is not None or order.classes < 2:
+        if order.overfitting or order.rank_correlation is not None or order.classes < 2 or order.numbers > 1:
             continue
         if order.batches < batches or order.batch_size < 4:
             yield Skip(f"fewer than {batches} batches of four samples were seen")

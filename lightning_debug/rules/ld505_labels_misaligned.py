@@ -11,9 +11,10 @@ Why it hurts: the net can only learn the share of each label, or memorise. This 
     labels, a sort of one of two arrays, or an index off by one leaves behind.
 How to fix: shuffle, sort and filter inputs and labels together, with one index (``x[order], y[order]``), and look at
     a few pairs right before the loss.
-When to ignore: when labels are random on purpose. Silent on tasks that are hard but learned, on labels that are no
-    single number a sample, and on fewer than ``samples`` samples unless a shift fits. Of samples that differ in length
-    (padded text, sound), moments, spectra and shares of tokens are compared, and only moved labels are told.
+When to ignore: when labels are random on purpose. Silent on tasks that are hard but learned, on labels
+    that are more than numbers a sample (one, several classes at once, a vector, a small map), and on fewer than
+    ``samples`` samples unless a shift fits. Of samples that differ in length (padded text, sound), moments, spectra and
+    shares of tokens are compared, and only moved labels are told.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
