@@ -28,7 +28,7 @@ def selector(run: Run) -> tuple[int, int]:
     """The selector with every copy held, as it does for small models."""
     kept = keep_epoch(run.val_loss[:1], run.val_metric[:1])
     for epoch in range(1, len(run.val_loss) + 1):
-        kept = keep_epoch(run.val_loss[:epoch], run.val_metric[:epoch])
+        kept = keep_epoch(run.val_loss[:epoch], run.val_metric[:epoch], refined=run.refined[:epoch])
         if should_stop(kept, epoch):
             return epoch - 1, kept.index
     return len(run.val_loss) - 1, kept.index

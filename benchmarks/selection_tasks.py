@@ -13,6 +13,8 @@ from sklearn.datasets import load_breast_cancer, load_digits, make_classificatio
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 -- as everybody writes it
 
+from lightning_debug.probes.validation_scores import ValidationScores
+
 EPOCHS = 100
 TEST = 3000
 """Test samples of the tasks that are generated."""
@@ -30,6 +32,7 @@ class Run:
     val_metric: list[float] = field(default_factory=list)
     train_loss: list[float] = field(default_factory=list)
     test: list[float] = field(default_factory=list)
+    refined: list[float] = field(default_factory=list)
 
 
 def split(inputs: Any, labels: Any, train: int, val: int, noise: float, seed: int, *, shuffle: bool = False) -> Data:
@@ -173,7 +176,10 @@ def train(task: str, seed: int, epochs: int = EPOCHS) -> Run:
         model.eval()
         with torch.no_grad():
             scores = model(val_x)
-            run.val_loss.append(F.cross_entropy(scores, val_y).item())
+            heard = ValidationScores()
+            with heard:
+                run.val_loss.append(F.cross_entropy(scores, val_y).item())
+            run.refined.append(min(heard.losses()))
             run.val_metric.append((scores.argmax(1) == val_y).double().mean().item())
             run.test.append((model(test_x).argmax(1) == test_y).double().mean().item())
         run.train_loss.append(math.fsum(losses) / len(losses))

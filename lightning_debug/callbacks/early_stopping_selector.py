@@ -10,6 +10,7 @@ from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._kept_weights import KeptWeights
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, callbacks_of, moment
 from lightning_debug.callbacks._ranks import is_sharded, mean
+from lightning_debug.callbacks._score_watch import ScoreWatch
 from lightning_debug.curves.names import mode_of, recognised
 from lightning_debug.curves.stopping import Kept, keep_epoch, should_stop
 from lightning_debug.evidence.selection import EpochSelection
@@ -27,7 +28,9 @@ class EarlyStoppingSelector(DebugCallback):
 
     It watches the validation metric and the validation loss together. Of the epochs at which the (smoothed) loss has
     not degraded beyond its noise, the one with the best (smoothed) metric is chosen; where that is a share such as
-    accuracy, a loss that is a hundredth above its lowest costs a fifth of a point. Training stops when the choice
+    accuracy, a loss that is a hundredth above its lowest costs a fifth of a point. Where ``cross_entropy`` (or its kin)
+    is called in each ``validation_step``, that loss is computed once more from scores divided by the temperature that
+    suits them, so that confidence in wrong answers does not count. Training stops when the choice
     and the lowest loss have not moved for ``patience`` validations and for a quarter as many as there were before.
     The weights of the chosen epoch are put back when training ends. It can run beside ``ModelCheckpoint``.
 
@@ -54,7 +57,9 @@ class EarlyStoppingSelector(DebugCallback):
 
     produces = (EpochSelection,)
 
+    _scores: ScoreWatch
     _metrics: list[float]
+    _refined: list[float]
     _losses: list[float]
     _epochs: list[int]
     _names: tuple[str, str]
@@ -70,7 +75,7 @@ class EarlyStoppingSelector(DebugCallback):
         monitor: str | None = None,
         mode: Literal["min", "max"] | None = None,
         loss: str | None = None,
-        patience: int = 15,
+        patience: int = 13,
         min_epochs: int = 1,
         stop: bool = True,
         restore: bool = True,
@@ -108,13 +113,29 @@ class EarlyStoppingSelector(DebugCallback):
             folder = os.path.join(trainer.default_root_dir, "lightning_debug", "weights")
             self._weights = KeptWeights(os.path.join(folder, str(trainer.global_rank)) if self.keep == "disk" else None)
 
+    def on_validation_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """Watches what the loss receives."""
+        if not trainer.sanity_checking and getattr(trainer.state.fn, "value", "") == "fit":
+            self._scores.begin_batch(pl_module, batch_idx, dataloader_idx)
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Takes the watch off."""
+        self._scores.end()
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        """Likewise."""
+        self._scores.release()
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the values of this validation, and decides."""
         if trainer.sanity_checking or getattr(trainer.state.fn, "value", "") != "fit":
             return
         self._note_paths(trainer)
-        metric, loss = self._read(trainer)
+        metric, loss, refined = self._read(trainer)
         self._metrics.append(metric)
+        self._refined.append(refined)
         self._losses.append(loss)
         self._epochs.append(trainer.current_epoch)
         self._unusable = self._unusable + 1 if not (math.isfinite(metric) or math.isfinite(loss)) else 0
@@ -153,6 +174,7 @@ class EarlyStoppingSelector(DebugCallback):
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of the copies."""
+        self._scores.release()
         if stage == "fit":
             self._weights.clear()
 
@@ -161,6 +183,7 @@ class EarlyStoppingSelector(DebugCallback):
         checkpoint[STATE] = {
             "metrics": list(self._metrics),
             "losses": list(self._losses),
+            "refined": list(self._refined),
             "epochs": list(self._epochs),
             "names": list(self._names),
             "unusable": self._unusable,
@@ -174,6 +197,7 @@ class EarlyStoppingSelector(DebugCallback):
         if state_dict is None:
             return
         self._metrics, self._losses = list(state_dict["metrics"]), list(state_dict["losses"])
+        self._refined = list(state_dict.get("refined", [math.nan] * len(self._losses)))
         self._epochs, self._unusable = list(state_dict["epochs"]), int(state_dict["unusable"])
         self._names = (str(state_dict["names"][0]), str(state_dict["names"][1]))
         self._paths = {int(index): list(paths) for index, paths in state_dict["paths"].items()}
@@ -181,8 +205,10 @@ class EarlyStoppingSelector(DebugCallback):
         self._choose()
 
     def _clear(self) -> None:
+        self._scores = ScoreWatch()
         self._metrics = []
         self._losses = []
+        self._refined = []
         self._epochs = []
         self._names = ("", "")
         self._paths = {}
@@ -192,15 +218,15 @@ class EarlyStoppingSelector(DebugCallback):
         self._unusable = 0
         self.stopped_epoch = None
 
-    def _read(self, trainer: Trainer) -> tuple[float, float]:
-        """The metric and the loss of this validation, the same on every rank. A collective where there are several."""
+    def _read(self, trainer: Trainer) -> tuple[float, float, float]:
+        """Metric, loss and loss of tempered scores, the same on every rank. A collective where there are several."""
         logged = trainer.callback_metrics
         if not any(self._names):
             found = recognised(logged, val=self.loss or "", metric=self.monitor or "")
             self._names = found.metric, found.val
         values = [float(logged[name]) if name and name in logged else math.nan for name in self._names]
-        metric, loss = mean(values, trainer)
-        return metric, loss
+        metric, loss, *tempered = mean([*values, *self._scores.losses()], trainer)
+        return metric, loss, math.nan if any(map(math.isnan, tempered)) else min(tempered)
 
     def _mode(self) -> Literal["min", "max"]:
         return self.mode or mode_of(self._names[0])
@@ -210,7 +236,7 @@ class EarlyStoppingSelector(DebugCallback):
         losses = self._losses if any(map(math.isfinite, self._losses)) else None
         if metrics is None and losses is None:
             return False
-        self._kept = keep_epoch(losses, metrics, mode=self._mode())
+        self._kept = keep_epoch(losses, metrics, mode=self._mode(), refined=self._refined)
         return True
 
     def _index(self) -> int | None:
@@ -261,6 +287,7 @@ class EarlyStoppingSelector(DebugCallback):
                 loss_value=self._losses[index] if losses else None,
                 lowest_loss=min(losses) if losses else None,
                 tolerance=self._kept.tolerance,
+                tempered=bool(metrics and losses and math.isnan(self._kept.tolerance)),
                 stopped=self.stopped_epoch is not None,
                 restored=restored,
                 path=self.best_path,

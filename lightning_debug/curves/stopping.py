@@ -5,6 +5,8 @@ logarithm of the epoch, since curves change over ten times as long after ten tim
 which the smoothed loss has not degraded by more than its noise, the one with the best smoothed metric is kept. Where
 the metric is a share (accuracy and the like), the loss has a say among those epochs, too: it is the steadier of the
 two, and one hundredth above its lowest value costs as much as a fifth of a point of the metric.
+Better still where it is known: the loss of scores divided by the temperature that suits them (Guo et al., 2017), which
+does not rise with the confidence in wrong answers; it takes the place of the loss then (Berta et al., 2025).
 Training stops when neither that choice nor the lowest loss has moved for a while, a while that grows with the run.
 """
 
@@ -29,6 +31,10 @@ SHARE_WIDTHS = 0.05, 0.3
 """Both widths where the metric is a share."""
 PRICE = 0.2
 """What of a share a loss costs that lies above its lowest value by a factor of e."""
+REFINED_WIDTHS = 0.05, 0.3
+"""Both widths where the loss is that of tempered scores."""
+REFINED_PRICE = 0.75
+"""What such a loss costs."""
 MOST = 1024
 """A longer curve is smoothed by cells."""
 TOLERANCE = 4.0
@@ -43,7 +49,8 @@ class Kept:
         index: Index into the curves.
         lowest: Index of the lowest smoothed loss; of the best smoothed metric where there is no loss.
         rule: ``"metric and loss"``, ``"metric"`` or ``"loss"``: which of them decided.
-        tolerance: How far above its lowest value the smoothed loss was allowed to lie; NaN without a loss.
+        tolerance: How far above its lowest value the smoothed loss was allowed to lie; NaN without a loss, or
+            where it is that of tempered scores.
         scores: What was compared, larger is better: the smoothed metric, less what the loss costs; below all of it,
             the worse the lower, where the loss has degraded; ``-inf`` where there is no value.
     """
@@ -85,13 +92,17 @@ def _smooth_long(array: Array, known: NDArray[np.bool_], place: Array, width: fl
     return np.where(known, np.interp(place, middles, course), np.nan)
 
 
-def keep_epoch(loss: Values | None = None, metric: Values | None = None, *, mode: Mode = "max") -> Kept:
+def keep_epoch(
+    loss: Values | None = None, metric: Values | None = None, *, mode: Mode = "max", refined: Values | None = None
+) -> Kept:
     """Chooses the epoch to keep.
 
     Args:
         loss: Validation loss by epoch, NaN where missing; lower is better.
         metric: Validation metric by epoch, aligned with ``loss``.
         mode: Whether a larger metric is better, or a smaller.
+        refined: Validation loss by epoch, of scores at their best temperature; used where it is known throughout and
+            the metric is a share.
 
     Raises:
         ValueError: If there is no finite value in either, or their lengths differ.
@@ -103,7 +114,10 @@ def keep_epoch(loss: Values | None = None, metric: Values | None = None, *, mode
     if loss is not None and metric is not None and len(loss) != len(metric):
         raise ValueError(f"loss has {len(loss)} values and metric {len(metric)}; they must be aligned")
     share = loss is not None and metric is not None and mode == "max" and _are_shares(metric)
-    widths = SHARE_WIDTHS if share else (LOSS_WIDTH, METRIC_WIDTH)
+    tempered = share and refined is not None and len(refined) > 0 and bool(np.isfinite(refined).all())
+    if tempered:
+        loss = refined
+    widths = REFINED_WIDTHS if tempered else SHARE_WIDTHS if share else (LOSS_WIDTH, METRIC_WIDTH)
     losses = None if loss is None else smooth_in_log(loss, widths[0])
     better = None
     if metric is not None:
@@ -121,11 +135,11 @@ def keep_epoch(loss: Values | None = None, metric: Values | None = None, *, mode
     assert loss is not None
     lowest = int(np.nanargmin(losses))
     noise = residual_noise(loss)
-    tolerance = TOLERANCE * noise if math.isfinite(noise) else 0.0
+    tolerance = math.nan if tempered else TOLERANCE * noise if math.isfinite(noise) else 0.0
     course = better if has_metric and better is not None else -losses
     if share and losses[lowest] > 0:
-        course = course - PRICE * np.log(losses / losses[lowest])
-    fine = np.where(losses <= losses[lowest] + tolerance, course, np.nan)
+        course = course - (REFINED_PRICE if tempered else PRICE) * np.log(losses / losses[lowest])
+    fine = course if tempered else np.where(losses <= losses[lowest] + tolerance, course, np.nan)
     if not np.isfinite(fine).any():  # the metric is missing at every such epoch
         return Kept(lowest, lowest, "loss", tolerance, _scores(-losses))
     index = int(np.nanargmax(fine))
@@ -149,7 +163,7 @@ def rest(kept: Kept, length: int) -> int:
     return length - 1 - max(kept.index, kept.lowest)
 
 
-def should_stop(kept: Kept, length: int, *, patience: int = 15, share: float = 0.25) -> bool:
+def should_stop(kept: Kept, length: int, *, patience: int = 13, share: float = 0.25) -> bool:
     """Whether nothing has moved for ``patience`` epochs, nor for ``share`` of the epochs before.
 
     >>> kept = keep_epoch([1.0, 0.5, *[0.6 + 0.01 * epoch for epoch in range(20)]])

@@ -22,6 +22,7 @@ class EpochSelection(Evidence):
         loss_value: The loss there.
         lowest_loss: The lowest single value of the loss.
         tolerance: How far above its lowest value the smoothed loss may lie; NaN where it was not used.
+        tempered: Whether the loss of scores at their best temperature was used in place of the loss.
         stopped: Whether training was stopped by this choice.
         restored: Whether the module has the weights of that epoch now.
         path: A checkpoint of that epoch, where there is one.
@@ -38,6 +39,7 @@ class EpochSelection(Evidence):
     loss_value: float | None = None
     lowest_loss: float | None = None
     tolerance: float = 0.0
+    tempered: bool = False
     stopped: bool = False
     restored: bool = False
     path: str = ""

@@ -2,7 +2,9 @@
 
 What it sees: the validation metric and loss of every epoch, smoothed in the logarithm of the epoch. Of the epochs at
     which the loss has not degraded by more than its noise, the one with the best metric is kept; where the metric
-    is a share, a loss that is a hundredth above its lowest costs a fifth of a point.
+    is a share, a loss that is a hundredth above its lowest costs a fifth of a point. Where validation calls a
+    classification loss of torch, its scores are divided by the temperature that suits them best before the loss counts,
+    so that confidence in wrong answers takes no epoch away; a hundredth costs three quarters of a point then.
 Why it hurts: it need not. But the single best value of a small validation set is in good part luck, and the lowest
     loss comes before the metric is at its best where the model grows too sure of itself.
 How to fix: nothing is to be done: the module has that epoch's weights, or ``best_path`` names a checkpoint of them.
@@ -99,6 +101,8 @@ def epoch_selected(record: Record) -> Iterator[Claim]:
         "the smoothed metric (less a price for the loss) is best there among the epochs whose loss has not degraded "
         "beyond its noise"
     )
+    if seen.tempered:
+        why = "the smoothed metric is best there, less a price for the loss that scores have at their best temperature"
     if not seen.metric:
         why = "the smoothed loss is lowest there"
     elif not seen.loss:
