@@ -153,6 +153,15 @@ class Stale(Classifier):
         self.head = nn.Linear(16, 2)
 
 
+class FrozenForAWhile(Classifier):
+    """As samplers do that take gradients of their inputs alone, and forget to give the weights theirs back."""
+
+    def training_step(self, batch, batch_idx):
+        self.requires_grad_(False)
+        inputs = batch[0].clone().requires_grad_()
+        return super().training_step([inputs, *batch[1:]], batch_idx)
+
+
 class Lost(Classifier):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1e-12)
@@ -165,6 +174,7 @@ class Lost(Classifier):
         (RateZero, "learning rate"),
         (NeverSteps, "training_step"),
         (Stale, "configure_optimizers"),
+        (FrozenForAWhile, "requires_grad"),
         (Lost, "learning rate"),
     ],
 )

@@ -104,14 +104,19 @@ def test_a_loss_of_two_functions_with_one_sign_is_no_negation():
 
 
 @pytest.mark.parametrize(
-    ("gradients", "decoupled", "drowned"),
+    ("gradients", "decoupled", "change", "drowned"),
     [
-        ((0.1, 0.2, 0.1, 0.05), False, True),
-        ((5.0, 0.2, 0.02, 0.001), False, False),  # it learned first: its gradients are small because it has
-        ((0.1, 0.2, 0.1, 0.05), True, False),
+        ((0.1, 0.2, 0.1, 0.05), False, 0.5, True),
+        ((5.0, 0.2, 0.02, 0.001), False, 0.5, False),  # it learned first: its gradients are small because it has
+        ((5.0, 0.2, 0.02, 0.001), False, 0.0, True),  # it did not: all samples have the same output
+        ((20.0, 0.2, 0.02, 0.001), False, 0.0, False),  # a gradient of some weight against the decay
+        ((0.1, 0.2, 0.1, 0.05), True, 0.5, False),
     ],
 )
-def test_a_decay_that_drowns_the_gradient_from_the_first_step_needs_no_half_of_the_norm(gradients, decoupled, drowned):
+def test_a_decay_that_drowns_the_gradient_from_the_first_step_needs_no_half_of_the_norm(
+    gradients, decoupled, change, drowned
+):
+    from lightning_debug.evidence.model import InputDependence
     from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
     from lightning_debug.record import Record
     from lightning_debug.rules.ld606_weight_decay_too_strong import weight_decay_too_strong
@@ -133,4 +138,5 @@ def test_a_decay_that_drowns_the_gradient_from_the_first_step_needs_no_half_of_t
         )
         for steps, norm, gradient in zip((1, 11, 101, 201), (79.0, 77.0, 62.0, 49.0), gradients, strict=True)
     ]
-    assert bool(list(weight_decay_too_strong(Record(looks)))) == drowned
+    seen = InputDependence(function="mse_loss", samples=8, steps=201, change=change, scale=1.0)
+    assert bool(list(weight_decay_too_strong(Record([*looks, seen])))) == drowned

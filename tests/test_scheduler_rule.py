@@ -60,6 +60,9 @@ FAULTS = {
     "decay of epochs": lambda: Scheduled(lambda o: schedules.ExponentialLR(o, 0.5), interval="step"),
     "milestones of epochs": lambda: Scheduled(lambda o: schedules.MultiStepLR(o, [2, 3]), interval="step"),
     "polynomial of epochs": lambda: Scheduled(lambda o: schedules.PolynomialLR(o, 4), interval="step"),
+    "warm-up and fall of epochs": lambda: Scheduled(
+        lambda o: schedules.LambdaLR(o, lambda epoch: min(float(epoch), max(0.0, (4 - epoch) / 3))), interval="step"
+    ),
     "misplaced": Misplaced,
     "twice": Twice,
     "by hand": OncePerEpoch,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lightning_debug.evidence.errors import ErrorRaised, ShapeRow
-from lightning_debug.rules._errors_words import Diagnosis, integers, shape_text
+from lightning_debug.rules._errors_words import Diagnosis, integers, numel, shape_text
 
 _HOW = {
     "no_grad": "under torch.no_grad()",
@@ -38,6 +38,8 @@ def graph_faults(error: ErrorRaised) -> Diagnosis | None:
         return _without_gradient(error)
     if "grad can be implicitly created only for scalar outputs" in text:
         return _not_scalar(error)
+    if "the tensor must have a single element" in text and text.startswith("`self.log("):
+        return _logged(error)
     if "through the graph a second time" in text:
         return _twice(error)
     if "modified by an inplace operation" in text or "used in an in-place operation" in text:
@@ -92,6 +94,22 @@ def _not_scalar(error: ErrorRaised) -> Diagnosis:
         )
     fix = "Reduce it to one number: return loss.mean()."
     return Diagnosis("LD110", "vector", f"backward starts at a loss{told}, and needs one number.", fix)
+
+
+def _logged(error: ErrorRaised) -> Diagnosis:
+    """What is logged is not one number: mostly the loss itself, before backward could refuse it."""
+    name = error.message[len("`self.log(") :].split(", ", 1)[0]
+    value = next((item for item in error.operands if numel(item.shape) > 1), None)
+    row = next((row for row in reversed(error.rows) if value is not None and row.output == value.shape), None)
+    unreduced = row is not None and (row.operation.endswith("loss") or "entropy" in row.operation)
+    what = f"{value.name}, of shape {shape_text(value.shape)}" if value is not None else "more than one value"
+    made = f", which {row.operation} at {row.line} leaves unreduced" if row is not None and unreduced else ""
+    mean = f"Take the mean: {value.name}.mean()" if value is not None and value.name.isidentifier() else "Take the mean"
+    where = f" at {row.line}" if row is not None and unreduced else ""
+    fix = f"{mean}; for a loss, leave reduction='none' out{where}."
+    return Diagnosis(
+        "LD110", "logged-vector", f"self.log('{name}', ...) is given {what}{made}, and takes one number.", fix
+    )
 
 
 def _twice(error: ErrorRaised) -> Diagnosis:

@@ -1,6 +1,7 @@
-"""Backward starts from a loss that is not one number.
+"""Backward starts from a loss that is not one number, or such a loss is logged.
 
-What it sees: the exception of the backward pass, the shape of the loss, and the operation that left it unreduced.
+What it sees: the exception of the backward pass, or of ``self.log`` where that comes first; the shape of the loss, and
+    the operation that left it unreduced.
 Why it hurts: the run ends.
 How to fix: return loss.mean(), or leave reduction='none' out.
 When to ignore: never: backward has raised. A loss of shape (1,) is one number.

@@ -139,7 +139,10 @@ def _claim(item: NonFiniteTensor, count: int, at: Moment, when: str, event: NonF
 
 def _fix(item: NonFiniteTensor, when: str, event: NonFiniteStep | None) -> str:
     if when == "start":
-        return "Look at the checkpoint it was loaded from (take an earlier one) or at its initialisation."
+        return (
+            "Look at the checkpoint it was loaded from (take an earlier one), at its initialisation, or at code that "
+            "writes into it (a row of zeros divided by its norm)."
+        )
     if item.kind == "buffer":
         return (
             "One batch has spoiled it for good: repair that batch's cause, then set the buffer to its starting value."

@@ -2,7 +2,8 @@
 
 What it sees: the root mean square of every weight's gradient at a few optimizer steps, and the losses. The first
     layers' gradient is less than the share ``share`` of the last ones' at every look after step ``settled``, it falls
-    from the last layer to the first, and the loss has fallen by less than the share ``progress`` since the start.
+    from the last layer to the first, and the loss has fallen by less than the share ``progress`` since the start, or
+    predictions do not depend on the input: the last bias alone learns a mean.
 Why it hurts: the early layers keep their random weights: the net is only as deep as the gradient reaches, and with
     saturating activations or small initial weights in ten layers that is not far.
 How to fix: use ReLU or GELU instead of sigmoid and tanh, normalisation layers or residual connections between the
@@ -83,6 +84,7 @@ from lightning_debug.evidence.numbers import StepWindow
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._model import constant_outputs
 from lightning_debug.rules._step_history import single_loss
 
 
@@ -109,7 +111,8 @@ def vanishing_gradient(
         return
     start = statistics.median(losses[:10])
     now = statistics.median(losses[-max(10, len(losses) // 5) :])
-    if start <= 0 or now < (1 - progress) * start or not all(_vanishes(look.layers, share) for look in looks):
+    stuck = now >= (1 - progress) * start or any(constant_outputs(record))  # a mean is learned by the last bias alone
+    if start <= 0 or not stuck or not all(_vanishes(look.layers, share) for look in looks):
         return
     layers = looks[-1].layers
     first, last = layers[0], layers[-1]

@@ -140,11 +140,22 @@ def _unstepped(seen: TrainingEffect) -> Reason | None:
     )
 
 
+def _left_out(seen: TrainingEffect) -> Reason:
+    if not seen.trainable and seen.frozen >= seen.compared and seen.optimized >= seen.compared:
+        told = "requires_grad has been switched off for each of them since training began"
+        return (
+            told,
+            "requires_grad",
+            "Set requires_grad = True again where the code that freezes them for a while ends.",
+        )
+    told = f"none of them is among the {seen.optimized} tensors that the optimizer holds"
+    return told, "configure_optimizers", "Build the optimizer from the parameters that the model trains with."
+
+
 def _reason(seen: TrainingEffect, settled: bool) -> Reason | None:
     stepped = seen.optimizer_steps >= 2
     if stepped and not seen.in_optimizer:
-        told = f"none of them is among the {seen.optimized} tensors that the optimizer holds"
-        return told, "configure_optimizers", "Build the optimizer from the parameters that the model trains with."
+        return _left_out(seen)
     if not settled:
         return None
     if not stepped:

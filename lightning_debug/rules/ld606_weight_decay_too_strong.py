@@ -4,7 +4,7 @@ What it sees: on the steps looked at, the decay's share of the update is at leas
     the middle of those steps), and the norm of a parameter group has fallen to ``shrunk`` of what it was or less, over
     at least ``min_steps`` optimizer steps. Where the decay is added to the gradient and is ``dominant`` times as large
     on every step looked at, the first ones too, steady shrinking alone will do: next to nothing was left of the
-    gradient.
+    gradient. ``outweighs`` times is enough where predictions do not depend on the input any more.
 Why it hurts: the optimizer's main work is then to make the weights small. Signals fade from layer to layer, outputs
     become constant, and the loss stays at that of guessing.
 How to fix: lower ``weight_decay``. Usual values are 0 to 1e-4 with Adam and SGD, 0.01 to 0.1 with AdamW; Adam adds the
@@ -89,6 +89,7 @@ from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
 from lightning_debug.finding import WARNING, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._model import constant_outputs
 
 
 @rule(
@@ -98,9 +99,16 @@ from lightning_debug.rule import rule
     explains=("LD305", "LD309", "LD605", "LD702", "LD703", "LD704", "LD705", "LD712"),
 )
 def weight_decay_too_strong(
-    record: Record, *, ratio: float = 1.0, shrunk: float = 0.5, min_steps: int = 10, dominant: float = 100.0
+    record: Record,
+    *,
+    ratio: float = 1.0,
+    shrunk: float = 0.5,
+    min_steps: int = 10,
+    dominant: float = 100.0,
+    outweighs: float = 10.0,
 ) -> Iterator[Claim]:
     """Claims one finding for each parameter group that shrinks under its decay."""
+    constant = any(constant_outputs(record))
     history: dict[tuple[str, int], list[tuple[UpdateAudit, GroupUpdate]]] = {}
     for audit in record.of(UpdateAudit):
         for group in audit.groups:
@@ -111,7 +119,7 @@ def weight_decay_too_strong(
             continue
         shares = [share for _, group in looks if (share := _share(group)) is not None]
         left = after.weight_norm / before.weight_norm
-        fades = left <= shrunk or _drowned(looks, dominant)
+        fades = left <= shrunk or _drowned(looks, outweighs if constant else dominant)
         if shares and statistics.median(shares) >= ratio and fades:
             where = f" (group {index})" if index else ""
             yield Claim(

@@ -73,6 +73,11 @@ fit(Net(), loader(torch.randn(16, 10), torch.randint(3, (16,))))
         "self.manual_backward(F.cross_entropy(self.a(hidden), y) + F.cross_entropy(self.b(hidden), y))", r"Add the losses up",
     ),
     Case(
+        "logged_unreduced", "LD110", "logged-vector", "",
+        net(NET, FORWARD, "x, y = batch\nloss = F.cross_entropy(self(x), y, reduction='none')\nself.log('train_loss', loss)\nreturn loss", DATA),
+        ", reduction='none'", "", r"loss\.mean\(\).*reduction='none' out",
+    ),
+    Case(
         "added_in_place", "LD113", "in-place", "",
         net("self.a, self.b = nn.Linear(10, 10), nn.Linear(10, 3)", "x = torch.sigmoid(self.a(x))\nx += 1\nreturn self.b(x)", CLASSIFY, DATA),
         "x += 1", "x = x + 1", r"x = x \+ y",

@@ -171,3 +171,18 @@ class RectifiedReconstruction(Program):
     def loss(self, x, y):
         x = self.first(x)
         return F.mse_loss(x, self.net(x))
+
+
+@faulty("LD207", subject="faults_of_range.py")
+class RectifiedProbabilities(Program):
+    """Probabilities that cannot be below a half."""
+
+    def build(self):
+        self.net = mlp(8, 1)
+
+    def data(self):
+        inputs, labels = classes(2)
+        return inputs, labels.float()
+
+    def loss(self, x, y):
+        return F.binary_cross_entropy(torch.sigmoid(F.relu(self.net(x).squeeze(-1))), y)

@@ -156,3 +156,16 @@ class Heteroscedastic(Program):
         mean, raw = self.net(x).unbind(1)
         by_hand = (0.5 * (-raw).exp() * (mean - y) ** 2 + 0.5 * raw).mean()
         return F.gaussian_nll_loss(mean, y, F.softplus(raw)) + by_hand
+
+
+class HalfAtLeast(Program):
+    """Similarities of at least a half, by a rectified score."""
+
+    def build(self):
+        self.net = mlp(8, 1)
+
+    def data(self):
+        return torch.randn(ROWS, 8), 0.5 + 0.5 * torch.rand(ROWS)
+
+    def loss(self, x, y):
+        return F.binary_cross_entropy(torch.sigmoid(F.relu(self.net(x).squeeze(-1))), y)
