@@ -69,6 +69,39 @@ def test_what_is_minimised_by_some_and_maximised_by_others_is_taken_last():
     assert recognised(["train_loss", "val_neg_elbo"]).val == "val_neg_elbo"
 
 
+@pytest.mark.parametrize(
+    ("names", "function", "loss", "metric"),
+    [
+        (["train_bce", "val_bce", "val_error_rate"], None, "val_bce", "val_error_rate"),
+        (["ce/train", "ce/val", "ce_loss/val"], None, "ce_loss/val", ""),
+        (
+            ["val/huber/dataloader_idx_0", "val/huber/dataloader_idx_1"],
+            "smooth_l1_loss",
+            "val/huber/dataloader_idx_0",
+            "",
+        ),
+        (["train_mae", "val_mae"], None, "val_mae", ""),  # what both sides log is what is minimised
+        (["train_loss", "train_mae", "val_mae"], None, "", "val_mae"),
+        (["val_mae"], None, "", "val_mae"),
+        (["val_mae"], "l1_loss", "val_mae", ""),
+        (["val_mae", "val_mse"], "mse_loss", "val_mse", "val_mae"),
+        (["train_mae", "val_mae"], "mse_loss", "", "val_mae"),
+        (["train_mae", "val_mae"], "", "", "val_mae"),  # a loss of one's own
+        (["train_mae", "val_mae", "val_loss"], "l1_loss", "val_loss", "val_mae"),
+    ],
+)
+def test_a_loss_may_bear_the_name_of_its_function(names, function, loss, metric):
+    found = recognised(names, function=function)
+    assert (found.val, found.metric) == (loss, metric)
+
+
+def test_a_training_loss_may_bear_the_name_of_its_function():
+    assert recognised(["mse/train", "mse/val", "rmse/val"]).train == "mse/train"
+    assert recognised(["train_bce", "train_acc"]).train == "train_bce"
+    assert recognised(["train_mae", "train_loss", "val_mae"]).train == "train_loss"
+    assert recognised(["train_mae"]).train == ""
+
+
 def test_a_metric_of_one_side_is_taken_last():
     assert recognised(["val_recall", "val_pr_auc", "val_precision"]).metric == "val_pr_auc"
     assert recognised(["val_loss", "val_recall"]).metric == "val_recall"

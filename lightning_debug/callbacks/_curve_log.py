@@ -52,6 +52,8 @@ class CurveLog:
 
     def __init__(self, delay: int = 0, monitors: Sequence[tuple[str, Mode]] = ()) -> None:
         self._monitors = monitors
+        self.function = ""
+        """What training minimises, where that is one loss function (see :func:`recognised`)."""
         self.train = Series()
         self.validations = Validations()
         self.values: list[dict[str, float]] = []
@@ -118,7 +120,7 @@ class CurveLog:
     @property
     def names(self) -> Names:
         """The names recognised among those of the last validation."""
-        return monitored(self.values[-1], self._monitors) if self.values else Names()
+        return monitored(self.values[-1], self._monitors, function=self.function) if self.values else Names()
 
     @property
     def has_batches(self) -> bool:

@@ -175,6 +175,8 @@ class CurveDiagnoser(DebugCallback):
 
     def _tell_kind(self, kind: LossKind, trainer: Trainer) -> None:
         self._kind = kind
+        if self._log is not None:
+            self._log.function = kind.function
         self._observe(kind, trainer)
 
     def _look(self, trainer: Trainer) -> None:

@@ -32,6 +32,13 @@ _OF_A_LOSS = re.compile(r"(^|[/_.\- ])(ppl|perplexity)([/_.\- ]|$)", re.I)
 """Of a language model the exponential of its loss, of a codebook how much of it is used: no metric beside a loss."""
 _EITHER_WAY = re.compile(r"(?<!neg)(?<!neg[/_.\- ])(?<!negative[/_.\- ])(?<!minus[/_.\- ])(?<!n)(elbo|objective)", re.I)
 """What some log to be minimised and others to be maximised."""
+_FUNCTION = re.compile(
+    r"(^|[/_.\- ]|val|train)(bce|ce|xent|cross_?entropy|huber|smooth_?l1|ctc|hinge|focal)([/_.\- ]|$)", re.I
+)
+"""Functions that are losses and nothing else."""
+_DISTANCE = re.compile(r"(^|[/_.\- ])(mae|l1|mse|l2)([/_.\- ]|$)", re.I)
+"""Functions that are losses or metrics."""
+_DISTANCES = {"mae": "l1_loss", "l1": "l1_loss", "mse": "mse_loss", "l2": "mse_loss"}
 _OURS = "lightning_debug/"
 _ENDS = re.compile(r"([/_.\- ](epoch|dataloader_idx_\d+))+$", re.I)
 _STEP = re.compile(r"[/_.\- ]step$", re.I)
@@ -76,14 +83,20 @@ class Names:
     mode: Mode = "max"
 
 
-def recognised(names: Iterable[str], train: str = "", val: str = "", metric: str = "") -> Names:
+def recognised(
+    names: Iterable[str], train: str = "", val: str = "", metric: str = "", *, function: str | None = None
+) -> Names:
     """Picks names; what is given is taken as it is.
+
+    A loss that bears no better name bears that of its function. A distance may as well be a metric: it is the loss
+    where it is known to be what training minimises, or is logged of both sides and training logs no other loss.
 
     Args:
         names: All names that have values.
         train: Name of the training loss, if known.
         val: Name of the validation loss, if known.
         metric: Name of the validation metric, if known.
+        function: What training minimises, such as ``"mse_loss"``; ``""`` for something else, ``None`` if not known.
 
     >>> recognised(["epoch", "train_loss_step", "train_loss_epoch", "val/loss", "val/acc", "lr-Adam"])
     Names(train='train_loss_epoch', val='val/loss', metric='val/acc', mode='max')
@@ -92,29 +105,62 @@ def recognised(names: Iterable[str], train: str = "", val: str = "", metric: str
     """
     own = sorted({name for name in names if not name.startswith(_OURS) and not _TEST.search(name)})
     validation = [name for name in own if _VALIDATION.search(name)]
-    rest = [name for name in own if not _VALIDATION.search(name) and _LOSS.search(name)]
-    training = [name for name in rest if _TRAINING.search(name)] or [
-        name for name in rest if plain(_STEP.sub("", name)).lower() == "loss"
-    ]
-    train = train or _first(
-        training, key=lambda name: (either_way(name), bool(_STEP.search(name)), "epoch" not in name, len(name), name)
-    )
+    rest = [name for name in own if not _VALIDATION.search(name)]
+    train = train or _training_loss(rest, validation)
     losses = [name for name in validation if _LOSS.search(name) and not _STEP.search(name)]
     losses = [name for name in losses if not either_way(name) or not train or either_way(train)]
     val = val or _first(losses, key=lambda name: (either_way(name), *_plainest(name)))
+    if not val:
+        functions = [name for name in validation if _FUNCTION.search(name)]
+        distances = [name for name in validation if name != metric and _is_minimised(name, train, function)]
+        val = _first(functions, key=_plainest) or _first(distances, key=_plainest)
     higher = [name for name in validation if _HIGHER.search(name) and not _LOSS.search(name)]
     lower = [name for name in validation if _LOWER.search(name) and not _LOSS.search(name) and name != val]
-    lower = [name for name in lower if not (val and _OF_A_LOSS.search(name))]
+    lower = [name for name in lower if not (val and (_OF_A_LOSS.search(name) or plain(name) == plain(val)))]
     metric = metric or _first(higher, key=_metric_order) or _first(lower, key=_plainest)
     return Names(train, val, metric, mode_of(metric))
 
 
-def monitored(names: Collection[str], monitors: Sequence[tuple[str, Mode]]) -> Names:
+def _training_loss(rest: list[str], validation: list[str]) -> str:
+    """The name of the training loss among those that are not of validation."""
+    losses = [name for name in rest if _LOSS.search(name)]
+    training = [name for name in rest if _TRAINING.search(name)]
+    stems = {_stem(name, _VALIDATION) for name in validation if _DISTANCE.search(name)}
+    for found in (
+        [name for name in losses if name in training]
+        or [name for name in losses if plain(_STEP.sub("", name)).lower() == "loss"],
+        [name for name in training if _FUNCTION.search(name)],
+        [name for name in training if _DISTANCE.search(name) and _stem(name, _TRAINING) in stems],
+    ):
+        if found:
+            return _first(
+                found,
+                key=lambda name: (either_way(name), bool(_STEP.search(name)), "epoch" not in name, len(name), name),
+            )
+    return ""
+
+
+def _is_minimised(name: str, train: str, function: str | None) -> bool:
+    """Whether a distance of validation is what training minimises."""
+    found = _DISTANCE.search(name)
+    if found is None or _STEP.search(name):
+        return False
+    if function is not None:
+        return _DISTANCES[found[2].lower()] == function
+    return bool(_DISTANCE.search(train)) and _stem(name, _VALIDATION) == _stem(train, _TRAINING)
+
+
+def _stem(name: str, side: re.Pattern[str]) -> str:
+    return side.sub("@", plain(_STEP.sub("", name))).lower()
+
+
+def monitored(names: Collection[str], monitors: Sequence[tuple[str, Mode]], *, function: str | None = None) -> Names:
     """Picks names; what the user's own callbacks monitor goes first, where it is of validation.
 
     Args:
         names: All names that have values.
         monitors: What is monitored, and which values of it are better, the most important first.
+        function: What training minimises, as :func:`recognised` takes it.
 
     >>> monitored(["val_loss", "val_acc", "val_f1"], [("val_f1", "max")])
     Names(train='', val='val_loss', metric='val_f1', mode='max')
@@ -124,7 +170,8 @@ def monitored(names: Collection[str], monitors: Sequence[tuple[str, Mode]]) -> N
     own = [(name, mode) for name, mode in monitors if name in names and not _TRAINING.search(name)]
     losses = [name for name, mode in own if _LOSS.search(name) and _VALIDATION.search(name) and mode == "min"]
     metrics = [(name, mode) for name, mode in own if not _LOSS.search(name)]
-    found = recognised(names, val=losses[0] if losses else "", metric=metrics[0][0] if metrics else "")
+    given = {"val": losses[0] if losses else "", "metric": metrics[0][0] if metrics else ""}
+    found = recognised(names, **given, function=function)
     return replace(found, mode=metrics[0][1]) if metrics else found
 
 
@@ -145,7 +192,8 @@ def role(name: str) -> bool:
     """
     if name.startswith(_OURS) or _TEST.search(name):
         return False
-    return bool(_VALIDATION.search(name) or _LOSS.search(name))
+    training = _TRAINING.search(name) and (_FUNCTION.search(name) or _DISTANCE.search(name))
+    return bool(_VALIDATION.search(name) or _LOSS.search(name) or training)
 
 
 def mode_of(metric: str) -> Mode:
