@@ -9,6 +9,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import Debugger
 from lightning_debug.callbacks import _look_budget, activation_monitor, curve_diagnoser, model_inspector
+from lightning_debug.callbacks._data_watch import StepWatch
 from lightning_debug.callbacks._look_budget import (
     FLOOR,
     first_granted,
@@ -20,6 +21,7 @@ from lightning_debug.callbacks._look_budget import (
 )
 from lightning_debug.evidence import RunContext
 from lightning_debug.evidence.curves import TrainingLossInEval
+from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.session import Session
 from lightning_debug.settings import Settings
 from tests.helpers import debugged
@@ -114,3 +116,27 @@ def test_where_looks_are_dear_only_the_first_are_taken(seconds, activations, dep
     debugged(Program(), DataLoader(data, 16, shuffle=True), DataLoader(data, 64), debugger=debugger, max_epochs=3)
     assert looks == {"activations": activations, "dependence": dependence}
     assert [item.batches for item in debugger.session.record.of(TrainingLossInEval)] == measured
+
+
+def test_following_steps_is_charged_and_ends_where_it_is_dear(monkeypatch):
+    session, told = Session(Settings.resolve()), []
+    watch = StepWatch(told.append, lambda tell: tell(), session)
+    model = Program()
+    batch = torch.randn(4, 8), torch.tensor([0, 1, 1, 0])
+
+    def followed():
+        watch.train_batch(model, batch, 0, 0, batch_roles(batch))
+        found = "training_step" in vars(model)
+        model.training_step(batch, 0)
+        return found
+
+    assert followed()
+    assert granted(session) < FLOOR
+    watch._spent, watch._price = 5.0, 0.5
+    monkeypatch.setattr(_look_budget, "FLOOR", 1.0)
+    assert followed()
+    watch._price = 2.0
+    assert not followed()
+    watch._spent = watch._price = 0.2
+    assert followed(), "what is cheap goes on"
+    watch.release()

@@ -21,6 +21,7 @@ from lightning_debug.probes.batch_samples import size_at
 from lightning_debug.probes.deferred_batches import HostCopies, on_device
 
 RARE = 10
+"""A class is rare that has less than so small a part of the samples, and less than half of an equal part."""
 FIRST = 32
 """How many batches of each loader are looked at closely, before that becomes rare."""
 EPOCHS_COPIED = 4
@@ -57,7 +58,7 @@ class DataRun:
         self._in_epoch: Counter[tuple[str, int]] = Counter()
         self._known: dict[tuple[str, int], list[Field]] = {}
         self._copies: HostCopies[Callable[[Sequence[Field]], None]] = HostCopies()
-        self.watch = StepWatch(self.observe, self.guard)
+        self.watch = StepWatch(self.observe, self.guard, auditor.session)
 
     def begin(self) -> None:
         """Has every part start with nothing."""
@@ -80,7 +81,8 @@ class DataRun:
 
     def _look_for_rare(self, evidence: Evidence) -> None:
         if isinstance(evidence, LabelCounts) and evidence.stage == "train" and len(evidence.counts) > 1:
-            self.watch.rare |= RARE * min(evidence.counts) < sum(evidence.counts)
+            share = min(evidence.counts) / sum(evidence.counts)
+            self.watch.rare |= RARE * share < 1 and 2 * len(evidence.counts) * share < 1
 
     def restart(self, stage: Stage) -> None:
         """An epoch or a validation begins."""

@@ -6,13 +6,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from lightning_debug.callbacks._lightning import LightningModule, is_compiled
+from lightning_debug.callbacks._look_budget import charge, may_look
 from lightning_debug.callbacks._taps import Shadow
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
+from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.data_reach import ReachTrace
 from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
 from lightning_debug.schedule import Schedule, at, either, first
+from lightning_debug.session import Session
 
 PRODUCES: tuple[type[Evidence], ...] = (FirstLayerInput, RegressionFit, ClassFit)
 LAYERS = first(3)
@@ -23,6 +26,10 @@ LONG = 1000
 """Calls of torch in one step beyond which steps are followed less often: each call costs some 0.1 ms."""
 LONG_FITS = at(0, 1, *(10**power for power in range(1, 6)))
 LONG_EPOCHS = at(*(2**power for power in range(16)))
+CALL = 1e-4
+"""Seconds that following one call costs."""
+ALWAYS = 1.0
+"""Seconds that steps may be followed even where looks have used up what there was."""
 BATCHES = 2
 VALIDATED_IF_RARE = 32
 
@@ -33,10 +40,17 @@ class StepWatch:
     Args:
         observe: Receives the evidence.
         guard: Called with what to do after a step, so that what raises there stays ours.
+        session: Whose looks are charged with what following takes.
     """
 
-    def __init__(self, observe: Callable[[Evidence], None], guard: Callable[[Callable[[], None]], None]) -> None:
-        self._observe, self._guard = observe, guard
+    def __init__(
+        self,
+        observe: Callable[[Evidence], None],
+        guard: Callable[[Callable[[], None]], None],
+        session: Session | None = None,
+    ) -> None:
+        self._observe, self._guard, self._session = observe, guard, session
+        self._price = self._spent = 0.0
         self._shadow: Shadow | None = None
         self._steps = 0
         self._validations = -1
@@ -82,6 +96,9 @@ class StepWatch:
     def _watch(
         self, pl_module: LightningModule, name: str, batch: Any, known: Sequence[Field], *, layers: bool
     ) -> None:
+        dear = self._spent + self._price > ALWAYS
+        if dear and self._session is not None and not may_look(self._session, self._price):
+            return
         if is_compiled(pl_module) or compiled_functions(pl_module) or changed_by_tracing(pl_module):
             return
         stage = "train" if name == "training_step" else "validate"
@@ -92,10 +109,18 @@ class StepWatch:
             with watch:
                 output = original(*args, **kwargs)
             self._calls = max(self._calls, watch.calls)
+            begun = working_time()
             self._guard(lambda: self._tell(watch, layers))
+            self._charge(working_time() - begun + CALL * watch.calls)
             return output
 
         self._shadow = Shadow(pl_module, name, step)
+
+    def _charge(self, seconds: float) -> None:
+        self._price = seconds
+        self._spent += seconds
+        if self._session is not None:
+            charge(self._session, seconds)
 
     def _tell(self, watch: ReachTrace, layers: bool) -> None:
         for evidence in (*(watch.layers if layers else ()), *watch.fits, *watch.classes):

@@ -18,6 +18,7 @@ from lightning_debug.callbacks._lightning import (
     moment,
     steps_are_compiled,
 )
+from lightning_debug.callbacks._look_budget import looking
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.modes import DropoutInEval, FrozenBatchNorms, TrainingModes, ValidationModes
 from lightning_debug.experiments.dropout_in_eval import dropout_in_eval
@@ -272,11 +273,11 @@ class ModeChecker(DebugCallback):
             return
         run.dropout_looked = True
         try:
-            found = dropout_in_eval(trainer, pl_module, batch, step)
+            with looking(self.session):
+                found = dropout_in_eval(trainer, pl_module, batch, step)
+            self._tell(trainer, found)
         except Unrepeatable as error:
             self.unavailable(DropoutInEval, str(error), trainer)
-        else:
-            self._tell(trainer, found)
 
     def _end(self) -> None:
         run, self._run = self._run, None
