@@ -10,9 +10,11 @@ import numpy as np
 
 from lightning_debug.curves.names import Mode
 from lightning_debug.curves.noise import (
+    FEWEST,
     SIGMAS,
     Array,
     Change,
+    Values,
     change,
     finite,
     noise_of,
@@ -31,6 +33,10 @@ REASONS = {
     "loss": "the smoothed validation loss is lowest there",
 }
 """Why an epoch is kept, by the rule that decided."""
+
+
+MOST_SAMPLES = 10**5
+"""Shares of more samples lie too near to each other to be told."""
 
 
 @dataclass
@@ -82,7 +88,9 @@ def validation_course(seen: Validations, train: Series) -> ValidationCourse | No
     end = max(low, len(losses) - 1 - min(width // 2, 1))
     up = change(losses, low, end, width=width, noise=noise) if end > low else Change(0.0, math.inf, low, low)
     training, errors = _train_means(steps, train)
-    since = change(training, low, end, width=width, noise=noise_of(training, errors)) if end > low else None
+    train_noise = noise_of(training, errors)
+    training = _filled(training)
+    since = change(training, low, end, width=width, noise=train_noise) if end > low else None
     has_metric = bool(seen.metric_name) and bool(np.isfinite(metrics).any())
     metric_noise = residual_noise(metrics)
     moved = change(metrics, low, end, width=width, noise=metric_noise) if has_metric and end > low else None
@@ -113,7 +121,22 @@ def validation_course(seen: Validations, train: Series) -> ValidationCourse | No
         metric_best=float(np.nanmax(best) if seen.mode == "max" else np.nanmin(best)) if best is not None else 0.0,
         metric_since=_shift(moved),
         metric_late=_late(metrics, metric_noise) if has_metric else Shift(),
+        metric_samples=shares_of(metrics) if has_metric else 0,
     )
+
+
+def shares_of(values: Values) -> int:
+    """How many samples a curve counts, by the steps between its values; 0 where they are no shares of one number.
+
+    >>> shares_of([0.5, 0.62, 0.64, 0.7, 0.71]), shares_of([0.5, 0.612, 0.6402, 0.71]), shares_of([1.0, 2.0, 3.0])
+    (100, 0, 0)
+    """
+    known = np.unique(finite(values).round(6))
+    if len(known) < 3 or known[0] < 0 or known[-1] > 1:
+        return 0
+    samples = round(1 / float(np.diff(known).min()))
+    counted = known * samples
+    return samples if samples < MOST_SAMPLES and np.abs(counted - counted.round()).max() < 0.05 else 0
 
 
 def best_epoch(seen: Validations, fewest: int = 3) -> BestEpoch | None:
@@ -126,7 +149,12 @@ def best_epoch(seen: Validations, fewest: int = 3) -> BestEpoch | None:
     values = (losses[choice.index] if has_loss else math.nan, metrics[choice.index] if has_metric else math.nan)
     loss, metric = (float(value) if math.isfinite(value) else None for value in values)
     return BestEpoch(
-        epoch=seen.epochs[choice.index], reason=REASONS[choice.rule], rule=choice.rule, loss=loss, metric=metric
+        epoch=seen.epochs[choice.index],
+        reason=REASONS[choice.rule],
+        rule=choice.rule,
+        loss=loss,
+        metric=metric,
+        names=(seen.loss_name, seen.metric_name),
     )
 
 
@@ -134,6 +162,12 @@ def _train_means(steps: Sequence[int], train: Series) -> tuple[Array, Array]:
     """Training loss over the steps since the validation before, for each validation."""
     found = [train.between(before, step)[:2] for before, step in zip([-1, *steps[:-1]], steps, strict=True)]
     return np.array([mean for mean, _ in found]), np.array([error for _, error in found])
+
+
+def _filled(values: Array) -> Array:
+    """Values, with those between filled in where a log holds fewer of training than there are validations."""
+    known = np.flatnonzero(np.isfinite(values))
+    return np.interp(np.arange(len(values)), known, values[known]) if len(known) >= FEWEST else values
 
 
 def _between(course: Array, low: int, epochs: Sequence[int], error: float) -> tuple[int, int]:

@@ -154,6 +154,8 @@ class ValidationCourse:
         metric_best: Best smoothed value.
         metric_since: Change of the metric from the loss's lowest part to the end.
         metric_late: Last quarter less the quarter before.
+        metric_samples: How many samples the metric counts, where its values are shares of so many; 0 where they are
+            not, or it cannot be told.
     """
 
     name: str = ""
@@ -179,6 +181,7 @@ class ValidationCourse:
     metric_best: float = 0.0
     metric_since: Shift = Shift()
     metric_late: Shift = Shift()
+    metric_samples: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +194,7 @@ class BestEpoch:
         rule: ``"metric"``, ``"loss"`` or ``"metric and loss"``: which of them decided.
         loss: Validation loss there.
         metric: Validation metric there.
+        names: Under which these two were logged.
     """
 
     epoch: int
@@ -198,6 +202,7 @@ class BestEpoch:
     rule: str
     loss: float | None = None
     metric: float | None = None
+    names: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,8 +2,8 @@
 
 What it sees: at the end, with at least `count` validations: in a share `often` of the last half of them the
     validation loss is below the training loss of the same epoch, and at the end by `share` of it. The same
-    training batches are measured again in eval mode: where that takes off more than half of the difference,
-    dropout (or batch-norm) explains it.
+    training batches are measured again in eval mode, and by the validation step: where that takes off more than half
+    of the difference, dropout (or batch-norm) explains it, or that the two steps take different losses.
 Why it hurts: it does not, where dropout or augmentation explains it. Otherwise the two sets differ.
 How to fix: nothing, or compare with the training loss in eval mode.
 When to ignore: where training uses dropout, augmentation or label smoothing. This is information, no alarm; a
@@ -72,6 +72,9 @@ Example:
     >>> again = TrainingLossInEval(epoch=8, batches=8, train_mode=0.5, eval_mode=0.31)
     >>> [claim.measured["explained"] for claim in validation_below_training(Record([again, reading]))]
     [True]
+    >>> again = TrainingLossInEval(epoch=8, batches=8, train_mode=0.5, eval_mode=0.5, by_validation=0.31)
+    >>> [claim.measured["explained"] for claim in validation_below_training(Record([again, reading]))]
+    [True]
 """
 
 from __future__ import annotations
@@ -100,21 +103,33 @@ def validation_below_training(
     if again is None:
         yield Skip("no training batches were measured again in eval mode")
         return
-    fall = again.train_mode - again.eval_mode
-    explained = fall > 0.5 * (course.end - seen.end)
-    why = (
-        f"in eval mode the same training batches cost {again.eval_mode:.3g} and in train mode {again.train_mode:.3g}, "
-        "which explains it (dropout, batch-norm)"
-        if explained
-        else f"training batches measured again in eval mode cost {again.eval_mode:.3g}"
-        + (", and the data set is augmented" if again.augmented else "")
-    )
+    gap, mode, other = course.end - seen.end, again.train_mode - again.eval_mode, again.by_validation
+    explained = mode > 0.5 * gap
+    unlike = not explained and other is not None and again.train_mode - other > 0.5 * gap
+    if explained:
+        why = f"in eval mode the same training batches cost {again.eval_mode:.3g} and in train mode "
+        why += f"{again.train_mode:.3g}, which explains it (dropout, batch-norm)"
+        fix = "Nothing needs to change: compare validation with the training loss in eval mode."
+    elif unlike:
+        why = f"the validation step gives {other:.3g} on training batches too, and the training step "
+        why += f"{again.eval_mode:.3g} in eval mode: they take different losses"
+        fix = "Nothing needs to change; do not compare the two, or log the same quantity in both steps."
+    else:
+        why = f"training batches measured again in eval mode cost {again.eval_mode:.3g}"
+        why += ", and the data set is augmented" if again.augmented else ""
+        fix = "Look at what the training step adds to its loss (terms, augmentation, smoothing); see also LD710."
+        if again.eval_mode <= seen.end + 0.5 * gap:
+            fix = "Nothing needs to change: the training loss is averaged over an epoch while the weights improve."
     yield Claim(
         message=f"Validation loss ends at {seen.end:.3g} (the mean of its last 3 values), below the training loss of "
         f"{course.end:.3g}: {why}.",
         subject=seen.name,
-        measured={"val_loss": seen.end, "train_loss": course.end, "eval_mode": again.eval_mode, "explained": explained},
-        fix="Nothing needs to change: compare validation with the training loss in eval mode."
-        if explained
-        else "The training loss of an epoch is averaged while the weights improve; see also LD710.",
+        measured={
+            "val_loss": seen.end,
+            "train_loss": course.end,
+            "eval_mode": again.eval_mode,
+            "by_validation": other,
+            "explained": explained or unlike,
+        },
+        fix=fix,
     )

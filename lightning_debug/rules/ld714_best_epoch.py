@@ -94,10 +94,10 @@ def best_epoch(record: Record) -> Iterator[Claim | Skip]:
         yield Skip("fewer than 3 validations logged a loss or a metric under a name that is known")
         return
     values = {"loss": best.loss, "metric": best.metric}
-    seen = reading.validation
-    names = {"loss": seen.name if seen else "", "metric": seen.metric if seen else ""}
     told = ", ".join(
-        f"{names[name] or f'validation {name}'} {value:.3g}" for name, value in values.items() if value is not None
+        f"{name or f'validation {kind}'} {value:.3g}"
+        for name, (kind, value) in zip(best.names, values.items(), strict=True)
+        if value is not None
     )
     yield Claim(
         message=f"The epoch to keep is {best.epoch} ({told}): {best.reason}.",
