@@ -91,7 +91,11 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
     count = validations.epochs[-1] + 1 if validations.epochs else 0
     reading = read_curves(read.train, validations, epochs=count, final=True, assumed=True, baseline=baseline)
     rules = [one for one in registry.all_rules() if CurveReading in one.needs]
-    run.findings = judge(Record([reading]), rules).findings
+    judged = judge(Record([reading]), rules)
+    run.findings = judged.findings
+    kept = {skip.code: skip.reason for skip in judged.skips}
+    asked = (("LD701", names.train), ("LD707", names.val))
+    run.notes += [f"{name} is not judged: {kept[code]}" for code, name in asked if name and code in kept]
     run.reading, run.read = reading, read
     return run
 

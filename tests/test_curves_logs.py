@@ -7,7 +7,7 @@ import pytest
 from torch.utils.tensorboard import SummaryWriter
 
 from lightning_debug.curves.finished import curves_of, runs_in
-from lightning_debug.curves_cli import NoLogs, runs
+from lightning_debug.curves_cli import NoLogs, diagnose, runs
 
 EPOCHS = 12
 TRAIN, VAL = np.linspace(2.0, 0.4, EPOCHS), np.linspace(1.9, 0.6, EPOCHS)
@@ -75,3 +75,26 @@ def test_what_is_no_log_is_refused(tmp_path):
         runs([str(tmp_path)])
     with pytest.raises(NoLogs, match="is not there"):
         runs([str(tmp_path / "other.csv")])
+
+
+def test_training_may_be_logged_more_rarely_than_validation(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = []
+    for step in range(0, 1200, 10):
+        fall = np.exp(-step / 150)
+        val = 0.75 + 1.2 * np.exp(-step / 20) + 0.8 * max(0, step - 100) / 1100 + 0.01 * generator.normal()
+        rows.append([step, 1.6 * fall if step % 50 == 0 else "", val if step % 20 == 0 else ""])
+    _table(tmp_path / "rare.csv", ["step", "train/ce", "eval/ce_loss"], rows)
+    found = diagnose(tmp_path / "rare.csv")
+    assert [item.code for item in found.findings if item.severity >= "warning"] == ["LD707"], found
+    assert not found.notes
+
+
+def test_what_is_too_short_to_be_judged_is_told(tmp_path):
+    rows = [[index, train, val] for index, (train, val) in enumerate(zip(TRAIN[:4], VAL[:4], strict=True))]
+    _table(tmp_path / "short.csv", ["epoch", "loss", "val_loss"], rows)
+    notes = diagnose(tmp_path / "short.csv").notes
+    assert notes == [
+        "loss is not judged: the log holds too few losses, or none",
+        "val_loss is not judged: 4 validations are too few; from 6 on their course is judged",
+    ]

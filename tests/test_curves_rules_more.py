@@ -136,3 +136,16 @@ def test_what_rises_on_training_batches_too_does_not_overfit(again, said):
     measured = TrainingLossInEval(**{"epoch": 29, "batches": 8, "train_mode": 0.1, "eval_mode": 0.1, **again})
     record = Record([LossKind(supervised=True), measured, CurveReading(epochs=30, training=course, validation=seen)])
     assert bool(_claims(overfitting_from_epoch(record))) is said
+
+
+@pytest.mark.parametrize(("samples", "said"), [(300, True), (30_000, False), (0, False)])
+def test_what_a_metric_gains_must_exceed_the_error_of_the_samples_it_counts(samples, said):
+    seen = ValidationCourse(
+        name="val_loss", count=30, epochs=(0, 29), first=2.05, lowest=0.6, lowest_epoch=9, lowest_between=(8, 10),
+        end=1.5, noise=0.01, rise=Shift(amount=0.9, error=0.01), all_above=True, metric="val_acc", metric_end=0.68,
+        metric_since=Shift(amount=0.044, error=0.005), metric_samples=samples,
+        train_since=Shift(amount=-0.2, error=0.01), train_at_lowest=0.3, train_end=0.07,
+    )  # fmt: skip
+    course = TrainingCourse(steps=1500, start=2.0, end=0.07)
+    reading = CurveReading(epochs=30, assumed=True, training=course, validation=seen)
+    assert bool(_claims(overfitting_from_epoch(Record([reading])))) is said

@@ -41,7 +41,8 @@ def training(record: Record, *, steps: int, final: bool) -> TrainingCourse | Ski
     reading = newest(record)
     course = reading.training
     if course is None:
-        return Skip("the training steps return too few losses, or none")
+        where = "the log holds" if reading.assumed else "the training steps return"
+        return Skip(f"{where} too few losses, or none")
     if not reading.assumed:
         kind = record.last(LossKind)
         if kind is None or not kind.supervised:
@@ -205,6 +206,7 @@ def improves(course: ValidationCourse, *, sigmas: float, share: float = 0.1, sam
     before = course.metric_end - course.metric_since.amount
     room = 1.0 - before if course.mode == "max" and 0.0 <= before < 1.0 else abs(before)
     gain = sign * course.metric_since.amount
+    samples = samples or course.metric_samples
     if samples and course.mode == "max" and 0.0 <= before <= 1.0 and 0.0 <= course.metric_end <= 1.0:
         room = max(room, 2.0 * math.sqrt(course.metric_end * (1.0 - course.metric_end) / samples) / share)
     return bool(course.metric) and sign * course.metric_since.sigmas >= sigmas and gain >= share * room
