@@ -14,7 +14,10 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_debug import Debugger, NonFiniteGuard
+from lightning_debug.evidence.curves import EpochValues
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow, WeightsCheck
+from lightning_debug.record import Record
+from lightning_debug.rules.ld302_nonfinite_loss import nonfinite_loss
 from tests.guarded import Program, adam, loader, mse, run, sgd, table
 from tests.helpers import trainer
 
@@ -245,3 +248,11 @@ def test_the_budget_of_re_runs(monkeypatch):
     windows = guard.session.record.of(StepWindow)
     assert sum(window.skipped for window in windows) == 32
     assert sum(window.not_finite for window in windows) == 32
+
+
+@pytest.mark.parametrize(("training", "bad"), [(0.7, 1), (float("nan"), 0)])
+def test_a_validation_loss_that_is_not_finite_by_itself_is_told(training, bad):
+    """Training meets no mask that hides a whole row; where training is broken too, its steps are told."""
+    epochs = [EpochValues(train_loss=training, val_loss=value) for value in (0.8, float("nan"))]
+    claims = list(nonfinite_loss(Record([StepWindow(), *epochs])))
+    assert [claim.subject for claim in claims] == ["validation_step"] * bad

@@ -63,6 +63,12 @@ FAULTS = {
     "warm-up and fall of epochs": lambda: Scheduled(
         lambda o: schedules.LambdaLR(o, lambda epoch: min(float(epoch), max(0.0, (4 - epoch) / 3))), interval="step"
     ),
+    "warm-up and cosine of epochs": lambda: Scheduled(
+        lambda o: schedules.SequentialLR(
+            o, [schedules.LinearLR(o, 0.1, total_iters=1), schedules.CosineAnnealingLR(o, 3)], [1]
+        ),
+        interval="step",
+    ),
     "misplaced": Misplaced,
     "twice": Twice,
     "by hand": OncePerEpoch,

@@ -23,7 +23,18 @@ def out():
     return torch.randn(8, requires_grad=True)
 
 
+def hazard():
+    """Cox's partial likelihood of eight patients, five of whom met the event."""
+    risk = out() * 1.0
+    return ((risk - torch.logcumsumexp(risk, 0)) * (LABELS > 0)).sum() / (LABELS > 0).sum()
+
+
 SIGNS = {
+    "partial likelihood": (lambda: -hazard(), 1),
+    "partial likelihood, no minus": (hazard, -1),
+    "free energy": (lambda: torch.logsumexp(out(), 0) - out().mean(), 0),
+    "squares under weights": (lambda: (LABELS * (out() - DATA) ** 2).mean(), 1),
+    "squares under weights of both signs": (lambda: (DATA * (out() - DATA) ** 2).mean(), 0),
     "mean of squares": (lambda: ((out() - DATA) ** 2).mean(), 1),
     "negated squares": (lambda: -(DATA - out()).pow(2).mean(), -1),
     "negative log-likelihood": (lambda: -Normal(out(), F.softplus(out())).log_prob(DATA).mean(), 1),

@@ -81,6 +81,9 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
     if name in ("GatherBackward", "IndexBackward") and type(inputs[0]).__name__.startswith("LogSoftmaxBackward"):
         found.append((-sign, "cross_entropy"))  # the log-probabilities of labels, chosen by hand
         return True
+    if _is_likelihood(name, node):
+        found.append((-sign, "the negative log-likelihood"))
+        return True
     if name == "NegBackward":
         return _walk(inputs[0], -sign, found, left - 1)
     if name == "AddBackward":
@@ -94,6 +97,8 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
         return bool(found)
     if name in ("MulBackward", "DivBackward"):
         factor = _factor(node, inputs)
+        if factor is None and name == "MulBackward" and _weighs(node, inputs):
+            return _walk(next(item for item in inputs if item is not None), sign, found, left - 1)
         if factor is None and name == "DivBackward" and _divides_by_positive(node, inputs):
             return _walk(inputs[0], sign, found, left - 1)  # by the variance, in a likelihood written out
         if factor is None:
@@ -112,6 +117,24 @@ def _is_squared_error(node: Any, name: str) -> bool:
     if type(inner).__name__.rstrip("0123456789") not in ("SubBackward", "RsubBackward"):
         return False
     return len(inner.next_functions) == 2 and sum(item is None for item, _ in inner.next_functions) == 1
+
+
+def _is_likelihood(name: str, node: Any) -> bool:
+    """A score less the logarithm of a sum of exponentials that it is part of, as in Cox's partial likelihood."""
+    if name != "SubBackward" or len(node.next_functions) != 2:
+        return False
+    (score, place), (total, _) = node.next_functions
+    if type(total).__name__.rstrip("0123456789") not in ("LogcumsumexpBackward", "LogsumexpBackward"):
+        return False
+    return score is not None and total.next_functions[0] == (score, place)
+
+
+def _weighs(node: Any, inputs: list[Any]) -> bool:
+    """Whether the other factor is data that is nowhere below 0: weights, a mask, events that were seen."""
+    if len(inputs) != 2 or sum(item is not None for item in inputs) != 1:
+        return False
+    value = getattr(node, "_saved_other" if inputs[0] is not None else "_saved_self", None)
+    return isinstance(value, Tensor) and not value.requires_grad and bool((value >= 0).all().tolist())
 
 
 def _divides_by_positive(node: Any, inputs: list[Any]) -> bool:

@@ -29,6 +29,8 @@ def index_faults(error: ErrorRaised) -> Diagnosis | None:
         size = error.operands[0].shape[0] if error.operands and error.operands[0].shape else None
         if index is not None and size is not None and error.operands[0].kind in ("parameter", "buffer", "attribute"):
             return _out_of_vocabulary(index, size, error.operands[0].name)
+    if error.operation.rstrip("_") in ("scatter", "scatter_add", "gather") and "is out of bounds for dim" in text:
+        return _picked(error)
     metric = re.search(r"unique values in `(target|preds)` than expected. Expected only (\d+) but found (\d+)", text)
     if metric:
         fix = f"Give the metric num_classes={metric[3]}, or map the labels to 0..{int(metric[2]) - 1}."
@@ -88,6 +90,28 @@ def _one_hot(error: ErrorRaised) -> Diagnosis | None:
     return Diagnosis(
         "LD106", "label-too-large", f"one_hot for {classes} classes gets labels {index.minimum}..{index.maximum}.", fix
     )
+
+
+def _picked(error: ErrorRaised) -> Diagnosis | None:
+    """Labels of the batch that pick a score, or mark one, by hand."""
+    size = re.search(r"with size (\d+)", error.message)
+    index = next((item for item in error.operands if item.dtype in WHOLE and item.maximum is not None), None)
+    if size is None or index is None or index.minimum is None or index.maximum is None:
+        return None
+    least, most, classes = index.minimum, index.maximum, int(size[1])
+    field = next(
+        (item for item in error.fields if item.dtype in WHOLE and (item.minimum, item.maximum) == (least, most)), None
+    )
+    if field is None:
+        return None
+    message = f"{error.operation} at {error.line} gets labels {least}..{most} ({field.name}) for {classes} classes"
+    measured = {"classes": classes, "smallest": least, "largest": most}
+    cause, fix = "label-too-large", f"Make room for {most + 1} classes, or map the labels to 0..{classes - 1}."
+    if least < 0:
+        cause, fix = "negative-label", f"Leave out or map the negative labels before {error.operation}."
+    elif least >= 1 and most == classes:
+        cause, fix = "labels-from-one", f"Labels begin at 0: {field.name} - 1, best in the dataset."
+    return Diagnosis("LD106", cause, f"{message} (0..{classes - 1}).", fix, measured=measured)
 
 
 def _labels_by_text(error: ErrorRaised) -> Diagnosis:

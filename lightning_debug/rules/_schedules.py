@@ -130,6 +130,14 @@ def _too_often(seen: ScheduleForecast, limits: Limits) -> Fault | None:
             "epoch",
         )
     cycles = seen.scheduler_steps / (2 * seen.length) if seen.length else 0.0
+    ends = len(seen.other_rates) > 3 and seen.other_rates[-1][1] <= 0.3 * highest(seen.other_rates)
+    if seen.length is None and ends and not _returns(seen.other_rates) and (swings := _returns(seen.rates)) >= 2:
+        return Fault(
+            f"{told}: the learning rate falls and comes back {swings} times in {seen.epochs} epochs, where by epochs "
+            f"it would end its course at {seen.other_rates[-1][1]:.2g}.",
+            per_epoch,
+            "epoch",
+        )
     if seen.scheduler != "CosineAnnealingLR" or not seen.length or cycles < 2:
         return None
     if near(seen.length, seen.epochs, limits.exact) or seen.length <= limits.exact * seen.scheduler_steps:
@@ -140,6 +148,17 @@ def _too_often(seen: ScheduleForecast, limits: Limits) -> Fault | None:
             "epoch",
         )
     return None
+
+
+def _returns(rates: tuple[tuple[int, float], ...]) -> int:
+    """How often the rate comes back to near its peak after it had nearly vanished."""
+    peak, count, fell, rose = highest(rates), 0, False, False
+    for _, rate in rates:
+        if rate >= 0.8 * peak:
+            count, fell, rose = count + fell, False, True
+        elif rose and rate <= 0.2 * peak:
+            fell = True
+    return count
 
 
 def _gone(seen: ScheduleForecast, start: int, level: float) -> bool:

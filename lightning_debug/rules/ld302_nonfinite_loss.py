@@ -4,7 +4,8 @@ What it sees: a training step whose loss is not finite, or that raises over such
     isolation, and the value is followed back from the loss to the first operation that made it from finite
     operands: log of 0, exp that overflows, 0 / 0, a softmax over a row that is masked throughout, float16 that
     overflows, and so on. Where loss or gradient norm have grown ``growth``-fold up to that step, the run has
-    diverged and the learning rate is named instead. A weight that was bad before is LD304, a bad batch LD301.
+    diverged and the learning rate is named instead. A weight that was bad before is LD304, a bad batch LD301. Where
+    every training step is finite and the validation loss is not, that is told by itself.
 Why it hurts: every gradient of a NaN is NaN, and after one update every weight is.
 How to fix: the finding names the edit for the operation: log(x + eps), log_softmax in place of log of softmax,
     a clamp, a divisor kept away from 0; for a run that diverges a lower learning rate or clipping.
@@ -68,6 +69,7 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from lightning_debug.evidence.curves import EpochValues
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
@@ -84,6 +86,26 @@ def nonfinite_loss(record: Record, *, growth: float = 1000.0) -> Iterator[Claim]
         bad = (event.error and forward) or (event.loss is not None and not math.isfinite(event.loss))
         if bad and not broken_before(event):
             yield _claim(record, event, growth)
+    if not any(record.of(NonFiniteStep)):
+        yield from _in_validation_alone(record)
+
+
+def _in_validation_alone(record: Record) -> Iterator[Claim]:
+    """A validation loss that is not finite after epochs whose training losses are."""
+    seen = [item for item in record.of(EpochValues) if item.val_loss is not None and item.train_loss is not None]
+    bad = [item for item in seen if not math.isfinite(item.val_loss or 0.0) and math.isfinite(item.train_loss or 0.0)]
+    if not bad:
+        return
+    first = bad[0]
+    yield Claim(
+        message=f"The validation loss is {kind(first.val_loss)} after epoch {first.at.epoch} ({len(bad)} of "
+        f"{len(seen)} epochs), where the training loss is finite ({first.train_loss:.4g}).",
+        subject="validation_step",
+        measured={"loss": first.val_loss, "training_loss": first.train_loss, "epochs": len(bad)},
+        fix="Look at what validation alone meets: rows that an attention mask hides altogether, a mean over nothing, a "
+        "division by a count of 0, running statistics, batches with bad values.",
+        at=first.at,
+    )
 
 
 _GROWS = (

@@ -100,6 +100,13 @@ CASES = (
         "self(x), y)", "self(x), y, ignore_index=255)", r"ignore_index=255",
     ),
     Case(
+        "labels_from_one_marked", "LD106", "labels-from-one", "",
+        net(THREE, "return self.net(x)",
+            "x, y = batch\nscores = self(x)\nhot = torch.zeros_like(scores).scatter_(1, y.view(-1, 1), 1)\n"
+            "return -(hot * scores.log_softmax(1)).sum(1).mean()", f"loader({TABLE}, 1 + torch.arange(16) % 3)"),
+        "1 + torch.arange(16) % 3", "torch.arange(16) % 3", r"- 1, best in the dataset",
+    ),
+    Case(
         "fewer_predictions", "LD102", "batch-dimension-changed", "",
         net(THREE, "return self.net(x)", "x, y = batch\nlogits = self(x)[::2]\nreturn F.cross_entropy(logits, y)",
             f"loader({TABLE}, {LABELS})"),
