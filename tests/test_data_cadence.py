@@ -178,6 +178,19 @@ def test_labels_of_episodes_come_in_one_order():
     assert not codes(DataLoader(Episodes(), batch_size=None, shuffle=True), epochs=3)
 
 
+@pytest.mark.parametrize("agents", [1, 8])
+def test_states_that_follow_from_the_action_before_are_no_shift(agents):
+    torch.manual_seed(0)
+    actions = torch.randint(0, 2, (100, agents))
+    moved = torch.cat([torch.zeros(1, agents), 2.0 * actions[:-1] - 1])
+    states = torch.stack([moved, *(0.3 * torch.randn(3, 100, agents)).cumsum(1)], -1)
+    found = label_alignment(raw_samples(TensorDataset(states.flatten(0, 1), actions.flatten())), "epoch")
+    assert found.shift == 0
+    order = torch.randperm(100 * agents)
+    mixed, given = states.flatten(0, 1)[order], moved.flatten()[order].long() + 1
+    assert label_alignment(raw_samples(TensorDataset(mixed, given.roll(8)))).shift == 8
+
+
 def test_best_shift_leaves_short_data_alone():
     assert best_shift(None, numpy.zeros(20), 20).rows == 0
 

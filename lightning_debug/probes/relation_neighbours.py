@@ -55,6 +55,15 @@ class Neighbours:
         known = ~np.isnan(mean + labels)
         return correlation(np.where(known, mean, np.nan), np.where(known, labels, np.nan))
 
+    def lie_apart(self, rows: int) -> float:
+        """Share of the nearest samples that lie once or twice so many rows away: samples of a series, taken in turn.
+
+        >>> Neighbours(np.arange(12.0).reshape(6, 2, order="F").reshape(-1, 1), "classes").lie_apart(2) > 0.5
+        True
+        """
+        apart = np.abs(self._nearest - np.arange(len(self._nearest))[:, None])
+        return float(np.isin(apart, (abs(rows), 2 * abs(rows))).mean())
+
     def agreements(self, moved: Array) -> tuple[Array, Array]:
         """:meth:`agreement` of many rows of labels at once, and the share of pairs whose labels are both known.
 

@@ -19,6 +19,8 @@ MOST_SHIFTED = 8192
 FEWEST_PAIRS = 0.2
 """Share of the pairs of neighbours that a shift must leave; half of the rows leave a quarter by chance."""
 PERMUTATIONS = 199
+SERIES = 0.05
+"""With a larger share of the nearest samples at the distance of the shift, or twice that, none is claimed."""
 AT_ONCE = 256
 """Shifts that are tried together."""
 
@@ -42,7 +44,8 @@ def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
     """Tries every shift that leaves half of the rows, up to :data:`MOST_SHIFTED`.
 
     A shift that fits is far from all other shifts, and from the same labels permuted: where a few samples are the
-    neighbours of most others, scores vary more than their number lets expect.
+    neighbours of most others, scores vary more than their number lets expect. Where the nearest samples are often
+    those that many rows away, samples follow each other there (an agent's states), and may follow from labels.
 
     Args:
         near: The nearest of the first samples.
@@ -82,6 +85,8 @@ def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
         (values[best] - float(others.mean())) / max(float(others.std()), 1e-9)
         for others in (np.delete(values, best), luck)
     ]
+    if near.lie_apart(rows) > SERIES:
+        return Shift()
     p_value = min(1.0, len(values) * 0.5 * math.erfc(min(deviations) / math.sqrt(2)))
     return Shift(rows, float(values[best]), p_value)
 

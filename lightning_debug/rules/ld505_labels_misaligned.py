@@ -14,7 +14,8 @@ How to fix: shuffle, sort and filter inputs and labels together, with one index 
 When to ignore: when labels are random on purpose. Silent on tasks that are hard but learned, on labels
     that are more than numbers a sample (one, several classes at once, a vector, a small map), and on fewer than
     ``samples`` samples unless a shift fits. Of samples that differ in length (padded text, sound), moments, spectra and
-    shares of tokens are compared, and only moved labels are told.
+    shares of tokens are compared, and only moved labels are told. No shift is told of samples that follow each other
+    at that distance (states of an agent, or of several in turn), which may follow from the labels.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
