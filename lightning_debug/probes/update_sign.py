@@ -82,7 +82,7 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
         found.append((-sign, "cross_entropy"))  # the log-probabilities of labels, chosen by hand
         return True
     if _is_likelihood(name, node):
-        found.append((-sign, "the negative log-likelihood"))
+        found.append((-sign, "the loss of a likelihood"))
         return True
     if name == "NegBackward":
         return _walk(inputs[0], -sign, found, left - 1)

@@ -38,7 +38,8 @@ def graph_faults(error: ErrorRaised) -> Diagnosis | None:
         return _without_gradient(error)
     if "grad can be implicitly created only for scalar outputs" in text:
         return _not_scalar(error)
-    if "the tensor must have a single element" in text and text.startswith("`self.log("):
+    many = any(numel(item.shape) > 1 for item in error.operands)  # the values in its text may fill what is kept of it
+    if text.startswith("`self.log(") and ("the tensor must have a single element" in text or many):
         return _logged(error)
     if "through the graph a second time" in text:
         return _twice(error)
