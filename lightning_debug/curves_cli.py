@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lightning_debug import registry
+from lightning_debug.curves.csv_logs import columns
 from lightning_debug.curves.finished import TABLE, Curves, curves_of, runs_in
+from lightning_debug.curves.names import role
 from lightning_debug.curves.reading import read_curves
 from lightning_debug.evidence import to_plain
 from lightning_debug.evidence.curves import CurveReading
@@ -58,10 +60,10 @@ def runs(folders: Sequence[str]) -> list[Path]:
     found: list[Path] = []
     for name in folders:
         top = Path(name)
-        if not top.is_dir() and top.suffix.lower() != ".csv":
-            raise NoLogs(f"{name} is no folder, and no CSV file")
         if not top.exists():
             raise NoLogs(f"{name} is not there")
+        if not top.is_dir() and not any(map(role, columns(top))):
+            raise NoLogs(f"{name} is no folder, and no table with steps and losses")
         here = runs_in(top)
         if not here:
             raise NoLogs(f"{name} holds neither event files nor {TABLE} (or another table with steps and losses)")
@@ -87,21 +89,28 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
         run.notes = [*run.notes, f"no values named {', '.join(missing)}; there are {told}"]
         return run
     names, validations = read.names, read.validations
-    run.notes += [f"no {what} was recognised" for what, name in _wanted(names) if not name]
+    unknown = {what: option for what, name, option in _wanted(names) if not name}
+    if unknown:
+        told = ", ".join(sorted(read.present)[:MOST_TOLD]) or "nothing"
+        options = " and ".join(f"{option} NAME" for option in unknown.values())
+        run.notes.append(f"no {' and no '.join(unknown)} was recognised among {told}; say which it is: {options}")
     count = validations.epochs[-1] + 1 if validations.epochs else 0
     reading = read_curves(read.train, validations, epochs=count, final=True, assumed=True, baseline=baseline)
     rules = [one for one in registry.all_rules() if CurveReading in one.needs]
     judged = judge(Record([reading]), rules)
     run.findings = judged.findings
     kept = {skip.code: skip.reason for skip in judged.skips}
-    asked = (("LD701", names.train), ("LD707", names.val))
+    asked = (
+        ("LD701", names.train if read.train.length > read.train.nonfinite else ""),
+        ("LD707", names.val if reading.validation is not None else ""),
+    )
     run.notes += [f"{name} is not judged: {kept[code]}" for code, name in asked if name and code in kept]
     run.reading, run.read = reading, read
     return run
 
 
-def _wanted(names: Any) -> list[tuple[str, str]]:
-    return [("training loss", names.train), ("validation loss", names.val)]
+def _wanted(names: Any) -> list[tuple[str, str, str]]:
+    return [("training loss", names.train, "--train"), ("validation loss", names.val, "--val")]
 
 
 def table(found: Sequence[Run]) -> str:

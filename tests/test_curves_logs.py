@@ -98,3 +98,28 @@ def test_what_is_too_short_to_be_judged_is_told(tmp_path):
         "loss is not judged: the log holds too few losses, or none",
         "val_loss is not judged: 4 validations are too few; from 6 on their course is judged",
     ]
+
+
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_fields_may_be_parted_otherwise(tmp_path, mark):
+    lines = [
+        mark.join(f"{value:.4f}".replace(".", ",") for value in row)
+        for row in zip(range(EPOCHS), TRAIN, VAL, strict=True)
+    ]
+    path = tmp_path / "training.log"
+    path.write_text("\n".join([mark.join(("epoch", "loss", "val_loss")), *lines]))
+    (found,) = runs([str(path)])
+    read = curves_of(found)
+    assert _losses(read) == ("loss", "val_loss", EPOCHS, EPOCHS)
+    assert read.validations.losses == pytest.approx(VAL.tolist(), abs=1e-3)
+
+
+def test_names_that_are_not_recognised_are_told(tmp_path):
+    _table(tmp_path / "metrics.csv", ["step", "reward", "val_loss"], [[1, 2.0, 3.0]])
+    (note, _) = diagnose(tmp_path).notes
+    assert note == "no training loss was recognised among reward, val_loss; say which it is: --train NAME"
+
+
+def test_a_run_of_nan_alone_is_told_once(tmp_path):
+    _table(tmp_path / "metrics.csv", ["step", "train_loss", "val_loss"], [[step, "nan", "nan"] for step in range(40)])
+    assert all("are NaN or infinite" in note for note in diagnose(tmp_path).notes)

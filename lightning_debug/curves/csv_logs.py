@@ -1,7 +1,7 @@
 """Curves out of CSVLogger's ``metrics.csv`` and tables like it, a few megabytes in memory at a time.
 
 Read are also what Weights & Biases exports (columns ``run - val/loss``, with ``__MIN`` and ``__MAX`` beside them, or a
-run's history with ``_step``) and Keras's log by epoch.
+run's history with ``_step``) and Keras's log by epoch. Fields may be parted by commas, semicolons or tabs.
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def chunks(path: Path, notes: list[str]) -> Iterator[Chunk]:
         ValueError: If there is no such column.
     """
     with path.open("rb") as file:
-        names, others = _named(next(csv.reader([_text(file.readline())]), []))
+        header = file.readline()
+        parted = _delimiter(header)
+        names, others = _named(_fields(header))
         step = _step_of(names)
         if step is None:
             raise ValueError("there is no column named step")
@@ -48,7 +50,7 @@ def chunks(path: Path, notes: list[str]) -> Iterator[Chunk]:
             block = file.read(BLOCK)
             data = kept + block
             cut = data.rfind(b"\n") + 1 if block else len(data)
-            lines, kept = data[:cut], data[cut:]
+            lines, kept = _with_commas(data[:cut], parted), data[cut:]
             if lines.strip():
                 table = _at_once(lines, len(names))
                 if table is None:
@@ -67,10 +69,28 @@ def columns(path: Path) -> list[str]:
     """The names of a table's curves; none where no column says when a row was written, or it cannot be read."""
     try:
         with path.open("rb") as file:
-            names, _ = _named(next(csv.reader([_text(file.readline(2**16))]), []))
+            names, _ = _named(_fields(file.readline(2**16)))
     except (OSError, csv.Error):
         return []
     return [name for name in names if name] if _step_of(names) is not None else []
+
+
+def _fields(header: bytes) -> list[str]:
+    return next(csv.reader([_text(header)], delimiter=_delimiter(header).decode()), [])
+
+
+def _delimiter(header: bytes) -> bytes:
+    """What parts the fields of a table: the most frequent in its header of comma, semicolon and tab."""
+    return max((b",", b";", b"\t"), key=header.count)
+
+
+def _with_commas(lines: bytes, delimiter: bytes) -> bytes:
+    """Lines whose fields are parted by commas; a comma of theirs is a decimal point.
+
+    >>> _with_commas(b"1;0,5", b";")
+    b'1,0.5'
+    """
+    return lines if delimiter == b"," else lines.replace(b",", b".").replace(delimiter, b",")
 
 
 def _named(header: list[str]) -> tuple[list[str], list[str]]:
