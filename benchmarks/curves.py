@@ -6,165 +6,26 @@ corrupted batch. A rate or a network counts as changed for the worse only where 
 at less than half the training loss, and 0.4 lower; others are drawn again. What is named is the first LD7 warning or
 error; where there is none, the information the scenario is about. Seeds below 1000 were tuned on; report with others:
 
-    python benchmarks/curves.py --runs 20 --seed 1000
+    python -m benchmarks.curves --runs 20 --seed 1000
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import json
 import logging
 import os
 import random
 import tempfile
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from pathlib import Path
 
-import pytorch_lightning as pl
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
-from torch.utils.data import DataLoader, TensorDataset
 
+from benchmarks.curves_runs import Plan, cost, run
 from lightning_debug import Report
-from lightning_debug.callbacks.curve_diagnoser import CurveDiagnoser
-
-QUIET = {"logger": False, "enable_progress_bar": False, "enable_checkpointing": False, "enable_model_summary": False}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """One run: its data, its network, its training."""
-
-    task: str = "blobs"
-    samples: int = 1000
-    features: int = 10
-    classes: int = 4
-    spread: float = 1.0
-    label_noise: float = 0.0
-    val_samples: int = 300
-    easy_val: float = 1.0
-    corrupted: int = 0
-    width: int = 32
-    depth: int = 1
-    dropout: float = 0.0
-    constant: bool = False
-    optimizer: str = "Adam"
-    rate: float = 3e-3
-    decay: float = 0.0
-    ramp: float = 0.0
-    warmup: bool = False
-    restarts: bool = False
-    pretrained: bool = False
-    epochs: int = 12
-    batch: int = 32
-    seed: int = 0
-
-
-def make_data(plan: Plan) -> tuple[TensorDataset, TensorDataset]:
-    """Training and validation set."""
-    count = plan.samples + plan.val_samples
-    spread = torch.full((count, 1), plan.spread)
-    spread[plan.samples :] *= plan.easy_val
-    if plan.task == "regression":
-        inputs = torch.randn(count, plan.features)
-        targets = inputs[:, :1].sin() - inputs[:, 1:2].abs() + 0.3 * spread * torch.randn(count, 1)
-        targets = (targets - targets.mean()) / targets.std()
-    elif plan.task == "rings":
-        inputs = torch.randn(count, plan.features)
-        targets = 2 * (inputs[:, :2].norm(dim=1) > 1.2).long() + (inputs[:, 0] > 0).long()
-    else:
-        targets = torch.randint(0, plan.classes, (count,))
-        centres = torch.randn(plan.classes, plan.features)
-        inputs = 1.5 * centres[targets] + spread * torch.randn(count, plan.features)
-    if plan.label_noise and plan.task != "regression":
-        other = torch.randint(0, int(targets.max()) + 1, (count,))
-        targets = torch.where(torch.rand(count) < plan.label_noise, other, targets)
-    if plan.corrupted:
-        inputs[: plan.corrupted] *= 60.0
-    cut = plan.samples
-    return TensorDataset(inputs[:cut], targets[:cut]), TensorDataset(inputs[cut:], targets[cut:])
-
-
-class Net(pl.LightningModule):
-    """A perceptron that logs what people log."""
-
-    def __init__(self, plan: Plan) -> None:
-        super().__init__()
-        self.plan = plan
-        outputs = 1 if plan.task == "regression" else 4 if plan.task == "rings" else plan.classes
-        layers: list[nn.Module] = []
-        size = plan.features
-        for _ in range(plan.depth):
-            layers += [nn.Linear(size, plan.width), nn.ReLU(), nn.Dropout(plan.dropout)]
-            size = plan.width
-        self.net = nn.Sequential(*layers, nn.Linear(size, outputs))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        """Scores, or amounts."""
-        return self.net(inputs * 0 if self.plan.constant else inputs)
-
-    def _loss(self, batch: list[Tensor], stage: str) -> Tensor:
-        inputs, targets = batch
-        scores = self(inputs)
-        loss = mse_loss(scores, targets) if self.plan.task == "regression" else cross_entropy(scores, targets)
-        self.log(f"{stage}_loss", loss)
-        if self.plan.task != "regression":
-            self.log(f"{stage}_acc", (scores.argmax(1) == targets).float().mean())
-        return loss
-
-    def training_step(self, batch: list[Tensor], batch_idx: int) -> Tensor:
-        """One step."""
-        return self._loss(batch, "train")
-
-    def validation_step(self, batch: list[Tensor], batch_idx: int) -> None:
-        """One step."""
-        self._loss(batch, "val")
-
-    def configure_optimizers(self) -> object:
-        """The plan's optimizer and schedule."""
-        plan = self.plan
-        options = {"momentum": 0.9} if plan.optimizer == "SGD" else {}
-        optimizer = getattr(torch.optim, plan.optimizer)(
-            self.parameters(), lr=plan.rate, weight_decay=plan.decay, **options
-        )
-        steps = -(-plan.samples // plan.batch)
-        if plan.ramp:
-            schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: plan.ramp ** (step / steps))
-        elif plan.warmup:
-            schedule = torch.optim.lr_scheduler.LinearLR(optimizer, 0.01, 1.0, total_iters=2 * steps)
-        elif plan.restarts:
-            schedule = torch.optim.lr_scheduler.CosineAnnealingWarmRestarts(optimizer, 4 * steps)
-        else:
-            return optimizer
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def run(plan: Plan, *callbacks: pl.Callback) -> Report:
-    """Trains, and returns what was found."""
-    pl.seed_everything(plan.seed, verbose=False)
-    train, val = make_data(plan)
-    diagnoser = CurveDiagnoser()
-    trainer = pl.Trainer(max_epochs=plan.epochs, accelerator="cpu", callbacks=[diagnoser, *callbacks], **QUIET)
-    loaders = DataLoader(train, plan.batch, shuffle=True), DataLoader(val, 100)
-    net = Net(replace(plan, rate=3e-3))
-    if plan.pretrained:
-        pl.Trainer(max_epochs=4, accelerator="cpu", **QUIET).fit(net, loaders[0])
-    net.plan = plan
-    trainer.fit(net, *loaders)
-    return diagnoser.report
-
-
-def cost(plan: Plan) -> float:
-    """Training loss, in eval mode, of the network a plan ends with."""
-    pl.seed_everything(plan.seed, verbose=False)
-    train, _ = make_data(plan)
-    net = Net(plan)
-    trainer = pl.Trainer(max_epochs=plan.epochs, accelerator="cpu", **QUIET)
-    trainer.fit(net, DataLoader(train, plan.batch, shuffle=True))
-    inputs, targets = train.tensors
-    with torch.no_grad():
-        return float(cross_entropy(net.eval()(inputs), targets))
 
 
 def drawn(name: str, seed: int) -> Plan:
@@ -272,28 +133,46 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=20, help="Runs a scenario.")
     parser.add_argument("--seed", type=int, default=1000, help="First seed; below 1000 were used for tuning.")
     parser.add_argument("--only", default="", help="Scenarios whose name holds this; ``healthy`` for all such runs.")
+    parser.add_argument(
+        "--json", type=Path, help="File of outcomes, read and added to: runs it holds are not done again."
+    )
     options = parser.parse_args()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     os.environ.update(LIGHTNING_DEBUG_CONSOLE="0", LIGHTNING_DEBUG_REPORT_DIR=tempfile.mkdtemp())
+    names = [
+        name
+        for name in (*SCENARIOS, *HEALTHY)
+        if options.only in name or (options.only == "healthy" and name in HEALTHY)
+    ]
+    held: dict[str, str] = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
+    for seed in range(options.seed, options.seed + options.runs):
+        for name in names:
+            key = f"{name} {seed}"
+            if key not in held:
+                held[key] = named(run(drawn(name, seed)), name[:5])
+                if options.json:
+                    options.json.write_text(json.dumps(held, indent=0))
+        done = {key: code for key, code in held.items() if options.seed <= int(key.split()[-1]) <= seed}
+        print(f"seeds to {seed}")
+        show({name: [code for key, code in done.items() if key.rsplit(" ", 1)[0] == name] for name in names})
+
+
+def show(outcomes: dict[str, list[str]]) -> None:
+    """Prints a row for each scenario, and the sums."""
     right = total = quiet = runs = 0
-    for name in (*SCENARIOS, *HEALTHY):
-        if options.only not in name and not (options.only == "healthy" and name in HEALTHY):
-            continue
-        counts: collections.Counter[str] = collections.Counter()
-        for seed in range(options.seed, options.seed + options.runs):
-            counts[named(run(drawn(name, seed)), name[:5])] += 1
+    for name, codes in outcomes.items():
+        counts = collections.Counter(codes)
         if name in SCENARIOS:
-            right, total = right + counts[name[:5]], total + options.runs
+            right, total = right + counts[name[:5]], total + len(codes)
         else:
-            alarms = sum(count for code, count in counts.items() if code != "-")
-            quiet, runs = quiet + options.runs - alarms, runs + options.runs
-        print(f"{name:<22}", "  ".join(f"{code} {count}" for code, count in counts.most_common()), flush=True)
+            quiet, runs = quiet + counts["-"], runs + len(codes)
+        print(f"{name:<22}", "  ".join(f"{code} {count}" for code, count in counts.most_common()))
     if total:
         print(f"named right: {right} of {total} ({right / total:.1%})")
     if runs:
-        print(f"healthy and quiet: {quiet} of {runs} ({quiet / runs:.1%})")
+        print(f"healthy and quiet: {quiet} of {runs} ({quiet / runs:.1%})", flush=True)
 
 
 if __name__ == "__main__":
