@@ -225,6 +225,18 @@ def test_layouts():
     assert not claims("LD514", *reached(nn.Conv1d(5, 4, 3), waves, LABELS))
 
 
+def test_series_that_were_reshaped_for_transposed():
+    phase, time = 6.3 * torch.rand(N, 1, 1), torch.arange(64.0)[:, None]
+    series = torch.sin(time / 6 + phase + torch.tensor([0.0, 1.6, 3.0])) + 0.1 * torch.randn(N, 64, 3)
+    assert claims("LD514", *reached(nn.Conv1d(3, 4, 3), series.reshape(N, 3, 64), LABELS))
+    for healthy in (series.mT, torch.randn(N, 3, 64), series.mT * (1 - 2 * (torch.arange(64) % 2))):  # each other sign
+        assert not claims("LD514", *reached(nn.Conv1d(3, 4, 3), healthy, LABELS))
+    steps = torch.randint(0, 4, (N, 13)).repeat_interleave(5, 1)[:, :64] * 1.57 + 0.78  # five samples a symbol
+    symbols = torch.stack([steps.cos(), steps.sin()], 2) + 0.05 * torch.randn(N, 64, 2)
+    assert claims("LD514", *reached(nn.Conv1d(2, 4, 7), symbols.reshape(N, 2, 64), LABELS))
+    assert not claims("LD514", *reached(nn.Conv1d(2, 4, 7), symbols.mT, LABELS))
+
+
 def fits(*means, spread=1.0, target=150.0, deviation=70.0):
     return [
         RegressionFit(

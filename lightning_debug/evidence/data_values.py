@@ -32,7 +32,8 @@ class FirstLayerInput(Evidence):
         normalised_after: Whether a normalisation layer is next.
         roughness: By dimension after the first: mean squared difference of neighbours over twice the variance.
         regrouped: Of pictures of 2 to 4 channels, over how unlike neighbouring rows are: how unlike values are that lie
-            as many rows apart as there are channels; how unlike the end of a row and the begin of the next are.
+            as many rows apart as there are channels; how unlike the end of a row and the begin of the next are. Of
+            series of 2 to 16 channels the same of values, over how unlike neighbouring values are.
         layout: What the layer takes for features: the dimension.
     """
 

@@ -174,7 +174,7 @@ class ReachTrace:
                 whole=bool((values == values.round()).all()),
                 output=measured,
                 roughness=_roughness(operand),
-                regrouped=_regrouped(operand) if name == "conv2d" else (),
+                regrouped=_regrouped(operand) if name == "conv2d" else _strided(operand) if name == "conv1d" else (),
                 layout=axis,
             )
         )
@@ -253,6 +253,25 @@ def _roughness(operand: Tensor) -> tuple[float, ...]:
         rough = part.diff(dim=dim).square().mean() / 2 / spread if bool(spread > 0) else part.new_ones(())
         found.append(float(rough) * (size - 1) / size if size > 1 else 1.0)
     return tuple(found)
+
+
+def _strided(series: Tensor) -> tuple[float, ...]:
+    """Whether (time, channels) were reshaped to (channels, time), see :class:`FirstLayerInput`.
+
+    Then the next value of a channel lies as many values apart as there are channels, and rows go on in the next ones.
+
+    >>> wave = torch.linspace(0, 6, 40)[None, :, None] + torch.tensor([0.0, 2.0])
+    >>> [[round(one) for one in _strided(item)] for item in (wave.sin().mT, wave.sin().reshape(1, 2, 40))]
+    [[3, 51], [0, 0]]
+    """
+    if series.ndim != 3 or not 2 <= series.shape[1] <= 16 or series.shape[2] < 4 * series.shape[1]:
+        return ()
+    part = series.detach()[:64].float().cpu()
+    channels = part.shape[1]
+    flat = part.reshape(len(part), -1)
+    near, far = [(flat[:, lag:] - flat[:, :-lag]).square().mean() for lag in (1, channels)]
+    seam = (part[:, :-1, -channels:] - part[:, 1:, :channels]).square().mean()
+    return (float(far / near), float(seam / near)) if bool(near > 0) else ()
 
 
 def _regrouped(pictures: Tensor) -> tuple[float, ...]:

@@ -6,7 +6,8 @@ What it sees: the shape of what a convolution or a recurrent layer is given, and
     convolution whose dimension of features is smooth (below `smooth`) while its dimension of time is not (above
     `rough`). Or a 2-d convolution over (channels, height, width) in which rows as many apart as there are channels are
     less than `regrouped` times as unlike as neighbouring rows, and so is the begin of a row to the end of the one
-    before: the values were reshaped, not permuted.
+    before: the values were reshaped, not permuted. The same of a 1-d convolution over (channels, time) and values as
+    many apart as there are channels.
 Why it hurts: it runs, because the layer was made for that many channels, but it mixes rows of the image as if
     they were colours, and slides over the colours as if they were space.
 How to fix: `images.permute(0, 3, 1, 2)` and `in_channels=3`; for series `batch.transpose(1, 2)`: recurrent
@@ -127,6 +128,9 @@ def suspicious_layout(
                 at=layer.at,
             )
         elif len(shape) == 3 and len(layer.roughness) == 2 and layer.operation in ("lstm", "gru", "rnn_tanh", "conv1d"):
+            if len(layer.regrouped) == 2 and max(layer.regrouped) < regrouped and shape[2] >= least:
+                yield _strided(layer, module)
+                continue
             features, time = (0, 1) if layer.operation == "conv1d" else (1, 0)
             if min(shape[1:]) < 2 or shape[1 + features] < least:
                 continue
@@ -153,6 +157,19 @@ def _is_channels_last(layer: FirstLayerInput, channels: int, smooth: float, leas
 def _is_regrouped(layer: FirstLayerInput, regrouped: float, least: int) -> bool:
     """Whether rows that lie as many apart as there are channels are neighbours, and rows go on in the next ones."""
     return bool(layer.regrouped) and min(layer.shape[2:]) >= least and max(layer.regrouped) < regrouped
+
+
+def _strided(layer: FirstLayerInput, module: str) -> Claim:
+    _, channels, length = layer.shape
+    return Claim(
+        message=f"{module} takes series of shape {layer.shape[1:]} whose values {channels} apart are "
+        f"{1 / max(layer.regrouped[0], 1e-3):.2g} times as alike as neighbouring values: the values of series of shape "
+        f"{(length, channels)} were regrouped.",
+        subject=layer.module or layer.line,
+        measured={"shape": list(layer.shape), "regrouped": list(layer.regrouped)},
+        fix="Use a transpose (x.T; batches: batch.transpose(1, 2)) in place of reshape and view, which regroup values.",
+        at=layer.at,
+    )
 
 
 def _regrouped(layer: FirstLayerInput, module: str) -> Claim:
