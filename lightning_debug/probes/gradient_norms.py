@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.utils._foreach_utils import _group_tensors_by_device_and_dtype, _has_foreach_support
 
+from lightning_debug.probes.deferred import host_value
+
 
 def gradients(optimizer: Any) -> list[Tensor]:
     """The gradients of an optimizer's parameters that have one, in the order of its groups."""
@@ -121,6 +123,12 @@ def drop_gradients(optimizer: Any) -> None:
             parameter.grad = None
 
 
+def _groups(tensors: Sequence[Tensor]) -> list[tuple[torch.device, list[Tensor]]]:
+    """Tensors of one device and type each, for functions that take many at once."""
+    groups: Mapping[Any, Any] = _group_tensors_by_device_and_dtype([list(tensors)])
+    return [(device, group) for (device, _), ([group], _) in groups.items()]
+
+
 @torch.no_grad()
 def total_norm(tensors: Sequence[Tensor], norm_type: float = 2.0) -> Tensor | None:
     """The norm of all values taken together, as ``torch.nn.utils.get_total_norm`` computes it, bit for bit.
@@ -141,8 +149,8 @@ def total_norm(tensors: Sequence[Tensor], norm_type: float = 2.0) -> Tensor | No
         return None
     home = next((item.device for item in tensors if item.device.type != "cpu"), tensors[0].device)
     norms: list[Tensor] = []
-    groups: Mapping[Any, Any] = _group_tensors_by_device_and_dtype([list(tensors)])
-    for (device, _), ([group], _) in groups.items():
+    groups = _groups(tensors)
+    for device, group in groups:
         if _has_foreach_support(group, device):
             norms.extend(torch._foreach_norm(group, norm_type))  # noqa: SLF001 -- as clip_grad_norm_
         else:
@@ -173,7 +181,7 @@ def exact_norm(tensors: Iterable[Tensor], norm_type: float = 2.0) -> float:
 def scale_to_norm(tensors: Sequence[Tensor], max_norm: float | Tensor, norm: Tensor) -> None:
     """Scales gradients in place as ``torch.nn.utils.clip_grads_with_norm_`` does; a norm that is no number leaves them.
 
-    Nothing is read on the host.
+    Nothing is read from a device; on the CPU, where reading is free, what need not be scaled is left alone.
 
     Args:
         tensors: The gradients' values.
@@ -181,9 +189,12 @@ def scale_to_norm(tensors: Sequence[Tensor], max_norm: float | Tensor, norm: Ten
         norm: Their norm, one element.
     """
     factor = torch.clamp(max_norm / (norm + 1e-6), max=1.0)
-    factor = torch.where(torch.isfinite(norm), factor, torch.ones_like(factor))
-    groups: Mapping[Any, Any] = _group_tensors_by_device_and_dtype([list(tensors)])
-    for (device, _), ([group], _) in groups.items():
+    if factor.is_cpu and norm.is_cpu:
+        if host_value(factor) == 1.0 or not math.isfinite(host_value(norm)):
+            return
+    else:
+        factor = torch.where(torch.isfinite(norm), factor, torch.ones_like(factor))
+    for device, group in _groups(tensors):
         here = factor.to(device, non_blocking=True)
         if _has_foreach_support(group, device):
             torch._foreach_mul_(group, here)
@@ -200,8 +211,7 @@ def clamp_values(tensors: Sequence[Tensor], limit: float, scale: Tensor | None =
             bound = (scale * limit).to(device=item.device, dtype=item.dtype)
             item.clamp_(min=-bound, max=bound)
         return
-    groups: Mapping[Any, Any] = _group_tensors_by_device_and_dtype([list(tensors)])
-    for (device, _), ([group], _) in groups.items():
+    for device, group in _groups(tensors):
         if _has_foreach_support(group, device):
             torch._foreach_clamp_min_(group, -limit)
             torch._foreach_clamp_max_(group, limit)
