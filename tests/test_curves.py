@@ -12,6 +12,7 @@ from lightning_debug.curves import csv_logs, event_files, stopping
 from lightning_debug.curves.finished import curves_of
 from lightning_debug.curves.names import recognised
 from lightning_debug.curves.noise import SIGMAS, residual_noise, rise
+from lightning_debug.curves.reading import read_curves
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.training import spikes
 from lightning_debug.curves.validation import Validations, best_epoch
@@ -46,6 +47,20 @@ def test_the_loss_decides_among_equal_metrics():
     found = best_epoch(seen)
     assert found.epoch in (2, 3), "the choice of EarlyStoppingSelector"
     assert "has not degraded" in found.reason
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_a_loss_whose_terms_change_does_not_decide(shared):
+    loss = [1.26, 1.3, 1.34, 1.38, 1.42, 1.45, 1.47, 1.48]
+    accuracy = [0.34, 0.42, 0.5, 0.55, 0.6, 0.64, 0.66, 0.68]
+    steps, train = [20 * (index + 1) for index in range(8)], Series()
+    levels = np.repeat(np.array(loss) if shared else np.linspace(1.2, 0.3, 8), 20)
+    train.extend(range(160), levels + 0.01 * np.random.default_rng(0).normal(size=160))
+    reading = read_curves(
+        train, Validations(steps, list(range(8)), loss, accuracy, "val_loss", "val_acc"), epochs=8, final=True
+    )
+    assert (reading.best.rule == "metric") is shared
+    assert (reading.best.epoch == 7) is shared
 
 
 def test_the_last_small_batch_of_an_epoch_is_no_spike():

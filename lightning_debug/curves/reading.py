@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.training import training_course
-from lightning_debug.curves.validation import Validations, best_epoch, validation_course
+from lightning_debug.curves.validation import Validations, best_epoch, objective_moves, validation_course
 from lightning_debug.evidence import Moment
 from lightning_debug.evidence.curves import CurveReading
 
@@ -39,6 +39,7 @@ def read_curves(
         partial: Steps whose batch may hold fewer.
     """
     rates = (learning_rates[0], max(learning_rates), learning_rates[-1]) if learning_rates else ()
+    course = validation_course(validations, train)
     return CurveReading(
         at=at or Moment(),
         final=final,
@@ -46,8 +47,8 @@ def read_curves(
         assumed=assumed,
         baseline=baseline,
         training=training_course(train, partial),
-        validation=validation_course(validations, train),
-        best=best_epoch(validations),
+        validation=course,
+        best=best_epoch(validations, moving=objective_moves(course)),
         learning_rates=rates,
         batch_size=batch_size,
     )

@@ -139,13 +139,25 @@ def shares_of(values: Values) -> int:
     return samples if samples < MOST_SAMPLES and np.abs(counted - counted.round()).max() < 0.05 else 0
 
 
-def best_epoch(seen: Validations, fewest: int = 3) -> BestEpoch | None:
-    """The epoch to keep (see :mod:`lightning_debug.curves.stopping`); ``None`` with too few validations."""
+def objective_moves(course: ValidationCourse | None) -> bool:
+    """Whether the training loss has risen along with that of validation: its terms, or their weights, change."""
+    return course is not None and course.train_since.sigmas > 3 and 2 * course.train_since.amount > course.rise.amount
+
+
+def best_epoch(seen: Validations, fewest: int = 3, *, moving: bool = False) -> BestEpoch | None:
+    """The epoch to keep (see :mod:`lightning_debug.curves.stopping`); ``None`` with too few validations.
+
+    Args:
+        seen: The validations.
+        fewest: Fewest values.
+        moving: Whether losses of different epochs are different quantities, so that the metric decides alone.
+    """
     losses, metrics = (np.asarray(values, dtype=np.float64) for values in (seen.losses, seen.metrics))
     has_loss, has_metric = (int(np.isfinite(values).sum()) >= fewest for values in (losses, metrics))
     if not (has_loss or has_metric):
         return None
-    choice = keep_epoch(losses if has_loss else None, metrics if has_metric else None, mode=seen.mode)
+    counts = has_loss and not (moving and has_metric)
+    choice = keep_epoch(losses if counts else None, metrics if has_metric else None, mode=seen.mode)
     values = (losses[choice.index] if has_loss else math.nan, metrics[choice.index] if has_metric else math.nan)
     loss, metric = (float(value) if math.isfinite(value) else None for value in values)
     return BestEpoch(

@@ -8,7 +8,8 @@ Why it hurts: it hurts where probabilities are used: the model makes fewer error
     makes.
 How to fix: choose the epoch by the metric. Where probabilities matter, divide the logits by the temperature
     told, or smooth the labels.
-When to ignore: where only the decision counts. This is information, no alarm, and no overfitting in the sense
+When to ignore: where only the decision counts. Silent where the training loss rises as well, as where the weights of
+    its terms change over the epochs. This is information, no alarm, and no overfitting in the sense
     of errors.
 Broken:
     class Classifier(LightningModule):
@@ -100,6 +101,9 @@ def validation_loss_and_metric_rise(
         return
     if not seen.metric:
         yield Skip("no validation metric was recognised among the logged names")
+        return
+    if seen.train_since.sigmas > sigmas and 2 * seen.train_since.amount > seen.rise.amount:
+        yield Skip("the training loss rises as well: its terms, or their weights, change")
         return
     better = improves(seen, sigmas=metric, samples=judged_samples(record))
     if seen.rise.sigmas < sigmas or not seen.all_above or not better:
