@@ -273,6 +273,9 @@ def test_label_sets():
     assert not claims("LD516", counted("train", 100, 90), counted("validate", 10, 9, 8))  # no cross-entropy: open set
     assert not claims("LD516", counted("train", 100, 90, 2), counted("validate", 10, 9), train, val)  # rare: chance
     assert not claims("LD516", counted("train", 5, 4), ClassFit(stage="train", units=100))
+    others = counted("validate", 0, 0, 40, loader=1)  # out of distribution on purpose: none of the classes of training
+    assert not claims("LD516", counted("train", 100, 90), counted("validate", 10, 9), others, val)
+    assert claims("LD516", counted("train", 100, 90), counted("validate", 1, 0, 40, loader=1), val)
 
 
 def test_imbalance():

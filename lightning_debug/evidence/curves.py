@@ -154,8 +154,7 @@ class ValidationCourse:
         metric_best: Best smoothed value.
         metric_since: Change of the metric from the loss's lowest part to the end.
         metric_late: Last quarter less the quarter before.
-        metric_samples: How many samples the metric counts, where its values are shares of so many; 0 where they are
-            not, or it cannot be told.
+        metric_samples: How many samples the metric counts, where its values are shares of so many; else 0.
     """
 
     name: str = ""
@@ -212,8 +211,7 @@ class CurveReading(Evidence):
     Args:
         final: Whether the run is over.
         epochs: Epochs trained.
-        assumed: Whether the losses are taken for those of supervised learning because the user says so, or asked
-            for a judgement of logs alone.
+        assumed: Whether losses are taken for supervised because the user says so, or asks about logs alone.
         training: Course of the training loss; ``None`` where it is not known.
         validation: Course of the validation; ``None`` without.
         best: The epoch to keep; ``None`` with fewer than 3 validations.

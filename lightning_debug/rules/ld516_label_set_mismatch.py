@@ -9,8 +9,8 @@ Why it hurts: a class without training samples cannot be learned, one without va
 How to fix: shuffle, or stratify, before splitting; map the labels to 0 to C-1; give the last layer as many
     units as there are classes.
 When to ignore: when classes are held out or added later on purpose. Silent where the validation labels reach no
-    cross-entropy, on class 0 left to padding (`ignore_index=0`), on vocabularies, and on epochs that were cut
-    short.
+    cross-entropy, on class 0 left to padding (`ignore_index=0`), on vocabularies, on epochs that were cut short, and on
+    a loader that holds other classes only, beside one that holds those of training (out of distribution on purpose).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -112,6 +112,8 @@ def label_set_mismatch(
         part = [item for item in vals if item.field == field]
         alike = [item for item in trains if item.field == field]
         shown = alike or trains  # a field of another name may hold the labels of any of those of training
+        known = {one for item in shown for one in item.classes}
+        part = [item for item in part if known.intersection(item.classes)] or part  # not loaders of other classes only
         if fits["validate"] and fits["validate"][-1].units > max(max(item.classes) for item in shown):
             yield from _sets(shown, part, unseen, p, paired=len(shown) == 1)
 
