@@ -142,7 +142,8 @@ def test_steps_between_the_values_of_a_log_count():
 
 def _uneasy(by_validation):
     course = TrainingCourse(steps=400, start=2.3, start_error=0.02, end=0.95, end_error=0.01, settled_at=0.1)
-    seen = ValidationCourse(count=8, first=1.0, lowest=0.19, end=0.2, noise=0.03)
+    end = by_validation + 0.05
+    seen = ValidationCourse(count=8, first=1.0, lowest=0.95 * end, end=end, noise=0.15 * end)
     again = TrainingLossInEval(
         epoch=7, batches=8, train_mode=0.95, eval_mode=0.9, by_validation=by_validation, error=0.02
     )

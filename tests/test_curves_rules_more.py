@@ -20,7 +20,10 @@ from lightning_debug.record import Record
 from lightning_debug.rules.ld701_training_loss_increases import training_loss_increases
 from lightning_debug.rules.ld702_training_loss_stalls_early import training_loss_stalls_early
 from lightning_debug.rules.ld703_training_loss_plateaus import training_loss_plateaus
+from lightning_debug.rules.ld705_underfitting import underfitting
 from lightning_debug.rules.ld707_overfitting_from_epoch import overfitting_from_epoch
+from lightning_debug.rules.ld710_validation_far_below_training import validation_far_below_training
+from lightning_debug.rules.ld712_no_better_than_baseline import no_better_than_baseline
 
 
 def _claims(found):
@@ -149,3 +152,69 @@ def test_what_a_metric_gains_must_exceed_the_error_of_the_samples_it_counts(samp
     course = TrainingCourse(steps=1500, start=2.0, end=0.07)
     reading = CurveReading(epochs=30, assumed=True, training=course, validation=seen)
     assert bool(_claims(overfitting_from_epoch(Record([reading])))) is said
+
+
+@pytest.mark.parametrize(
+    ("median", "function", "error", "said"),
+    [
+        (1.42, "cross_entropy", 0.006, True),  # a constant answer would cost 1.38: the steps overshoot it
+        (1.39, "cross_entropy", 0.006, False),  # at rest there, and no word of the rate (LD712)
+        (1.42, "cross_entropy", 0.02, False),
+        (1.42, "mse_loss", 0.006, False),  # a few large targets may be missing from the sample
+    ],
+)
+def test_a_loss_that_stays_above_a_constant_answer_has_too_long_steps(median, function, error, said):
+    course = TrainingCourse(
+        steps=750, span=750, start=1.8, end=1.425, end_error=error, end_quartiles=(1.37, median), lowest=1.376,
+        second_slope=Shift(amount=0.02, error=0.025),
+    )  # fmt: skip
+    seen = ValidationCourse(name="val_loss", count=15, end=1.416, noise=0.029)
+    reference = ReferenceLoss(function=function, samples=768, baseline=1.381, neighbours=0.187, error=0.0093)
+    reading = CurveReading(final=True, epochs=15, training=course, validation=seen)
+    record = Record([LossKind(supervised=True, function=function), reference, reading])
+    claims = _claims(training_loss_stalls_early(record))
+    assert bool(claims) is said
+    assert not said or "a constant answer would cost 1.38" in claims[0].message
+    assert bool(_claims(no_better_than_baseline(record))) is not said
+
+
+def test_what_validation_has_gained_no_dropout_hides():
+    course = TrainingCourse(
+        steps=125, span=125, start=1.0, start_error=0.08, end=0.38, end_error=0.04, end_quartiles=(0.3, 0.384),
+        lowest=0.256, lowest_at=0.9, second_slope=Shift(amount=-0.1, error=0.1),
+    )  # fmt: skip
+    again = TrainingLossInEval(epoch=5, batches=16, train_mode=0.286, eval_mode=0.204, by_validation=0.204, error=0.02)
+    reference = ReferenceLoss(function="mse_loss", samples=768, baseline=0.987, neighbours=0.094, error=0.049)
+    for end, said in ((0.212, False), (0.4, True)):
+        seen = ValidationCourse(name="val_loss", count=5, end=end, noise=0.05)
+        reading = CurveReading(final=True, epochs=5, training=course, validation=seen)
+        record = Record([LossKind(supervised=True), reference, again, reading])
+        assert bool(_claims(training_loss_stalls_early(record))) is said
+
+
+@pytest.mark.parametrize(
+    ("start", "late", "said"), [(1.4, 0.0, True), (1.4, -0.07, False), (0.89, 0.0, False), (1.2, -0.01, True)]
+)
+def test_what_was_trained_before_or_still_falls_has_not_settled(start, late, said):
+    course = TrainingCourse(
+        steps=76, span=76, start=start, start_error=0.02, end=0.7, end_error=0.01, lowest=0.69, settled_at=0.5,
+        first_slope=Shift(amount=-0.5, error=0.1), second_slope=Shift(amount=0.01, error=0.05),
+    )  # fmt: skip
+    seen = ValidationCourse(name="val_loss", count=5, end=0.72, noise=0.02, late=Shift(amount=late, error=0.036))
+    reference = ReferenceLoss(function="cross_entropy", samples=768, baseline=1.38, neighbours=0.3, error=0.01)
+    reading = CurveReading(final=True, epochs=5, training=course, validation=seen)
+    assert bool(_claims(underfitting(Record([LossKind(supervised=True), reference, reading])))) is said
+
+
+@pytest.mark.parametrize(("train", "said"), [(0.9, True), (430.0, False)])
+def test_where_nothing_was_learned_no_split_is_blamed(train, said):
+    course = TrainingCourse(steps=290, span=290, start=2.3, end=train)
+    seen = ValidationCourse(name="val_loss", count=8, end=train / 3, noise=0.01)
+    again = TrainingLossInEval(
+        epoch=8, batches=16, train_mode=train, eval_mode=train, by_validation=train, error=0.02 * train, val_batches=16,
+        augmented=False,
+    )  # fmt: skip
+    record = Record(
+        [LossKind(supervised=True), again, CurveReading(final=True, epochs=8, training=course, validation=seen)]
+    )
+    assert bool(_claims(validation_far_below_training(record))) is said

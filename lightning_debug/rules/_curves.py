@@ -234,9 +234,27 @@ def distorted(record: Record, course: ValidationCourse, *, share: float = 0.1) -
 
 
 def too_long_steps(record: Record, course: TrainingCourse, *, jitter: float) -> bool:
-    """Whether the learning rate is the likely cause: validation jumps, or the first steps drove the loss far up."""
+    """Whether the learning rate is the likely cause.
+
+    Validation jumps, or the first steps drove the loss far up, or it stays above what a constant answer costs.
+    """
     price = baseline(record)
-    return (unrest(record) or 0.0) >= jitter or (price is not None and course.start > 2 * price)
+    driven_up = price is not None and course.start > 2 * price
+    return (unrest(record) or 0.0) >= jitter or driven_up or stays_above(record, course)
+
+
+def stays_above(record: Record, course: TrainingCourse, *, share: float = 0.02, sigmas: float = 4.0) -> bool:
+    """Whether the loss stays above what a constant answer costs, which the last layer's bias alone could give.
+
+    Short steps come to rest there; long ones overshoot it again and again.
+    """
+    reference = record.last(ReferenceLoss)
+    if reference is None:
+        return False
+    error = course.end_error
+    if reference.function in ("mse_loss", "l1_loss"):  # of few large targets a sample's mean says little
+        error = error_of(error, reference.error)
+    return plateau(record, course) - reference.baseline > max(share * reference.baseline, sigmas * error)
 
 
 def still_falls(record: Record, course: TrainingCourse) -> bool:

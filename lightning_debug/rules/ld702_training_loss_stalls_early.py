@@ -5,7 +5,7 @@ What it sees: at the end of a run of at least `steps` steps: the loss falls by l
     what knowing nothing costs over the last tenth, the nearest neighbours reach `better` of it on the same training
     samples, and the validation loss jumps from one validation to the next by `jitter` of itself: the data are the
     same each time, so it is the steps that are too long. Or the first steps drove the loss far above what knowing
-    nothing costs.
+    nothing costs, or it stays above that, where a constant answer would do better. Validation is above `high`, too.
 Why it hurts: the weights bounce around the minimum and cannot get down into it.
 How to fix: halve the learning rate, or let it decay.
 When to ignore: when the jumps are wanted, as in cyclic schedules. Silent where the loss jumps in single
@@ -92,6 +92,7 @@ from lightning_debug.rules._curves import (
     comes_each_epoch,
     learnable,
     length,
+    newest,
     plateau,
     too_long_steps,
     training,
@@ -122,6 +123,9 @@ def training_loss_stalls_early(
     if comes_each_epoch(record, course):
         yield Skip("the loss jumps in single steps of every epoch, as wrong samples make it")
         return
+    seen = newest(record).validation
+    if seen is not None and seen.end < high * price:
+        return  # what it has learned shows where dropout does not hide it
     fall = course.second_slope  # a curve that bends fits no line well: its fall may be plain and yet not significant
     falling = fall.sigmas < -falls or fall.amount <= -still * now
     if falling and course.end < course.lowest + falls * course.end_error:
@@ -134,6 +138,8 @@ def training_loss_stalls_early(
         f"from one validation to the next the same data's loss jumps by {moves:.0%}"
         if moves >= jitter
         else f"the first steps drove it up to {course.start:.3g}"
+        if course.start > 2 * price
+        else f"a constant answer would cost {price:.3g}"
     )
     yield Claim(
         message=f"The training loss no longer falls in the second half of {length(course)} steps and ends at "

@@ -92,7 +92,7 @@ def training_loss_falls_slowly(
     *,
     steps: int = 60,
     epochs: int = 3,
-    long: int = 300,
+    long: int = 200,
     even: float = 0.6,
     little: float = 0.1,
     much: float = 0.4,

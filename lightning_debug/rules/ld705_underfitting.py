@@ -4,7 +4,8 @@ What it sees: at the end of a run of at least `steps` steps (`long` where it has
     which nothing has had the time to settle): the loss has settled (after a share `first` of the
     run, or it no longer falls by `falls` standard errors; a line through the second half is flatter than `even`
     of one through the first), in eval mode too, above `high` of what knowing nothing costs; validation agrees
-    within a factor `agree`; the nearest neighbours reach `better` of it on the same training samples, and as long
+    within a factor `agree`, and does not end at its lowest after a fall by `low` of it in the last quarter; the nearest
+    neighbours reach `better` of it on the same training samples, and as long
     a run again, at the pace of the last quarter, would not close `closed` of what lies between. Where validation
     jumps by `jitter` (or the first steps drove the loss far up), that is LD702.
 Why it hurts: the model is too small, too regularised or too frozen for the task: neither more data nor more
@@ -84,7 +85,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.curves import CurveReading, ValidationCourse
 from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
@@ -116,7 +117,8 @@ def underfitting(
     better: float = 0.6,
     jitter: float = 0.05,
     agree: float = 0.7,
-    trained: float = 0.6,
+    low: float = 0.05,
+    trained: float = 0.8,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss settles high, quietly, in training and validation alike."""
     course = training(record, steps=steps, final=True)
@@ -146,7 +148,7 @@ def underfitting(
     seen = newest(record).validation
     if too_long_steps(record, course, jitter=jitter):
         return  # LD702
-    if seen is not None and not agree * now < seen.end < now / agree:
+    if seen is not None and not (agree * now < seen.end < now / agree and _rests(seen, low, falls / 2)):
         return
     reference = learnable(record, now, share=better)
     if isinstance(reference, Skip):
@@ -162,3 +164,8 @@ def underfitting(
         measured={"level": now, "baseline": price, "neighbours": reference.neighbours, "samples": reference.samples},
         fix="Give the model more capacity (width, layers), regularise less (weight decay, dropout), or unfreeze.",
     )
+
+
+def _rests(seen: ValidationCourse, low: float, sigmas: float) -> bool:
+    """Whether validation has stopped falling, too: where steps are few, they tell little of training."""
+    return seen.rise.amount > 0 or seen.late.amount >= -low * seen.end or seen.late.sigmas >= -sigmas

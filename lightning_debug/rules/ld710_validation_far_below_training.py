@@ -116,6 +116,9 @@ def validation_far_below_training(
         return
     if price is not None and apart < 0.1 * price:
         return
+    if train > max(price or 0.0, course.start):
+        yield Skip("the training loss is higher than before training: what is compared has learned nothing")
+        return
     yield Claim(
         message=f"Validation loss ends at {seen.end:.3g} (the mean of its last 3 values); the same step, in eval mode, "
         f"gives {train:.3g} on {again.batches} training batches, {apart / again.error:.0f} standard errors more, "
