@@ -276,6 +276,11 @@ def test_label_sets():
     others = counted("validate", 0, 0, 40, loader=1)  # out of distribution on purpose: none of the classes of training
     assert not claims("LD516", counted("train", 100, 90), counted("validate", 10, 9), others, val)
     assert claims("LD516", counted("train", 100, 90), counted("validate", 1, 0, 40, loader=1), val)
+    seen = counted("train", 100, 90), counted("validate", 10, 9, 8)
+    assert not claims("LD516", *seen, val, ClassFit(stage="train", units=3, true=(50, 50, 50)))  # replayed
+    right = ClassFit(stage="validate", units=3, true=(10, 9, 8), hits=(10, 9, 7))
+    assert not claims("LD516", *seen, right)  # learned before
+    assert claims("LD516", *seen, ClassFit(stage="validate", units=3, true=(10, 9, 8), hits=(10, 9, 1)))
 
 
 def test_imbalance():

@@ -11,6 +11,7 @@ How to fix: shuffle, or stratify, before splitting; map the labels to 0 to C-1; 
 When to ignore: when classes are held out or added later on purpose. Silent where the validation labels reach no
     cross-entropy, on class 0 left to padding (`ignore_index=0`), on vocabularies, on epochs that were cut short, and on
     a loader that holds other classes only, beside one that holds those of training (out of distribution on purpose).
+    Classes that the training step adds (a memory that is replayed), or that the model gets right, are not unseen.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -115,11 +116,23 @@ def label_set_mismatch(
         known = {one for item in shown for one in item.classes}
         part = [item for item in part if known.intersection(item.classes)] or part  # not loaders of other classes only
         if fits["validate"] and fits["validate"][-1].units > max(max(item.classes) for item in shown):
-            yield from _sets(shown, part, unseen, p, paired=len(shown) == 1)
+            yield from _sets(shown, part, unseen, p, _taught(plain), paired=len(shown) == 1)
+
+
+def _taught(fits: list[ClassFit]) -> set[int]:
+    """Classes that a loss has taught though no batch need hold them (a memory that is replayed), or that are known."""
+    taught = {one for item in fits if item.stage == "train" for one, count in enumerate(item.true) if count}
+    right = {
+        one
+        for item in fits
+        for one, (count, hits) in enumerate(zip(item.true, item.hits, strict=False))
+        if item.stage == "validate" and 2 * hits > count  # from an earlier fit
+    }
+    return taught | right
 
 
 def _sets(
-    trains: list[LabelCounts], vals: list[LabelCounts], unseen: int, p: float, *, paired: bool
+    trains: list[LabelCounts], vals: list[LabelCounts], unseen: int, p: float, taught: set[int], *, paired: bool
 ) -> Iterator[Claim]:
     """Classes that only one of training and validation shows, in one field."""
     known, seen = Counter[int](), Counter[int]()
@@ -127,7 +140,7 @@ def _sets(
         for item in items:
             counter.update(dict(zip(item.classes, item.counts, strict=True)))
     total, size = sum(known.values()), sum(seen.values())
-    strange = {one: count for one, count in seen.items() if one not in known}
+    strange = {one: count for one, count in seen.items() if one not in known and one not in taught}
     amount = sum(strange.values())
     if amount >= unseen and (size / (size + total)) ** amount < p:
         yield Claim(
