@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from lightning_debug.evidence.curves import LossKind
+from lightning_debug.evidence import Unavailable
+from lightning_debug.evidence.curves import CurveReading, LossKind, ReferenceLoss, TrainingCourse
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.experiments.lr_contest import far_better, glance
 from lightning_debug.experiments.lr_trials import Budget, Plan
@@ -112,3 +113,38 @@ def test_falls_of_different_size_are_no_noise_where_nothing_else_moves(in_use, c
     contest = LRContest(other=0.003, steps=10, start=2.1395, in_use=(in_use,) * 3, others=(1.70, 1.71, 1.87))
     found = list(learning_rate_too_low(Record([LRRange(in_use=3e-8, name="AdamW", contest=contest)])))
     assert bool(found) is claimed
+
+
+@pytest.mark.parametrize(
+    ("losses", "claimed"),
+    [
+        ((0.5, 0.3, 40.0, 41.0, 2e5, 2e9, 3e14, 6e20, math.inf, math.nan), True),
+        ((0.5, 0.4, 0.6, 0.4, 5e12, math.inf, math.nan), False),  # at once: an operation's doing
+        ((0.5, 0.3, 40.0, 41.0, 2e5, 2e9, 3e14, 6e20, 1e3, 0.4), False),  # it comes back
+    ],
+)
+def test_a_run_that_grows_without_end_from_its_first_steps_needs_no_other_rate_tried(losses, claimed):
+    early = EarlyLosses(losses=losses, update_ratio=0.1, in_use=20.0, name="SGD")
+    found = list(learning_rate_too_high(Record([early])))
+    assert [one.subject for one in found] == (["lr of SGD"] if claimed else [])
+
+
+@pytest.mark.parametrize(
+    ("update", "end", "neighbours", "claimed"),
+    [
+        (6e-8, 1.38, 0.4, True),
+        (6e-4, 1.38, 0.4, False),  # it could have moved: something else is wrong
+        (6e-8, 1.1, 0.4, False),  # fine-tuning at a low rate
+        (6e-8, 1.38, 1.3, False),  # there is nothing to learn
+        (math.nan, 1.38, 0.4, False),
+    ],
+)
+def test_steps_that_go_nowhere_need_no_other_rate_tried(update, end, neighbours, claimed):
+    early = EarlyLosses(losses=(1.4,) * 60, update_ratio=update, in_use=1e-6, name="SGD")
+    course = TrainingCourse(steps=150, start=1.4, end=end, lowest=end - 0.01)
+    reading = CurveReading(final=True, epochs=5, training=course, learning_rates=(1e-6, 1e-6, 1e-6))
+    reference = ReferenceLoss(function="cross_entropy", samples=256, baseline=1.39, neighbours=neighbours, error=0.02)
+    gap = Unavailable(evidence="LRRange", reason="there is no time for it")
+    [found] = learning_rate_too_low(Record([early, gap, LossKind(supervised=True), reference, reading]))
+    assert isinstance(found, Claim) is claimed
+    assert claimed or found.reason == "there is no time for it"

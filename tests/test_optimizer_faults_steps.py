@@ -45,6 +45,13 @@ def test_steps_go_uphill(program):
     assert report.headlines[0].at.step <= 3
 
 
+@pytest.mark.parametrize("program", [Negated, Maximised])
+def test_steps_go_uphill_where_gradients_are_accumulated(program):
+    """The first three batches hold no step at all."""
+    report = inspected(program(), max_epochs=1, accumulate_grad_batches=4).report
+    assert [item.code for item in report.headlines] == ["LD608"]
+
+
 class Shrunk(Classifier):
     def __init__(self, kind, decay):
         super().__init__()

@@ -106,7 +106,8 @@ class UpdateAudits:
             for group in item.param_groups
             if (rate := plain_rate(group.get("lr"))) is not None
         ]
-        self.watch.start(number, measure=number < FIRST or number in LATER or first_of_epoch)
+        early = number < FIRST or (stretch and self.watch.steps < FIRST)  # with accumulation, steps come late
+        self.watch.start(number, measure=early or number in LATER or first_of_epoch)
 
     def _refresh(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes in parameters that were unfrozen or added since, and optimizers."""

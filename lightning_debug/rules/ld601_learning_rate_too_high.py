@@ -7,7 +7,8 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     soars to ``soar`` times its start at the rate in use, in every order. Where no such experiment could be made:
     the run's own first losses rise to ``rise`` times the first one, and stay there, or go beyond any number, or come
     back with predictions that no longer depend on the input, after a first update of at least ``update`` of the
-    weights' norm.
+    weights' norm; or, after updates of any size, they grow through ``through`` values or more above ``growth`` times
+    the first one, until they are not finite.
 Why it hurts: steps overshoot the valley. The loss jumps, turns to NaN, or stays where guessing is, with units that
     are dead for good.
 How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
@@ -127,6 +128,8 @@ def learning_rate_too_high(
     fall: float = 0.1,
     rise: float = 3.0,
     update: float = 0.5,
+    growth: float = 1000.0,
+    through: int = 4,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each optimizer whose rate loses to a lower one, or whose run blows up from the start."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
@@ -160,7 +163,7 @@ def learning_rate_too_high(
             at=seen.at,
         )
     if not any(seen.contest or seen.suggestion for seen in latest.values()):
-        yield from _from_the_run(record, rise, update)
+        yield from _from_the_run(record, rise, update, growth, through)
 
 
 def _soared(contest: LRContest, soar: float) -> bool:
@@ -172,9 +175,9 @@ def _way(contest: LRContest) -> str:
     return f", by way of {told(contest.highest)} in training," if all(map(math.isfinite, contest.in_use)) else ""
 
 
-def _from_the_run(record: Record, rise: float, update: float) -> Iterator[Claim]:
+def _from_the_run(record: Record, rise: float, update: float, growth: float, through: int) -> Iterator[Claim]:
     seen = record.last(EarlyLosses)
-    if seen is None or seen.optimizers != 1 or not seen.update_ratio >= update or len(seen.losses) < 2:
+    if seen is None or seen.optimizers != 1 or len(seen.losses) < 2:
         return
     first = seen.losses[0]
     if not (math.isfinite(first) and first > 0):
@@ -186,13 +189,16 @@ def _from_the_run(record: Record, rise: float, update: float) -> Iterator[Claim]
     middle = sorted(late)[len(late) // 2]
     stays = len(seen.losses) >= 20 and min(late) > rise * first
     numb = len(seen.losses) >= 20 and middle >= 0.9 * first and bool(constant_outputs(record))
-    if not (max(filter(math.isfinite, early), default=first) > rise * first and (lost or stays or numb)):
+    thrown = seen.update_ratio >= update and max(filter(math.isfinite, early), default=first) > rise * first
+    diverged = lost and sum(one > growth * first for one in finite) >= through
+    if not (diverged or (thrown and (lost or stays or numb))):
         return
     end = "is no longer finite" if lost else f"is {middle:.4g} after {len(seen.losses)} batches"
     end += "; predictions no longer depend on the input" if numb and not lost else ""
+    step = f"the first update changes the weights by {seen.update_ratio:.2g} of their norm, and "
     yield Claim(
-        message=f"At lr={seen.in_use:.2g} the first update changes the weights by {seen.update_ratio:.2g} of their "
-        f"norm, and the loss rises from {first:.4g} to {high:.4g} and {end}.",
+        message=f"At lr={seen.in_use:.2g} {step if math.isfinite(seen.update_ratio) else ''}the loss rises from "
+        f"{first:.4g} to {high:.4g} and {end}.",
         subject=f"lr of {seen.name}",
         measured={"in_use": seen.in_use, "update_ratio": seen.update_ratio, "losses": list(seen.losses)},
         fix=f"Lower it, to lr={seen.in_use / 100:.2g} at first; LRRangeFinder() finds the range.",

@@ -8,7 +8,9 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     rate takes from it in the short training. Where nobody knows what the least loss is (likelihoods, contrastive and
     quantile losses, terms that are no comparison with targets), lower need not be better; it is then claimed only if
     all those steps together, each as large as the run's first update, cannot change the weights by ``reach`` of their
-    norm either, and the loss would not fall by ``arrive_unknown``.
+    norm either, and the loss would not fall by ``arrive_unknown``. Where no such experiment could be made: the run has
+    ended within ``margin`` of what knowing nothing costs, its nearest neighbours reach ``better`` of that, and all its
+    steps, each as large as the first, cannot change the weights by ``moved`` of their norm.
 Why it hurts: the run spends its time getting nowhere, and looks like a model or data that cannot be learned.
 How to fix: take the higher rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
@@ -86,15 +88,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from lightning_debug.evidence.curves import LossKind
+from lightning_debug.evidence import Unavailable
+from lightning_debug.evidence.curves import CurveReading, LossKind
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._curves import baseline, learnable, length, level, newest, resumed, training
 from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled, which
 
 
-@rule("LD602", severity=WARNING, needs=LRRange, explains=("LD702", "LD703", "LD704", "LD705", "LD712", "LD715"))
+@rule("LD602", severity=WARNING, needs=EarlyLosses, explains=("LD702", "LD703", "LD704", "LD705", "LD712", "LD715"))
 def learning_rate_too_low(
     record: Record,
     *,
@@ -105,9 +109,20 @@ def learning_rate_too_low(
     arrive: float = 0.5,
     arrive_unknown: float = 0.1,
     reach: float = 0.05,
+    moved: float = 0.01,
+    margin: float = 0.05,
+    better: float = 0.8,
 ) -> Iterator[Claim | Skip]:
-    """Claims one finding for each optimizer whose rate loses to a higher one by far."""
+    """Claims one finding for each optimizer whose rate loses to a higher one by far, or whose steps go nowhere."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
+    if not any(seen.contest or seen.applied for seen in latest.values()):
+        stands = _stands_still(record, moved, margin, better)
+        if stands is not None:
+            yield stands
+            return
+    if not latest:
+        told_why = [item.reason for item in record.of(Unavailable) if item.evidence == LRRange.__name__]
+        yield Skip(told_why[-1] if told_why else "no other rate was tried")
     for seen in latest.values():
         reason = unsettled(seen)
         if seen.resumed:
@@ -119,8 +134,8 @@ def learning_rate_too_low(
         if contest is None or contest.other < factor * seen.in_use or not noticeable(contest, fall):
             continue
         steps = max(seen.planned_steps or patience, patience)
-        unknown, moved = _no_floor(record, contest), _moved(record, seen, steps)
-        if unknown and not moved <= reach:
+        unknown, way = _no_floor(record, contest), _way(record, seen, steps)
+        if unknown and not way <= reach:
             yield Skip(unknown)
             continue
         used, others = falls(contest)
@@ -130,12 +145,38 @@ def learning_rate_too_low(
         yield Claim(
             message=f"In {contest.steps} steps at lr={seen.in_use:.2g} {which(contest)} goes from "
             f"{contest.start:.4g} to {told(contest.in_use)}, at lr={contest.other:.2g} to {told(contest.others)}"
-            f"{f'; {steps} steps like the first change the weights by {moved:.2g} of their norm' if unknown else ''}.",
+            f"{f'; {steps} steps like the first change the weights by {way:.2g} of their norm' if unknown else ''}.",
             subject=subject(seen),
-            measured={**measured(seen), "planned_steps": seen.planned_steps, "change_of_weights": moved},
+            measured={**measured(seen), "planned_steps": seen.planned_steps, "change_of_weights": way},
             fix=f"Raise it {times(contest.other / seen.in_use)} times, to lr={contest.other:.2g}.",
             at=seen.at,
         )
+
+
+def _stands_still(record: Record, moved: float, margin: float, better: float) -> Claim | None:
+    """A claim where no step of the run could move the weights, and it learned nothing of what can be learned."""
+    early = record.last(EarlyLosses)
+    if early is None or early.optimizers != 1 or not early.in_use > 0 or not record.seen(CurveReading):
+        return None
+    course, price = training(record, steps=60, final=True), baseline(record)
+    if isinstance(course, Skip) or price is None or resumed(record):
+        return None
+    now, reading = level(record, course), newest(record)
+    highest = max((*reading.learning_rates, early.in_use))
+    way = early.update_ratio * length(course) * highest / early.in_use  # the first step may be a warm-up's
+    if not way <= moved or now < (1 - margin) * price or course.lowest < (1 - 2 * margin) * price:
+        return None
+    reference = learnable(record, price, share=better)
+    if isinstance(reference, Skip):
+        return None
+    return Claim(
+        message=f"{length(course)} steps like the first, at lr={highest:.2g}, change the weights by {way:.2g} of their "
+        f"norm, and the training loss ends at {now:.4g}, where predicting without the inputs costs {price:.4g} and the "
+        f"nearest neighbours reach {reference.neighbours:.4g}.",
+        subject=f"lr of {early.name}",
+        measured={"in_use": highest, "change_of_weights": way, "level": now, "baseline": price},
+        fix="Raise it ten times, and again while that helps; LRRangeFinder() finds the range.",
+    )
 
 
 def _no_floor(record: Record, contest: LRContest) -> str:
@@ -146,7 +187,7 @@ def _no_floor(record: Record, contest: LRContest) -> str:
     return kind.reason if kind is not None and not kind.supervised else ""
 
 
-def _moved(record: Record, seen: LRRange, steps: int) -> float:
+def _way(record: Record, seen: LRRange, steps: int) -> float:
     """The most that so many steps, each as large as the first update, change the weights by; NaN if not measured."""
     early = record.last(EarlyLosses)
     if early is None or early.optimizers != 1 or not early.in_use > 0:
