@@ -91,7 +91,13 @@ def _tell(text: str) -> None:
 
 def _summed_up(report: Any) -> str:
     codes = ", ".join(dict.fromkeys(item.code for item in report.findings if item.severity >= "warning"))
+    if not codes and {item.code for item in report.skips if "was recorded" in item.reason} >= _NEEDS_FIELDS:
+        return "read once; nothing was looked at: no batch holds tensors or arrays with a row for each sample"
     return f"read once; {len(report.findings)} findings: {codes}" if codes else "read once; no fault found"
+
+
+_NEEDS_FIELDS = {"LD502", "LD507", "LD509"}
+"""What is judged of any batch that holds inputs."""
 
 
 class CannotAudit(Exception):

@@ -128,6 +128,11 @@ def test_odd_data_are_read_to_their_end(run, names):
     assert "LD001" not in json.dumps(report)
 
 
+def test_data_without_tensors_are_not_called_healthy(run):
+    assert "nothing was looked at" in run("no_tensors")[1]
+    assert "no fault found" in run("one_hot")[1]
+
+
 @pytest.mark.parametrize(
     ("names", "reason"),
     [
