@@ -17,6 +17,10 @@ def closed(x):
     return x.masked_fill(x == 0, -torch.inf)
 
 
+def rate(x, **how):
+    return F.poisson_nll_loss(x, torch.ones_like(x), reduction="none", **how)
+
+
 def additive_mask(part, x):
     return torch.softmax(x * part.p + (x == 0).float() * -torch.inf, 1)
 
@@ -45,6 +49,16 @@ CASES = {
     "exp input": Case(lambda m, x: torch.exp(x) * m.p, "exp", "exp-overflow", "batch[0]", cells={(5, 2): 1e3}),
     "exp parameter": Case(lambda m, x: x * m.p.exp(), "exp", "exp-overflow", P, parameter=100.0, **AFTER),
     "exp rate": Case(lambda m, x: x + m.p.exp(), "exp", "exp-overflow", P, parameter=3.0, **LEARNED),
+    "rate's logarithm": Case(
+        lambda m, x: m.p * rate(x), "poisson_nll_loss", "exp-overflow", "batch[0]", cells={(5, 2): 1e3}, fix="x.clamp(max=20)"
+    ),
+    "rate of zero": Case(
+        lambda m, x: m.p * rate(x.relu(), log_input=False, eps=0.0), "poisson_nll_loss", "log-of-zero", "relu (net.0)",
+        fix="F.softplus",
+    ),
+    "rate below zero": Case(
+        lambda m, x: m.p * rate(x, log_input=False), "poisson_nll_loss", "log-of-negative", "batch[0]", fix="log_input=True"
+    ),
     "division input": Case(
         lambda m, x: m.p * x / x.abs().sum(1, keepdim=True), "div", "division-by-zero", "sum (net.0)", cells=ZERO_ROW,
         fix=".clamp(min=1)",

@@ -51,6 +51,25 @@ def _exponential(origin: Origin) -> Iterator[Explanation]:
     yield Explanation("exp-overflow", f"{what} ({span(x)})", fix)
 
 
+def _poisson(origin: Origin) -> Iterator[Explanation]:
+    """A rate that overflows where its logarithm is given, or has no logarithm where it is given itself."""
+    x = first(origin)
+    if origin.operation != "poisson_nll_loss" or x.maximum is None or x.minimum is None:
+        return
+    limit = EXPONENT.get(x.dtype, 88.72)
+    if x.maximum > limit:
+        what = f"exp of poisson_nll_loss overflows {x.dtype} above {number(limit)}, and gets up to {number(x.maximum)}"
+        fix = "normalise what the net is given, or clamp its logarithm of the rate: x.clamp(max=20)"
+        yield Explanation("exp-overflow", f"{what} ({span(x)})", fix)
+    elif x.minimum < 0:
+        what = f"poisson_nll_loss with log_input=False gets {counted(x.negatives, 'below 0')}, among {span(x)}"
+        yield Explanation("log-of-negative", what, "make the rate positive: F.softplus(x), or leave log_input=True")
+    elif x.zeros:
+        what = f"the log of poisson_nll_loss gets {counted(x.zeros, 'equal to 0')}, among {span(x)}"
+        fix = "leave its eps at 1e-8, and make the rate positive: F.softplus(x), which ReLU does not"
+        yield Explanation("log-of-zero", what, fix)
+
+
 def division(origin: Origin) -> Iterator[Explanation]:
     """Divisors that are 0."""
     operands, name = origin.operands, origin.operation
@@ -225,6 +244,7 @@ _SCALE = "(x - mean) / std over the training set, or drop the sample that holds 
 
 FORWARD: tuple[Callable[[Origin], Iterator[Explanation]], ...] = (
     _nothing,
+    _poisson,
     _masks,
     logarithm,
     _exponential,
