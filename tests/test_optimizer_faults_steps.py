@@ -68,6 +68,11 @@ def test_weight_decay_too_strong(kind, decay):
     assert "LD606" in found(Shrunk(kind, decay), max_epochs=2)
 
 
+def test_weight_decay_too_strong_where_gradients_are_accumulated():
+    """No step falls on a batch that is looked at later."""
+    assert "LD606" in found(Shrunk(torch.optim.AdamW, 20.0), max_epochs=8, accumulate_grad_batches=4)
+
+
 class KeepsList(Classifier):
     def training_step(self, batch, batch_idx):
         loss = super().training_step(batch, batch_idx)

@@ -93,6 +93,32 @@ def test_accumulation_is_counted():
     assert found(model, max_epochs=4, accumulate_grad_batches=5) == ["LD604"]
 
 
+class Chosen(Classifier):
+    """One of several schedules, some of which count steps."""
+
+    def __init__(self, which):
+        super().__init__()
+        self.which = which
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.Adam(self.parameters(), 1e-2)
+        total = int(self.trainer.estimated_stepping_batches)
+        if self.which == "one cycle":
+            schedule = {"scheduler": schedules.OneCycleLR(optimizer, 1e-2, total_steps=total), "interval": "step"}
+        elif self.which == "steps":
+            schedule = schedules.StepLR(optimizer, 3, 0.3)
+        elif self.which == "computed":
+            schedule = schedules.ExponentialLR(optimizer, 0.01 ** (1 / total))
+        else:
+            schedule = schedules.ExponentialLR(optimizer, 0.9)
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+
+@pytest.mark.parametrize(("which", "codes"), [("decay", []), ("steps", []), ("computed", ["LD604"])])
+def test_one_of_several_schedules_counts_steps(which, codes):
+    assert found(Chosen(which), max_epochs=4) == codes
+
+
 HEALTHY = {
     "one cycle": lambda: Scheduled(lambda o: schedules.OneCycleLR(o, 1e-2, total_steps=40), interval="step"),
     "one cycle, a little long": lambda: Scheduled(

@@ -31,6 +31,9 @@ LATER = frozenset({10, 50, 250, 1000, 5000, 20_000})
 EPOCHS = 5
 """Epochs whose first batch is looked at."""
 
+WINDOW = 16
+"""Batches of a program's own loop that a later look waits for a step."""
+
 ASCENT = ("adversar", "attack", "unlearn", "ascent", "perturb", "saliency", "reward")
 
 
@@ -65,6 +68,7 @@ class UpdateAudits:
         self.frozen_at_start = {id(item) for item in pl_module.parameters() if not item.requires_grad}
         self.looking = False
         self._stretch = 0
+        self._due, self._steps_due = -1, 0
         self.optimizers = self.known_optimizers(trainer, pl_module)
         trainable = [item for item in held_parameters(pl_module) if item.parameter.requires_grad]
         self.watch = UpdateWatch(trainable, self.optimizers, in_sandbox, tensor_hooks=not self.compiled)
@@ -88,7 +92,10 @@ class UpdateAudits:
             and number < MOST
             and any(item.steps < FIRST for item in self.watch.steppings.values())
         )
-        self.looking = number < self._until or stretch or number in LATER or first_of_epoch
+        if number in LATER or first_of_epoch:
+            self._due, self._steps_due = number + _window(trainer, pl_module), self.watch.steps
+        waits = number <= self._due and self.watch.steps == self._steps_due  # with accumulation, steps come late
+        self.looking = number < self._until or stretch or waits
         if not self.looking:
             if self._stretch:
                 self._forget()
@@ -106,8 +113,7 @@ class UpdateAudits:
             for group in item.param_groups
             if (rate := plain_rate(group.get("lr"))) is not None
         ]
-        early = number < FIRST or (stretch and self.watch.steps < FIRST)  # with accumulation, steps come late
-        self.watch.start(number, measure=early or number in LATER or first_of_epoch)
+        self.watch.start(number, measure=waits or number < FIRST or (stretch and self.watch.steps < FIRST))
 
     def _refresh(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes in parameters that were unfrozen or added since, and optimizers."""
@@ -247,3 +253,9 @@ class UpdateAudits:
                     overridden=overridden,
                 )
             )
+
+
+def _window(trainer: Trainer, pl_module: LightningModule) -> int:
+    """How many batches after one the optimizer has made its next step, at the latest."""
+    accumulated = trainer.accumulate_grad_batches if pl_module.automatic_optimization else WINDOW
+    return min(MOST, max(1, accumulated)) - 1

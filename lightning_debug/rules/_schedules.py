@@ -77,7 +77,8 @@ def _too_rarely(seen: ScheduleForecast, limits: Limits) -> Fault | None:
                 per_step,
                 "step",
             )
-    says_steps = any(word in seen.words for word in STEPS)
+    typed = seen.scheduler == "ExponentialLR" and seen.gamma is not None and seen.gamma == round(seen.gamma, 3)
+    says_steps = not typed and any(word in seen.words for word in STEPS)  # no count of steps made such a factor
     leads = seen.base is None or other <= 1.05 * seen.base  # to the rate that was asked for, not beyond it
     if seen.scheduler not in FREE and leads and peak < (0.5 if says_steps else limits.warm) * other:
         return Fault(
@@ -88,7 +89,9 @@ def _too_rarely(seen: ScheduleForecast, limits: Limits) -> Fault | None:
         )
     if says_steps and seen.other_rates and seen.scheduler not in FREE:
         stays, falls = seen.rates[-1][1] >= 0.5 * peak, seen.other_rates[-1][1] <= 0.05 * other
-        if stays and falls and seen.epochs > 1 and seen.other_rates[-1][0] >= seen.optimizer_steps - 1:
+        early = [rate for step, rate in seen.other_rates if step <= limits.early * seen.optimizer_steps]
+        lasts = bool(early) and early[-1] > 0.05 * other  # a course of steps does not vanish long before its end
+        if stays and falls and lasts and seen.epochs > 1 and seen.other_rates[-1][0] >= seen.optimizer_steps - 1:
             return Fault(
                 f"{told}, though configure_optimizers counts steps ({_said(seen)}): the learning rate falls only from "
                 f"{peak:.2g} to {seen.rates[-1][1]:.2g} instead of to {seen.other_rates[-1][1]:.2g}.",
