@@ -84,8 +84,17 @@ def test_a_few_steps_of_many_micro_batches_settle_nowhere():
 
 @pytest.mark.parametrize(("value", "batch_size", "said"), [(9.0, 32, 1), (2.0, 32, 0), (9.0, 2, 0), (9.0, 0, 0)])
 def test_one_hard_sample_of_a_small_batch_is_no_spike(value, batch_size, said):
-    spike = Spike(step=200, value=value, before=0.1, noise=0.02)
-    assert len(list(loss_spikes(_settled(Shift(), batch_size, (spike,))))) == said
+    spikes = tuple(Spike(step=step, value=value, before=0.1, noise=0.02) for step in (200, 240))
+    assert len(list(loss_spikes(_settled(Shift(), batch_size, spikes)))) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "epochs", "steps", "said"),
+    [(9.0, 10, (200,), 0), (9.0, 10, (200, 240), 1), (9.0, 2, (200,), 1), (40.0, 10, (200,), 1)],
+)
+def test_a_batch_that_is_hard_once_in_many_epochs_is_no_spike(value, epochs, steps, said):
+    spikes = tuple(Spike(step=step, value=value, before=0.1, noise=0.02) for step in steps)
+    assert len(list(loss_spikes(_settled(Shift(), spikes=spikes, epochs=epochs)))) == said
 
 
 def test_a_model_trained_before_begins_low_and_its_small_jumps_are_no_spikes():
