@@ -3,10 +3,10 @@
 What it sees: in a run of at least `steps` steps, after the share `early` of them: a jump to `times` the loss
     before it that undoes `part` of what training had gained and lasts `length` steps, or a jump of fewer steps
     to `single` times the loss before and `far` times the first loss, too high for one hard sample of the batch
-    (a sample that costs `sample` times the first loss). A jump of fewer steps that comes once only in `again` epochs
-    or more does not come from the data, and counts where it is `alone` times the first loss. For a model trained before, what knowing nothing costs
-    stands for the first loss. Where such jumps are more than a share `often` of the
-    steps, or fewer than a quarter of all that leave the noise, that is what the loss is like.
+    (a sample that costs `sample` times the first loss; `alone` times that where it comes once only in `again` epochs
+    or more: what is wrong with the data comes again). For a model trained before, what knowing nothing costs stands
+    for the first loss. Where such jumps are more than a share `often` of the steps, or fewer than a quarter of all
+    that leave the noise, that is what the loss is like.
 Why it hurts: one step like that can undo many: it is a batch with a wrong sample, or a gradient that should
     have been clipped.
 How to fix: look at the batches named; clip the gradients; lower the learning rate.
@@ -102,7 +102,7 @@ def loss_spikes(
     sample: float = 20.0,
     often: float = 0.08,
     again: int = 3,
-    alone: float = 10.0,
+    alone: float = 2.0,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss jumps far out of its noise, for several steps or once very high."""
     course = training(record, steps=steps, final=False)
@@ -118,15 +118,14 @@ def loss_spikes(
         and spike.value > times * spike.before
         and spike.value - spike.before > part * max(begin - spike.before, 0.0)
     ]
+    hard = sample / max(1, newest(record).batch_size)  # a batch's mean where one sample costs so much
     lonely = [
         spike
         for spike in late
-        if spike.length < length
-        and spike.value > single * spike.before
-        and spike.value > max(far, sample / max(1, newest(record).batch_size)) * begin
+        if spike.length < length and spike.value > single * spike.before and spike.value > max(far, hard) * begin
     ]
     rare = len(lonely) <= max(1.0, often * course.steps) and 4 * len(lonely) >= len(late)
-    if len(lonely) == 1 and newest(record).epochs >= again and lonely[0].value <= alone * begin:
+    if len(lonely) == 1 and newest(record).epochs >= again and lonely[0].value <= alone * hard * begin:
         lonely = []
     found = lasting + (lonely if rare else [])
     if not found:
