@@ -87,7 +87,7 @@ def labels_misaligned(
     independent: float = 0.01,
     shift_p: float = 1e-6,
     epochs: int = 2,
-    steps: int = 30,
+    steps: int = 60,
     samples: int = 200,
     knows_nothing: float = 0.05,
     told: float = 0.3,
