@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ModelInspector
-from lightning_debug.evidence.model import Initialisation, InputDependence, LayerSignal, Place
+from lightning_debug.evidence.model import AlikeUnits, Initialisation, InputDependence, LayerSignal, Place
 from lightning_debug.record import Record
 from lightning_debug.rules.ld411_degenerate_initialisation import degenerate_initialisation
 
@@ -40,6 +40,21 @@ DEAD = InputDependence(steps=64, change=0.0, scale=0.1)
 def test_signals_that_die(seen, expected):
     claims = list(degenerate_initialisation(Record(seen)))
     assert len(claims) == expected
+
+
+@pytest.mark.parametrize(
+    ("zero", "told", "expected"),
+    [
+        (True, [DEAD], 1),
+        (False, [DEAD], 1),  # a norm of equal units lets rounding through
+        (True, [], 0),  # nothing moves at all: the rate is 0, say
+        (True, [InputDependence(steps=64, change=2.0, scale=3.0)], 0),
+    ],
+)
+def test_rows_that_stay_equal_where_the_output_is_constant(zero, told, expected):
+    unit = AlikeUnits(name="net.0.weight", shape=(32, 16), value=0.01, gradient_alike=True, gradient_zero=zero)
+    claims = list(degenerate_initialisation(Record([Initialisation(steps=8, alike=(unit,), others_move=False), *told])))
+    assert [claim.subject for claim in claims] == ["net.0.weight"] * expected
 
 
 class Dense(nn.Module):

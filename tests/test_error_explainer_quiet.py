@@ -147,3 +147,16 @@ def test_where_it_cannot_be_run_again_the_frames_tell():
     assert found.measured["module"] == "net"
     assert "flatten(1)" in found.fix
     assert "not run again" in found.measured["lacking"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), 2.0])
+def test_nan_is_outside_every_range_and_no_raw_output(value):
+    class Probabilities(Raising):
+        def training_step(self, batch, batch_idx):
+            made = self.net(batch[0]).sigmoid() * value
+            return F.binary_cross_entropy(made, torch.ones_like(made))
+
+    watch = ErrorExplainer()
+    with pytest.raises(RuntimeError, match="between 0 and 1"):
+        trainer(watch, max_epochs=1).fit(Probabilities(None), loader(torch.ones(8, 4), torch.zeros(8), batch_size=4))
+    assert [item.code for item in watch.report.findings] == ([] if value != value else ["LD117"])

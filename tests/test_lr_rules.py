@@ -148,3 +148,18 @@ def test_steps_that_go_nowhere_need_no_other_rate_tried(update, end, neighbours,
     [found] = learning_rate_too_low(Record([early, gap, LossKind(supervised=True), reference, reading]))
     assert isinstance(found, Claim) is claimed
     assert claimed or found.reason == "there is no time for it"
+
+
+@pytest.mark.parametrize(("end", "nonfinite", "claimed"), [(0.1, 0.0, False), (1.9, 0.0, True), (0.1, 0.01, True)])
+def test_a_run_that_learns_at_its_rate_contradicts_the_trials(end, nonfinite, claimed):
+    contest = LRContest(other=0.1, steps=33, start=2.3, in_use=(math.inf,) * 3, others=(0.5,) * 3, highest=(9e4,) * 3)
+    reading = CurveReading(final=True, training=TrainingCourse(steps=300, start=2.3, end=end, nonfinite=nonfinite))
+    found = list(learning_rate_too_high(Record([LRRange(in_use=1.0, name="RMSprop", contest=contest), reading])))
+    assert [isinstance(one, Claim) for one in found] == [claimed]
+
+
+@pytest.mark.parametrize(("name", "claimed"), [("AdamW", True), ("RAdam", False)])
+def test_an_optimizer_that_warms_up_by_itself_is_not_judged_by_its_first_steps(name, claimed):
+    contest = LRContest(other=0.3, steps=20, start=0.69, in_use=(0.6896,) * 3, others=(0.3,) * 3)
+    found = list(learning_rate_too_low(Record([LRRange(in_use=3e-3, name=name, contest=contest, planned_steps=300)])))
+    assert [isinstance(one, Claim) for one in found] == [claimed]

@@ -252,6 +252,11 @@ def test_that_nothing_trains_behind_a_rectifier_that_gives_zeros_alone_is_folded
     assert "LD408" in {one.code: set(one.explains) for one in all_rules()}["LD207"]
 
 
+def test_targets_seem_shifted_the_wrong_way_where_outputs_see_beyond_them():
+    """A convolution that is padded on both sides sees the target, and the token after it."""
+    assert "LD506" in {one.code: set(one.explains) for one in all_rules()}["LD410"]
+
+
 def test_severities_compare():
     assert ERROR > WARNING > INFO
     assert ERROR >= "error"

@@ -23,6 +23,7 @@ class ErrorOperand:
         minimum: Smallest value, of integers only; ``None`` when not read.
         maximum: Largest value, likewise.
         second: Largest value below that one, likewise.
+        nan: Whether it is known to hold NaN.
         made_by: The operation of the step that made it.
         made_at: The line of that operation.
     """
@@ -36,6 +37,7 @@ class ErrorOperand:
     minimum: int | None = None
     maximum: int | None = None
     second: int | None = None
+    nan: bool = False
     made_by: str = ""
     made_at: str = ""
 

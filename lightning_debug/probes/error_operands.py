@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -102,12 +103,13 @@ def held_graphs(root: nn.Module) -> list[str]:
 
 
 def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", op: Op | None = None) -> ErrorOperand:
-    """Describes a tensor. Reads the range of integers on the host.
+    """Describes a tensor. Reads the range of integers, and whether others hold NaN, on the host.
 
     >>> operand(torch.tensor([3, 9]), "labels").maximum
     9
     """
     least = most = second = None
+    nan = False
     whole = tensor.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     if whole and readable(tensor) and 0 < tensor.numel() <= MOST_READ:
         try:
@@ -115,6 +117,9 @@ def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", 
             second = int(tensor[tensor < most].max()) if least < most else None
         except RuntimeError:  # the device no longer answers
             least = most = second = None
+    elif tensor.is_floating_point() and readable(tensor) and 0 < tensor.numel() <= MOST_READ:
+        with contextlib.suppress(RuntimeError):
+            nan = bool(torch.isnan(tensor).any())
     return ErrorOperand(
         name=name,
         kind=kind,
@@ -125,6 +130,7 @@ def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", 
         minimum=least,
         maximum=most,
         second=second,
+        nan=nan,
         made_by=op.name if op is not None else "",
         made_at=op.line if op is not None else "",
     )

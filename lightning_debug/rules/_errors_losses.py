@@ -33,8 +33,8 @@ def _target(error: ErrorRaised) -> ErrorOperand:
 
 
 def _not_probabilities(error: ErrorRaised) -> Diagnosis | None:
-    if re.search("nan", error.message, re.I):
-        return None
+    if re.search("nan", error.message, re.I) or any(item.nan for item in error.operands[:1]):
+        return None  # NaN is outside every range: whatever made it is at fault
     fix = (
         "Use F.binary_cross_entropy_with_logits (nn.BCEWithLogitsLoss) on the raw outputs, or apply torch.sigmoid"
         " before."

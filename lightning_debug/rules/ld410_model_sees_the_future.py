@@ -97,7 +97,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._model import named, subject
 
 
-@rule("LD410", severity=ERROR, needs=FutureLeak, explains=("LD605", "LD702", "LD705", "LD712"))
+@rule("LD410", severity=ERROR, needs=FutureLeak, explains=("LD506", "LD605", "LD702", "LD705", "LD712"))
 def model_sees_the_future(record: Record) -> Iterator[Claim | Skip]:
     """Claims one finding: where a later step first has an influence."""
     for seen in record.of(FutureLeak):

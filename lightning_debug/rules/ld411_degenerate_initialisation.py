@@ -2,11 +2,12 @@
 
 What it sees: linear layers and convolutions whose rows, one a unit, were all equal before training, and are equal
     after the first steps: they got equal gradients, or none; and matrices among a module's own parameters that hold
-    one value, and whose rows or columns get equal gradients all the same, or one of exactly zero that is not zero once
-    they are random. Also, before training, layers that make
-    signals larger ``gain`` times or more each, at least two of them, so that the last one gives values around
-    ``largest`` or more; or that make them smaller ``gain`` times or more each, so that less than ``died`` of the first
-    one's input is left, where predictions still do not depend on the input after training for ``steps`` steps.
+    one value, and whose rows or columns get equal gradients all the same, or one of exactly zero that is not zero
+    once they are random. So do rows that training leaves as they were, where predictions do not depend on the
+    input. Also, before training, layers that make signals larger ``gain`` times or more each, at least two of them,
+    so that the last one gives values around ``largest`` or more; or that make them smaller ``gain`` times or more
+    each, so that less than ``died`` of the first one's input is left, where predictions still do not depend on the
+    input after training for ``steps`` steps.
 Why it hurts: units that start alike and get equal gradients stay alike: a layer of them is one unit. Weights of zero
     in several layers pass neither signals nor gradients on. Signals that grow from layer to layer give an enormous
     loss to begin with, and gradients to match.
@@ -112,7 +113,8 @@ def degenerate_initialisation(
 ) -> Iterator[Claim]:
     """Claims one finding for units that stay alike, or else one for signals that grow, or die and stay dead."""
     for seen in record.of(Initialisation):
-        alike = [unit for unit in seen.alike if unit.moved or (unit.gradient_zero and seen.others_move)]
+        stuck = _constant(record, steps)  # a norm of equal units passes next to nothing on
+        alike = [unit for unit in seen.alike if unit.moved or stuck or (unit.gradient_zero and seen.others_move)]
         if alike and seen.steps:
             yield _alike(seen, alike)
             return
@@ -171,8 +173,10 @@ def _alike(seen: Initialisation, alike: list[AlikeUnits]) -> Claim:
     value = "" if first.value is None else f" to {first.value:.3g}"
     if first.moved:
         what = f"are equal after {seen.steps} optimizer steps that changed them{also}: its units learn the same"
-    else:
+    elif first.gradient_zero:
         what = f"are so after {seen.steps} optimizer steps{also}: its gradient is exactly 0"
+    else:
+        what = f"are so after {seen.steps} optimizer steps{also}: predictions do not depend on the input"
     return Claim(
         message=f"All {first.shape[0]} rows of {first.name} were equal{value} before training and {what}.",
         subject=first.name,

@@ -14,9 +14,10 @@ Why it hurts: steps overshoot the valley. The loss jumps, turns to NaN, or stays
 How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
 When to ignore: when the rate is meant to be lowered by hand. Silent on spikes that recover within the trial, on
-    warm-up (trials follow the schedule), on a loss that is not finite at any rate or turns to NaN without rising
-    (an operation is at fault then; not where every order ends so within ``sudden`` steps), and on several
-    optimizers, unless the loss blows up at the rate in use in every order of the data.
+    warm-up (trials follow the schedule), where the run itself has brought the loss down by ``recovered`` of what
+    the lower rate takes from it in the trials, and stayed finite, on a loss that is not finite at any rate or turns
+    to NaN without rising (an operation is at fault then; not where every order ends so within ``sudden`` steps),
+    and on several optimizers, unless the loss blows up at the rate in use in every order of the data.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -90,6 +91,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
@@ -130,6 +132,7 @@ def learning_rate_too_high(
     update: float = 0.5,
     growth: float = 1000.0,
     through: int = 4,
+    recovered: float = 0.9,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each optimizer whose rate loses to a lower one, or whose run blows up from the start."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
@@ -145,6 +148,9 @@ def learning_rate_too_high(
         soared = _soared(contest, soar)
         least = share_soared if soared else share
         if any(one >= least * other for one, other in zip(used, others, strict=True)):
+            continue
+        if _went_well(record, contest, recovered):
+            yield Skip("the run itself has learned at the rate in use")
             continue
         at_once = bool(contest.lasted) and max(contest.lasted) <= sudden
         if not at_once and any(
@@ -164,6 +170,16 @@ def learning_rate_too_high(
         )
     if not any(seen.contest or seen.suggestion for seen in latest.values()):
         yield from _from_the_run(record, rise, update, growth, through)
+
+
+def _went_well(record: Record, contest: LRContest, recovered: float) -> bool:
+    """Whether the run contradicts the trials: a schedule may reach its peak when weights are past what was delicate."""
+    reading = record.last(CurveReading)
+    course = reading.training if reading is not None else None
+    if course is None or course.nonfinite or not (math.isfinite(course.start) and math.isfinite(course.end)):
+        return False
+    taken = contest.start - sorted(contest.others)[len(contest.others) // 2]
+    return course.start - course.end >= recovered * taken
 
 
 def _soared(contest: LRContest, soar: float) -> bool:

@@ -15,7 +15,8 @@ Why it hurts: the run spends its time getting nowhere, and looks like a model or
 How to fix: take the higher rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
 When to ignore: when so little is meant to change. Silent on fine-tuning that improves at its low rate, on runs
-    resumed from a checkpoint, on schedules whose peak is sane, on several optimizers, and where no rate learns.
+    resumed from a checkpoint, on schedules whose peak is sane, on RAdam (it warms up by itself), on several
+    optimizers, and where no rate learns.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -97,6 +98,9 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._curves import baseline, learnable, length, level, newest, resumed, training
 from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled, which
 
+_OWN_WARM_UP = "radam"
+"""Optimizers that rectify: at step 20 theirs are a twelfth of full size (Liu et al. 2020, equation 4)."""
+
 
 @rule("LD602", severity=WARNING, needs=EarlyLosses, explains=("LD702", "LD703", "LD704", "LD705", "LD712", "LD715"))
 def learning_rate_too_low(
@@ -124,9 +128,7 @@ def learning_rate_too_low(
         told_why = [item.reason for item in record.of(Unavailable) if item.evidence == LRRange.__name__]
         yield Skip(told_why[-1] if told_why else "no other rate was tried")
     for seen in latest.values():
-        reason = unsettled(seen)
-        if seen.resumed:
-            reason = Skip("training is resumed, and its learning rate may be that of a late phase")
+        reason = _not_comparable(seen) or unsettled(seen)
         if reason is not None:
             yield reason
             continue
@@ -151,6 +153,15 @@ def learning_rate_too_low(
             fix=f"Raise it {times(contest.other / seen.in_use)} times, to lr={contest.other:.2g}.",
             at=seen.at,
         )
+
+
+def _not_comparable(seen: LRRange) -> Skip | None:
+    """Why short trials tell nothing of the rate in use, whatever they found."""
+    if seen.resumed:
+        return Skip("training is resumed, and its learning rate may be that of a late phase")
+    if _OWN_WARM_UP in seen.name.lower():
+        return Skip(f"the first steps of {seen.name} are small by design, and trials hold little else")
+    return None
 
 
 def _stands_still(record: Record, moved: float, margin: float, better: float) -> Claim | None:
