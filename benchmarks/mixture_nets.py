@@ -29,7 +29,8 @@ def perceptron(draw: random.Random, features: int, outputs: int) -> nn.Module:
     norm = draw.choice([None, nn.BatchNorm1d, nn.LayerNorm])
     if norm and draw.random() < 0.3:
         blocks = [Residual(width, activation, norm) for _ in range(2)]
-        return nn.Sequential(nn.Linear(features, width), *blocks, norm(width), activation(), nn.Linear(width, outputs))
+        ends = [norm(width), activation(), nn.Linear(width, outputs)]
+        return nn.Sequential(nn.Flatten(), nn.Linear(features, width), *blocks, *ends)
     layers: list[nn.Module] = []
     for index in range(draw.choice([1, 2, 3])):
         layers.append(nn.Linear(width if index else features, width))

@@ -192,10 +192,11 @@ class Program(pl.LightningModule):
 def choose(draw: random.Random) -> dict[str, Any]:
     """What the program is like, whatever its data."""
     optimizer = draw.choice(OPTIMIZERS)
+    schedule = draw.choice(SCHEDULES)
     return {
         "optimizer": optimizer,
         "rate": draw.choice(RATES.get(optimizer, (1e-3, 2e-3, 3e-3))),
-        "schedule": draw.choice(SCHEDULES),
+        "schedule": "" if (optimizer, schedule) == ("Adagrad", "OneCycleLR") else schedule,  # it has no momentum
         "loss": draw.choice(LOSSES),
         "metric": draw.choice(["each batch", "torchmetrics", "none", "list"]),
         "names": draw.choice(NAMES),

@@ -45,6 +45,27 @@ def test_steps_go_uphill(program):
     assert report.headlines[0].at.step <= 3
 
 
+class NegatedByHand(ByHand):
+    def manual_backward(self, loss, *args, **kwargs):
+        super().manual_backward(-loss, *args, **kwargs)
+
+
+class Opposed(ByHand):
+    """An ascent for each descent: a game."""
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers()
+        for sign in (-1, 1):
+            optimizer.zero_grad()
+            self.manual_backward(sign * Classifier.training_step(self, batch, batch_idx))
+            optimizer.step()
+
+
+@pytest.mark.parametrize(("program", "codes"), [(NegatedByHand, ["LD608"]), (Opposed, [])])
+def test_steps_by_hand_that_go_uphill(program, codes):
+    assert found(program(), max_epochs=1) == codes
+
+
 @pytest.mark.parametrize("program", [Negated, Maximised])
 def test_steps_go_uphill_where_gradients_are_accumulated(program):
     """The first three batches hold no step at all."""

@@ -221,6 +221,7 @@ class UpdateAudits:
                 against=self._against,
                 optimizers=len(self.watch.steppings),
                 automatic=pl_module.automatic_optimization,
+                single=self.backward_passes <= self.batches,
                 frozen_share=frozen / total,
                 words=self._words,
                 steps=max(trainer.global_step - self.first_steps, self.watch.steps),

@@ -217,6 +217,7 @@ class UpdateAudit(Evidence):
         against: A known loss function that enters a sum with a minus, beside another with a plus; else empty.
         optimizers: How many optimizers there are.
         automatic: Whether Lightning drives the optimizer.
+        single: Whether no batch so far had more than one backward pass.
         frozen_share: Share of the model's parameters that are frozen.
         words: Words in the user's source that speak of ascent on purpose.
         steps: Optimizer steps since training began.
@@ -229,6 +230,7 @@ class UpdateAudit(Evidence):
     against: str = ""
     optimizers: int = 1
     automatic: bool = True
+    single: bool = False
     frozen_share: float = 0.0
     words: tuple[str, ...] = ()
     steps: int = 0

@@ -1,11 +1,12 @@
 """Every step makes the loss larger.
 
 What it sees: the real change of the weights in single steps, against the gradient that the step used: their inner
-    product is positive, with a cosine of at least ``min_cosine``, so that the loss rises to first order at any learning
-    rate; or the value that ``training_step`` returns is the negative of a known loss function. On at least
-    ``min_steps`` steps, with one optimizer, and only where the returned value is known to be a loss function of torch
-    (or its negative). Or a sum in which one loss function has a minus and another a plus has fallen below zero, by
-    ``far`` times what it began with and by more than 1: it falls without end as that function grows.
+    product is positive, with a cosine of at least ``min_cosine``, so that the loss rises to first order at any
+    learning rate; or the value that ``training_step`` returns is the negative of a known loss function. On at least
+    ``min_steps`` steps, with one optimizer (and one backward pass a batch, where the optimization is manual), and
+    only where the returned value is known to be a loss function of torch (or its negative). Or a sum in which one
+    loss function has a minus and another a plus has fallen below zero, by ``far`` times what it began with and by
+    more than 1: it falls without end as that function grows.
 Why it hurts: the model is trained to be wrong. The loss climbs from the first step, or the returned value falls below
     zero without end.
 How to fix: return the loss with its own sign; leave out ``maximize=True``; subtract the learning rate times
@@ -109,10 +110,12 @@ def steps_go_uphill(
     uphill = all(cosine >= min_cosine for cosine in cosines)
     downhill = max(cosines[: len(last.groups)]) <= -min_cosine
     maximize = any(group.maximize for group in last.groups)
-    if last.loss_sign < 0 and downhill and last.automatic and not last.words and last.frozen_share <= 1 / 2:
+    alone = last.automatic or (last.single and len(first) > min_steps)
+    if last.loss_sign < 0 and downhill and alone and not last.words and last.frozen_share <= 1 / 2:
         yield Claim(
-            message=f"training_step returns the negative of {last.loss_function}: the steps go down along it (cosine "
-            f"{cosines[0]:.2f} with the gradient), and so make {last.loss_function} larger.",
+            message=f"training_step {'returns' if last.automatic else 'calls backward on'} the negative of "
+            f"{last.loss_function}: the steps go down along it (cosine {cosines[0]:.2f} with the gradient), and so make "
+            f"{last.loss_function} larger.",
             subject="loss",
             measured={"loss_function": last.loss_function, "loss_sign": -1, "cosine": cosines[0], "steps": len(first)},
             fix="Return the squared error, or the negative log-likelihood: turn the sign of the loss."
