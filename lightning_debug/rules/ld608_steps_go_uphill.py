@@ -114,8 +114,8 @@ def steps_go_uphill(
     if last.loss_sign < 0 and downhill and alone and not last.words and last.frozen_share <= 1 / 2:
         yield Claim(
             message=f"training_step {'returns' if last.automatic else 'calls backward on'} the negative of "
-            f"{last.loss_function}: the steps go down along it (cosine {cosines[0]:.2f} with the gradient), and so make "
-            f"{last.loss_function} larger.",
+            f"{last.loss_function}: the steps go down along it (cosine {cosines[0]:.2f} with the gradient), and so "
+            f"make {last.loss_function} larger.",
             subject="loss",
             measured={"loss_function": last.loss_function, "loss_sign": -1, "cosine": cosines[0], "steps": len(first)},
             fix="Return the squared error, or the negative log-likelihood: turn the sign of the loss."
