@@ -115,3 +115,43 @@ def test_a_step_that_raises_leaves_nothing_behind():
         trainer(EarlyStoppingSelector(), max_epochs=4).fit(model, loader(), loader())
     assert "validation_step" not in vars(model)
     assert torch.overrides._get_current_function_mode() is None
+
+
+class Attends(pl.LightningModule):
+    """In eval mode PyTorch's encoder takes a fused path, which it leaves under a function mode."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = torch.nn.Embedding(50, 32, padding_idx=0)
+        layer = torch.nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+        self.layers, self.head = (
+            torch.nn.TransformerEncoder(layer, 2, enable_nested_tensor=False),
+            torch.nn.Linear(32, 3),
+        )
+        self.told = []
+
+    def training_step(self, batch, batch_idx):
+        tokens, labels = batch
+        hidden = self.layers(self.embed(tokens), src_key_padding_mask=tokens == 0)
+        return F.cross_entropy(self.head(hidden.mean(1)), labels)
+
+    def validation_step(self, batch, batch_idx):
+        loss = self.training_step(batch, batch_idx)
+        self.told.append(loss.item())
+        self.log("val_loss", loss)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-3)
+
+
+def test_what_validation_computes_is_not_changed():
+    told = []
+    for watch in ([], [EarlyStoppingSelector(stop=False, restore=False)]):
+        torch.manual_seed(0)
+        tokens = torch.randint(1, 50, (96, 12))
+        tokens[:, 9:] = 0
+        loader = DataLoader(TensorDataset(tokens, tokens[:, 0] % 3), 32)
+        model = Attends()
+        trainer(*watch, max_epochs=2).fit(model, loader, loader)
+        told.append(model.told)
+    assert told[0] == told[1]

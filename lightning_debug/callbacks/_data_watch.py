@@ -7,13 +7,13 @@ from typing import Any
 
 from lightning_debug.callbacks._lightning import LightningModule, is_compiled
 from lightning_debug.callbacks._look_budget import charge, may_look
-from lightning_debug.callbacks._taps import Shadow
+from lightning_debug.callbacks._taps import Shadow, may_be_traced
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.data_reach import ReachTrace
-from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
+from lightning_debug.probes.trace import compiled_functions
 from lightning_debug.schedule import Schedule, at, either, first
 from lightning_debug.session import Session
 
@@ -99,7 +99,7 @@ class StepWatch:
         dear = self._spent + self._price > ALWAYS
         if dear and self._session is not None and not may_look(self._session, self._price):
             return
-        if is_compiled(pl_module) or compiled_functions(pl_module) or changed_by_tracing(pl_module):
+        if not may_be_traced(pl_module):
             return
         stage = "train" if name == "training_step" else "validate"
 

@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from lightning_debug.callbacks._lightning import LightningModule, is_compiled, steps_are_compiled
-from lightning_debug.callbacks._taps import Shadow
+from lightning_debug.callbacks._lightning import LightningModule
+from lightning_debug.callbacks._taps import Shadow, may_be_traced
 from lightning_debug.probes.answers import TEMPERATURES
-from lightning_debug.probes.trace import compiled_functions
 from lightning_debug.probes.validation_scores import ValidationScores
 
 
@@ -26,7 +25,7 @@ class ScoreWatch:
         self._counts = dataloader_idx == 0
         if batch_idx == dataloader_idx == 0:
             self.release()
-            if not (is_compiled(pl_module) or steps_are_compiled(pl_module) or compiled_functions(pl_module)):
+            if may_be_traced(pl_module):
                 self._scores = ValidationScores()
                 self._shadow = Shadow(pl_module, "validation_step", self._step)
 

@@ -6,9 +6,16 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+from lightning_debug.callbacks._lightning import LightningModule, is_compiled
 from lightning_debug.experiments.isolation import in_sandbox
+from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
 
 _MISSING = object()
+
+
+def may_be_traced(pl_module: LightningModule) -> bool:
+    """Whether a step may run under a function mode: nothing is compiled, and no module computes otherwise under one."""
+    return not (is_compiled(pl_module) or compiled_functions(pl_module) or changed_by_tracing(pl_module))
 
 
 class Shadow:

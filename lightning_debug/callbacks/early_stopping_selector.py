@@ -30,7 +30,8 @@ class EarlyStoppingSelector(DebugCallback):
     not degraded beyond its noise, the one with the best (smoothed) metric is chosen; where that is a share such as
     accuracy, a loss that is a hundredth above its lowest costs a fifth of a point. Where ``cross_entropy`` (or its kin)
     is called in each ``validation_step``, that loss is computed once more from scores divided by the temperature that
-    suits them, so that confidence in wrong answers does not count. Training stops when the choice
+    suits them, so that confidence in wrong answers does not count (not where a model that is watched would compute
+    otherwise: compiled ones, attention in PyTorch's fused path). Training stops when the choice
     and the lowest loss have not moved for ``patience`` validations and for a quarter as many as there were before.
     The weights of the chosen epoch are put back when training ends. It can run beside ``ModelCheckpoint``.
 

@@ -5,17 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
-from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.callbacks._look_budget import charge, looking, may_begin, may_look
 from lightning_debug.callbacks._loss_checks import PRODUCES, LossChecks
-from lightning_debug.callbacks._taps import Shadow
+from lightning_debug.callbacks._taps import Shadow, may_be_traced
 from lightning_debug.evidence.loss import LossGraph
 from lightning_debug.experiments._surroundings import uncollected
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.probes.loss_graph import loss_graph
 from lightning_debug.probes.loss_trace import LossTrace
-from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
 from lightning_debug.schedule import at, either, first
 
 LIVE = either(first(3), at(50, 500, 5000))
@@ -67,7 +66,7 @@ class LossInspector(DebugCallback):
             self._second_epoch = None
         if not (LIVE(step) or again) or (step and not may_look(self.session, self._price)):
             return
-        if not (is_compiled(pl_module) or compiled_functions(pl_module) or changed_by_tracing(pl_module)):
+        if may_be_traced(pl_module):
             self._watch(trainer, pl_module)
         elif AGAIN(step) or again:
             self._replay(trainer, pl_module, "training_step", batch, batch_idx)
