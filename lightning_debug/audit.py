@@ -67,7 +67,7 @@ def run(options: Any, arguments: Sequence[str]) -> int:
     from lightning_debug.reading import ReadingFailed
 
     try:
-        report = audit(
+        report, looked = _read(
             options.target,
             arguments,
             batch_size=options.batch_size,
@@ -81,7 +81,7 @@ def run(options: Any, arguments: Sequence[str]) -> int:
     if report.status == "interrupted":
         _tell("interrupted; the report tells of what was read by then")
         return INTERRUPTED_EXIT
-    _tell(f"{_summed_up(report)}")
+    _tell(_summed_up(report, looked=looked))
     return FAULT_EXIT if report.reaches(options.fail_on) else 0
 
 
@@ -89,15 +89,11 @@ def _tell(text: str) -> None:
     sys.stderr.write(f"lightning-debug audit: {text}\n")
 
 
-def _summed_up(report: Any) -> str:
+def _summed_up(report: Any, *, looked: bool) -> str:
     codes = ", ".join(dict.fromkeys(item.code for item in report.findings if item.severity >= "warning"))
-    if not codes and {item.code for item in report.skips if "was recorded" in item.reason} >= _NEEDS_FIELDS:
+    if not codes and not looked:
         return "read once; nothing was looked at: no batch holds tensors or arrays with a row for each sample"
     return f"read once; {len(report.findings)} findings: {codes}" if codes else "read once; no fault found"
-
-
-_NEEDS_FIELDS = {"LD502", "LD507", "LD509"}
-"""What is judged of any batch that holds inputs."""
 
 
 class CannotAudit(Exception):
@@ -122,11 +118,19 @@ def audit(
     Raises:
         CannotAudit: If there is no such module, name or argument.
     """
+    return _read(target, arguments, batch_size=batch_size, workers=workers, **settings)[0]
+
+
+def _read(target: str, arguments: Sequence[str], *, batch_size: int, workers: int, **settings: Any) -> tuple[Any, bool]:
+    """The report, and whether any batch held what can be looked at."""
     found = [_made(item, arguments) for item in _named(target)]
     from lightning_debug.debugger import Debugger
+    from lightning_debug.evidence.data import FieldValues
     from lightning_debug.reading import read
 
-    return read(found, Debugger(**{"select": ["LD5"], **settings}), batch_size=batch_size, workers=workers)
+    debugger = Debugger(**{"select": ["LD5"], **settings})
+    report = read(found, debugger, batch_size=batch_size, workers=workers)
+    return report, bool(debugger.session.record.seen(FieldValues))
 
 
 def _named(target: str) -> list[Any]:

@@ -163,3 +163,10 @@ def test_an_optimizer_that_warms_up_by_itself_is_not_judged_by_its_first_steps(n
     contest = LRContest(other=0.3, steps=20, start=0.69, in_use=(0.6896,) * 3, others=(0.3,) * 3)
     found = list(learning_rate_too_low(Record([LRRange(in_use=3e-3, name=name, contest=contest, planned_steps=300)])))
     assert [isinstance(one, Claim) for one in found] == [claimed]
+
+
+def test_a_rate_that_nobody_measured_is_not_told():
+    early = EarlyLosses(losses=(0.5, 40.0, 2e5, 2e9, 3e14, 6e20, math.inf), name="SGD")
+    [found] = learning_rate_too_high(Record([early]))
+    assert found.message.startswith("The loss rises from 0.5 to 6e+20")
+    assert "nan" not in found.message + found.fix

@@ -14,7 +14,7 @@ from lightning_debug.experiments._surroundings import random_state, set_random_s
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
-from lightning_debug.probes.relation_draws import NotCopied, is_small
+from lightning_debug.probes.relation_draws import is_small
 from lightning_debug.probes.relation_once import alignment_of_epoch
 from lightning_debug.probes.relation_raw import rows_of
 from lightning_debug.probes.relation_stream import Samples, SampleStream
@@ -73,26 +73,28 @@ def alignment_when_asked(source: Source | None) -> LabelAlignment | None:
     """
     if source is None or source.streams or source.collate_fn is None or source.hands_on_bags(2):
         return None
-    state = random_state()
+    dataset, state = rows_of(source.dataset).base, random_state()
+    if not is_small(dataset):
+        return None
     try:
         with silence():
-            return _asked(rows_of(source.dataset).base, source.collate_fn)
+            count, batch = _asked(dataset, source.collate_fn)
     except Exception:  # a dataset, or a collate function, that wants to be asked by its loader only
         return None
     finally:
         set_random_state(state)
+    fields = batch_roles(batch)
+    stream = SampleStream()
+    stream.add(fields, next((item.size for item in fields if item.size), 0))
+    samples = stream.samples()
+    return label_alignment(samples) if len(samples) == count else None
 
 
-def _asked(dataset: Any, collate: Any) -> LabelAlignment | None:
-    if not is_small(dataset):
-        raise NotCopied("the dataset holds too much to copy")
+def _asked(dataset: Any, collate: Any) -> tuple[int, Any]:
+    """How many samples were asked for, and the batch that they make."""
     own, begun, items = copy.deepcopy(dataset), working_time(), []
     for place in range(min(MOST, len(own))):
         items.append(own[place])
         if working_time() - begun > SECONDS:
             break
-    fields = batch_roles(collate(items))
-    stream = SampleStream()
-    stream.add(fields, next((item.size for item in fields if item.size), 0))
-    samples = stream.samples()
-    return label_alignment(samples) if len(samples) == len(items) else None
+    return len(items), collate(items)

@@ -20,13 +20,14 @@ Single = tuple[Tensor, Tensor, Tensor]
 """Of each answer: the label, the confidence, whether it is right."""
 
 
-class Answers(TorchFunctionMode):
-    """Notes the scores and labels of the first ``cross_entropy`` that runs inside."""
+class LossCalls(TorchFunctionMode):
+    """Hears what some loss functions are given, while it is entered; each call runs as it is."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.scores: Tensor | None = None
-        self.labels: Tensor | None = None
+    functions: tuple[Callable[..., Any], ...] = ()
+
+    def heard(self, function: Callable[..., Any], named: Mapping[str, Any]) -> None:
+        """Takes one call: ``input``, ``target``, ``weight`` and what else was given by name."""
+        raise NotImplementedError
 
     def __torch_function__(
         self,
@@ -36,12 +37,28 @@ class Answers(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         """Runs the call as it is."""
-        if func is functional.cross_entropy and self.scores is None:
-            named = {**dict(zip(("input", "target"), args, strict=False)), **(kwargs or {})}
-            scores, labels = named.get("input"), named.get("target")
-            if isinstance(scores, Tensor) and isinstance(labels, Tensor) and not labels.is_floating_point():
-                self.scores, self.labels = scores.detach(), labels.detach()
+        if func in self.functions:
+            self.heard(func, {**dict(zip(("input", "target", "weight"), args, strict=False)), **(kwargs or {})})
         return func(*args, **(kwargs or {}))
+
+
+class Answers(LossCalls):
+    """Notes the scores and labels of the first ``cross_entropy`` that runs inside."""
+
+    functions = (functional.cross_entropy,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores: Tensor | None = None
+        self.labels: Tensor | None = None
+
+    def heard(self, function: Callable[..., Any], named: Mapping[str, Any]) -> None:
+        """Notes the first one that has labels."""
+        scores, labels = named.get("input"), named.get("target")
+        if self.scores is not None or not isinstance(scores, Tensor) or not isinstance(labels, Tensor):
+            return
+        if not labels.is_floating_point():
+            self.scores, self.labels = scores.detach(), labels.detach()
 
 
 def answer_confidence(

@@ -78,9 +78,18 @@ def rank_correlation(amounts: Array) -> float | None:
     """Spearman's correlation of amounts with their place."""
     if len(amounts) < 3 or not np.isfinite(amounts).all() or np.ptp(amounts) == 0:
         return None
+    return float(np.corrcoef(average_ranks(amounts), np.arange(len(amounts)))[0, 1])
+
+
+def average_ranks(amounts: Array) -> Array:
+    """Ranks from 1 on; equal amounts share the mean of theirs.
+
+    >>> average_ranks(np.array([0.3, 0.1, 0.3]))
+    array([2.5, 1. , 2.5])
+    """
     _, codes, counts = np.unique(amounts, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[codes]
-    return float(np.corrcoef(ranks, np.arange(len(ranks)))[0, 1])
+    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[codes]
+    return ranks
 
 
 def looks_like_series(rows: Array, shape: tuple[int, ...]) -> bool:

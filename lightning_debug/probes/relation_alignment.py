@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_debug.evidence.data_relations import LabelAlignment
-from lightning_debug.probes.order_labels import runs
+from lightning_debug.probes.order_labels import average_ranks, runs
 from lightning_debug.probes.relation_features import are_inputs, views
 from lightning_debug.probes.relation_neighbours import Neighbours, correlation
 from lightning_debug.probes.relation_several import are_columns_of_inputs, is_ordered, principal, targets_of
@@ -61,7 +61,7 @@ def label_alignment(samples: Samples, order: str = "dataset") -> LabelAlignment 
     if several is not None:
         labels = targets_of(several, count)
     else:
-        labels = _codes(given) if samples.kind == "classes" else _ranks(given)
+        labels = _codes(given) if samples.kind == "classes" else average_ranks(given) / len(given)
     own, shift = labels[:count], Shift()
     if not own.size or len(np.unique(own, axis=0)) < 2:
         return None
@@ -201,12 +201,6 @@ def _two_sided(found: Any, among: Array) -> float:
 def _codes(labels: Array) -> Array:
     _, codes = np.unique(labels, return_inverse=True)
     return codes.astype(np.float64)
-
-
-def _ranks(amounts: Array) -> Array:
-    _, codes, counts = np.unique(amounts, return_inverse=True, return_counts=True)
-    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[codes]
-    return ranks / len(ranks)
 
 
 def _is_ordered(labels: Array, kind: str) -> bool:

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from lightning_debug.probes.order_labels import average_ranks
+
 Array = npt.NDArray[Any]
 
 PERMUTATIONS = 499
@@ -54,10 +56,10 @@ def knowledge(pairs: Sequence[tuple[Array, Array]]) -> tuple[int, float, float, 
         def agreement(given: Array) -> float:
             return float((guesses == given).mean())
     elif outputs.shape[1] == 1:
-        ranks = _ranks(outputs[:, 0])
+        ranks = average_ranks(outputs[:, 0])
 
         def agreement(given: Array) -> float:
-            two = _ranks(given)
+            two = average_ranks(given)
             spread = ranks.std() * two.std()
             return float(((ranks - ranks.mean()) * (two - two.mean())).mean() / spread) if spread > 0 else 0.0
 
@@ -78,7 +80,9 @@ def _of_several(outputs: Array, labels: Array) -> tuple[int, float, float, float
     varied = (np.ptp(labels, axis=0) > 0) & (np.ptp(outputs, axis=0) > 0) if len(usable) else np.zeros(0, bool)
     if len(labels) < 16 or not varied.any():
         return None
-    one, two = (_standard(np.stack([_ranks(column) for column in part[:, varied].T], 1)) for part in (outputs, labels))
+    one, two = (
+        _standard(np.stack([average_ranks(column) for column in part[:, varied].T], 1)) for part in (outputs, labels)
+    )
     random = np.random.Generator(np.random.PCG64(0))
     orders = [np.arange(len(two)), *(random.permutation(len(two)) for _ in range(PERMUTATIONS))]
     each = np.stack([(one * two[order]).mean(0) for order in orders])
@@ -91,9 +95,3 @@ def _standard(table: Array) -> Array:
     centred: Array = table - table.mean(0)
     result: Array = centred / np.maximum(centred.std(0), 1e-12)
     return result
-
-
-def _ranks(values: Array) -> Array:
-    _, codes, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[codes]
-    return ranks

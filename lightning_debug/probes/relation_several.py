@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from lightning_debug.probes.batch_roles import Field
-from lightning_debug.probes.order_labels import looks_like_series
+from lightning_debug.probes.order_labels import average_ranks, looks_like_series
 
 Array = npt.NDArray[Any]
 SeveralKind = Literal["hot", "amounts", ""]
@@ -142,7 +142,7 @@ def targets_of(labels: SeveralLabels, count: int) -> Array:
     table = table[:, np.ptp(table[:count], axis=0) > 0]
     if labels.kind == "hot" or not table.shape[1]:
         return table
-    ranks: Array = np.stack([_ranks(column) for column in table.T], 1)
+    ranks: Array = np.stack([average_ranks(column) / len(column) for column in table.T], 1)
     return ranks
 
 
@@ -195,9 +195,3 @@ def _thinned(values: Tensor, most: int) -> Array:
     step = math.ceil(values.shape[1] / most)
     thin: Array = values[:, ::step].to(torch.float32).numpy().copy()
     return thin
-
-
-def _ranks(amounts: Array) -> Array:
-    _, codes, counts = np.unique(amounts, return_inverse=True, return_counts=True)
-    ranks: Array = (np.cumsum(counts) - (counts - 1) / 2)[codes]
-    return ranks / len(ranks)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
-from lightning_debug.probes.answers import TEMPERATURES
+from lightning_debug.probes.answers import TEMPERATURES, LossCalls
 
 MOST_ROWS = 8192
 """The first so many answers of a validation are kept."""
@@ -19,10 +18,9 @@ MOST_NUMBERS = 2**21
 """And no more than so many numbers."""
 
 _BINARY = functional.binary_cross_entropy_with_logits
-_FUNCTIONS = (functional.cross_entropy, functional.nll_loss, _BINARY)
 
 
-class ValidationScores(TorchFunctionMode):
+class ValidationScores(LossCalls):
     """Keeps what a validation's classification loss receives, while it is entered.
 
     The loss of a classifier grows with its confidence in wrong answers, though it answers no worse. Scores divided by
@@ -35,6 +33,8 @@ class ValidationScores(TorchFunctionMode):
     0.64
     """
 
+    functions = (functional.cross_entropy, functional.nll_loss, _BINARY)
+
     def __init__(self) -> None:
         super().__init__()
         self._rows: list[Tensor] = []
@@ -46,19 +46,6 @@ class ValidationScores(TorchFunctionMode):
     def begin_step(self) -> None:
         """Another step begins, which is expected to compute one such loss."""
         self._steps += 1
-
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Sequence[type],
-        args: Sequence[Any] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        """Runs the call as it is."""
-        if func in _FUNCTIONS:
-            named = {**dict(zip(("input", "target", "weight"), args, strict=False)), **(kwargs or {})}
-            self._keep(func is _BINARY, named)
-        return func(*args, **(kwargs or {}))
 
     def losses(self) -> list[float]:
         """The loss at each temperature; NaN where there are no scores, or it is not clear which are those that count.
@@ -75,14 +62,15 @@ class ValidationScores(TorchFunctionMode):
             found = [functional.cross_entropy(rows / value, labels) for value in TEMPERATURES]
             return [float(item) for item in torch.stack(found).tolist()]
 
-    def _keep(self, binary: bool, named: Mapping[str, Any]) -> None:
+    def heard(self, function: Callable[..., Any], named: Mapping[str, Any]) -> None:
+        """Keeps scores and labels, while there is room."""
         self._calls += 1
         scores, labels = named.get("input"), named.get("target")
         if not isinstance(scores, Tensor) or not isinstance(labels, Tensor) or named.get("weight") is not None:
             self._unclear = True
             return
         scores, labels = scores.detach(), labels.detach()
-        if binary:
+        if function is _BINARY:
             if scores.shape != labels.shape:
                 return
             scores = torch.stack([torch.zeros_like(scores), scores], dim=-1).reshape(-1, 2)

@@ -92,6 +92,14 @@ def level(record: Record, course: TrainingCourse) -> float:
     return min(course.end, again.eval_mode, *([] if again.by_validation is None else [again.by_validation]))
 
 
+def at_baseline(record: Record, course: TrainingCourse, *, margin: float) -> tuple[float, float] | None:
+    """What knowing nothing costs, and the level at the end, of a loss that never got clearly below the former."""
+    price, now = baseline(record), level(record, course)
+    if price is None or now < (1 - margin) * price or course.lowest < (1 - 2 * margin) * price:
+        return None
+    return price, now
+
+
 def plateau(record: Record, course: TrainingCourse) -> float:
     """What most batches of the last tenth of a run cost, without what dropout and the training step add.
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import statistics
+
 from lightning_debug.evidence.schedules import ScheduleForecast
 from lightning_debug.rules._schedules_course import (
     FREE,
@@ -121,9 +123,7 @@ def _too_often(seen: ScheduleForecast, limits: Limits) -> Fault | None:
         )
     peak = highest(seen.rates)
     low = next((step for step, _ in seen.rates if _gone(seen, step, limits.collapse * 1.001 * peak)), None)
-    planned = (
-        sorted(rate for _, rate in seen.other_rates)[(len(seen.other_rates) - 1) // 2] if seen.other_rates else 0.0
-    )
+    planned = statistics.median_low(rate for _, rate in seen.other_rates) if seen.other_rates else 0.0
     if low is not None and low <= end and seen.rates[-1][0] >= 2 * low and planned > limits.collapse * peak:
         return Fault(
             f"{told}: the learning rate falls from {peak:.2g} to {seen.rates[-1][1]:.2g} and is below "

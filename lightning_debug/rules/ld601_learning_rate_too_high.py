@@ -211,12 +211,14 @@ def _from_the_run(record: Record, rise: float, update: float, growth: float, thr
         return
     end = "is no longer finite" if lost else f"is {middle:.4g} after {len(seen.losses)} batches"
     end += "; predictions no longer depend on the input" if numb and not lost else ""
-    step = f"the first update changes the weights by {seen.update_ratio:.2g} of their norm, and "
+    way, lower = "The", "a hundred times"
+    if math.isfinite(seen.in_use):  # else the first update was not measured, which takes a copy of the weights
+        change = f"changes the weights by {seen.update_ratio:.2g} of their norm"
+        way, lower = f"At lr={seen.in_use:.2g} the first update {change}, and the", f"to lr={seen.in_use / 100:.2g}"
     yield Claim(
-        message=f"At lr={seen.in_use:.2g} {step if math.isfinite(seen.update_ratio) else ''}the loss rises from "
-        f"{first:.4g} to {high:.4g} and {end}.",
+        message=f"{way} loss rises from {first:.4g} to {high:.4g} and {end}.",
         subject=f"lr of {seen.name}",
         measured={"in_use": seen.in_use, "update_ratio": seen.update_ratio, "losses": list(seen.losses)},
-        fix=f"Lower it, to lr={seen.in_use / 100:.2g} at first; LRRangeFinder() finds the range.",
+        fix=f"Lower it, {lower} at first; LRRangeFinder() finds the range.",
         at=seen.at,
     )

@@ -95,7 +95,7 @@ from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import baseline, learnable, length, level, newest, resumed, training
+from lightning_debug.rules._curves import at_baseline, learnable, length, newest, resumed, training
 from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled, which
 
 _OWN_WARM_UP = "radam"
@@ -136,7 +136,7 @@ def learning_rate_too_low(
         if contest is None or contest.other < factor * seen.in_use or not noticeable(contest, fall):
             continue
         steps = max(seen.planned_steps or patience, patience)
-        unknown, way = _no_floor(record, contest), _way(record, seen, steps)
+        unknown, way = _no_floor(record, contest), _way(record, seen.in_use, steps)
         if unknown and not way <= reach:
             yield Skip(unknown)
             continue
@@ -169,14 +169,14 @@ def _stands_still(record: Record, moved: float, margin: float, better: float) ->
     early = record.last(EarlyLosses)
     if early is None or early.optimizers != 1 or not early.in_use > 0 or not record.seen(CurveReading):
         return None
-    course, price = training(record, steps=60, final=True), baseline(record)
-    if isinstance(course, Skip) or price is None or resumed(record):
+    course = training(record, steps=60, final=True)
+    if isinstance(course, Skip) or resumed(record):
         return None
-    now, reading = level(record, course), newest(record)
-    highest = max((*reading.learning_rates, early.in_use))
-    way = early.update_ratio * length(course) * highest / early.in_use  # the first step may be a warm-up's
-    if not way <= moved or now < (1 - margin) * price or course.lowest < (1 - 2 * margin) * price:
+    stuck, highest = at_baseline(record, course, margin=margin), max((*newest(record).learning_rates, early.in_use))
+    way = _way(record, highest, length(course))
+    if stuck is None or not way <= moved:
         return None
+    price, now = stuck
     reference = learnable(record, price, share=better)
     if isinstance(reference, Skip):
         return None
@@ -198,9 +198,9 @@ def _no_floor(record: Record, contest: LRContest) -> str:
     return kind.reason if kind is not None and not kind.supervised else ""
 
 
-def _way(record: Record, seen: LRRange, steps: int) -> float:
+def _way(record: Record, rate: float, steps: int) -> float:
     """The most that so many steps, each as large as the first update, change the weights by; NaN if not measured."""
     early = record.last(EarlyLosses)
     if early is None or early.optimizers != 1 or not early.in_use > 0:
         return math.nan
-    return early.update_ratio * steps * max(1.0, seen.in_use / early.in_use)  # the first step may be a warm-up's
+    return early.update_ratio * steps * max(1.0, rate / early.in_use)  # the first step may be a warm-up's

@@ -86,10 +86,9 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._curves import (
     LOSS,
-    baseline,
+    at_baseline,
     learnable,
     length,
-    level,
     newest,
     still_falls,
     too_long_steps,
@@ -110,9 +109,10 @@ def no_better_than_baseline(
     if warming_up(record) or newest(record).epochs < epochs:
         yield Skip("the run is too short, or was still warming up")
         return
-    price, now = baseline(record), level(record, course)
-    if price is None or now < (1 - margin) * price or course.lowest < (1 - 2 * margin) * price:
+    stuck = at_baseline(record, course, margin=margin)
+    if stuck is None:
         return
+    price, now = stuck
     seen = newest(record).validation
     if seen is not None and seen.end < (1 - margin) * price:
         return
