@@ -21,8 +21,13 @@ from lightning_debug.probes.relation_stream import Samples
 Array = npt.NDArray[Any]
 
 PERMUTATIONS = 199
-FEW, CLEAR = 39, 0.25
-"""Permutations that are tried first; where the p-value is larger than this, they are enough."""
+FIRST: tuple[tuple[int, float], ...] = ((19, 0.25), (59, 0.1))
+"""Permutations that are tried first; where the p-value is larger than this, they are enough.
+
+A dependence that all would call significant has a fifth of the first 19 above it once in 10**8 times.
+"""
+FEW = 39
+"""Permutations that tell by how much neighbours agree by chance."""
 MOST_TESTED = 768
 WEAK = 0.15
 """Of the way from chance to certainty: where neighbours tell more, no shift is looked for."""
@@ -98,12 +103,7 @@ def _dependence(
     below 0.01 by luck in one case of twelve. What a later test finds is therefore tested against more permutations,
     and its p-value corrected for the number of tests so far.
     """
-    random = np.random.Generator(np.random.PCG64(0))
-
-    def more(count: int) -> Array:
-        return np.stack([own[random.permutation(len(own))] for _ in range(count)])
-
-    permuted = more(PERMUTATIONS)
+    permuted = _Permuted(own)
     p_values: dict[str, float] = {}
     first: Neighbours | None = None
     agreement = chance = 0.0
@@ -112,8 +112,8 @@ def _dependence(
             continue
         near = Neighbours(table, kind)
         if first is None:
-            first, agreement = near, float(near.agreement_of_all(own))
-            chance = sum(float(near.agreement_of_all(labels)) for labels in permuted[:FEW]) / FEW
+            first, agreement = near, float(near.agreements_of_all(own[None])[0])
+            chance = float(near.agreements_of_all(permuted.first(FEW)).mean())
         tests: dict[str, Callable[[], Callable[[Array], float]]] = {
             "neighbours of": functools.partial(functools.partial, _neighbours, near, own),
             "columns of": functools.partial(_columns, table, own, kind=kind),
@@ -121,19 +121,38 @@ def _dependence(
         }
         for test, made in tests.items():
             judged = made()
-            value = judged(permuted[:FEW])
-            if value <= CLEAR:
-                value = judged(permuted[:99] if test == "ridge on" else permuted)
+            for count, clear in (*FIRST, (99 if test == "ridge on" else PERMUTATIONS, 0.0)):
+                value = judged(permuted.first(count))
+                if value > clear:
+                    break
             if value <= ENOUGH and p_values:
-                value = min(1.0, judged(more(CONFIRMING)) * (len(p_values) + 1))
+                value = min(1.0, judged(permuted.others(CONFIRMING)) * (len(p_values) + 1))
             p_values[f"{test} {name}"] = value
             if value <= ENOUGH:
                 return p_values, first, agreement, chance
     return p_values, first, agreement, chance
 
 
+class _Permuted:
+    """Labels in other orders, drawn as they are asked for."""
+
+    def __init__(self, own: Array) -> None:
+        self._own, self._drawn = own, own[None][:0]
+        self._random = np.random.Generator(np.random.PCG64(0))
+
+    def first(self, count: int) -> Array:
+        """So many; the same ones each time."""
+        if len(self._drawn) < count:
+            self._drawn = np.concatenate([self._drawn, self.others(count - len(self._drawn))])
+        return self._drawn[:count]
+
+    def others(self, count: int) -> Array:
+        """So many that were not drawn before."""
+        return np.stack([self._own[self._random.permutation(len(self._own))] for _ in range(count)])
+
+
 def _neighbours(near: Neighbours, own: Array, permuted: Array) -> float:
-    return _two_sided(near.agreement_of_all(own), np.array([near.agreement_of_all(labels) for labels in permuted]))
+    return _two_sided(near.agreements_of_all(own[None])[0], near.agreements_of_all(permuted))
 
 
 def _columns(table: Array, own: Array, kind: str) -> Callable[[Array], float]:
@@ -154,16 +173,20 @@ def _ridge(table: Array, own: Array, kind: str) -> Callable[[Array], float]:
     strength = max(1.0, 0.1 * width * count / 100)
     known = np.concatenate([table, np.ones((count, 1))], 1)
     if width < count:  # the smaller of two equal systems
-        hat = known @ np.linalg.solve(known.T @ known + np.eye(width + 1) * strength, known.T)
+        solved = np.linalg.solve(known.T @ known + np.eye(width + 1) * strength, known.T)
+        leverage = np.einsum("nw,wn->n", known, solved)
     else:
         gram = known @ known.T
-        hat = np.linalg.solve(gram + np.eye(count) * strength, gram)
-    diagonal = np.minimum(np.diag(hat), 1 - 1e-6)
-    left_out = (hat - np.diag(diagonal)) / (1 - diagonal)[:, None]
+        known, solved = np.eye(0), np.linalg.solve(gram + np.eye(count) * strength, gram)
+        leverage = np.diag(solved)
+    leverage = np.minimum(leverage, 1 - 1e-6)[:, None]
 
     def score(targets: Array) -> Array:
         centred = targets - targets.mean(0)
-        guessed = (left_out @ centred.reshape(count, -1)).reshape(centred.shape)
+        flat = centred.reshape(count, -1)
+        guessed = solved @ flat
+        guessed = known @ guessed if len(known) else guessed
+        guessed = ((guessed - leverage * flat) / (1 - leverage)).reshape(centred.shape)
         if kind == "amounts":
             return np.asarray(correlation(guessed[..., 0].T, centred[..., 0].T))
         result: Array = np.einsum("npc,npc->p", guessed, centred)

@@ -84,7 +84,7 @@ def _summary(rows: Array, shape: tuple[int, ...]) -> Array:
     """What does not depend on where in a sample things are: moments, roughness, quantiles, the spectrum."""
     table = rows.astype(np.float64)
     parts = [table.mean(1), table.std(1), np.abs(np.diff(table, axis=1)).mean(1) if table.shape[1] > 1 else table[:, 0]]
-    columns = [np.stack(parts, 1), _quantiles(table)]
+    columns = [np.stack(parts, 1), _quantiles(rows)]  # half as wide, twice as fast
     if len(shape) == 3 and shape[1] >= 8 and shape[2] >= 8:
         image = table.reshape(-1, *shape).mean(1)
         columns.append(
@@ -102,16 +102,20 @@ def _quantiles(table: Array) -> Array:
     """The extremes, the median, quartiles and outer tenths of each row; NumPy's own imports masked arrays for it."""
     places = [round(share * (table.shape[1] - 1)) for share in (0, 0.1, 0.25, 0.5, 0.75, 0.9, 1)]
     result: Array = np.sort(table, axis=1)[:, places]
-    return result
+    return result.astype(np.float64)
 
 
 def _of_tokens(rows: Array) -> Iterator[tuple[str, Array]]:
     """How often each id occurs, and which id stands where."""
     ids, counts = np.unique(rows, return_counts=True)
-    frequent = ids[np.argsort(-counts)][:MOST_IDS]
-    bag = np.stack([(rows == one).sum(1) for one in frequent], 1)
+    order = np.argsort(-counts)[:MOST_IDS]
+    frequent, column = ids[order], np.full(len(ids), len(order))
+    column[order] = np.arange(len(order))
+    wide = len(order) + 1  # what is rare goes into a last column
+    places = column[np.searchsorted(ids, rows)] + wide * np.arange(len(rows))[:, None]
+    bag = np.bincount(places.ravel(), minlength=wide * len(rows)).reshape(len(rows), wide)[:, :-1]
     yield "bag of tokens", standardised(bag)
     width = min(rows.shape[1], 16)
     ends = np.concatenate([rows[:, : width // 2 + width % 2], rows[:, rows.shape[1] - width // 2 :]], 1)
-    places = [(ends == one) for one in frequent[:16]]
-    yield "tokens by place", standardised(np.concatenate([ends, *places], 1))
+    equal = [(ends == one) for one in frequent[:16]]
+    yield "tokens by place", standardised(np.concatenate([ends, *equal], 1))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from lightning_debug.probes.relation_copies import is_continuous
 from lightning_debug.probes.relation_features import standardised
 from lightning_debug.probes.relation_fingerprints import Keys, among, fingerprints
+from lightning_debug.probes.relation_neighbours import squared_distances
 from lightning_debug.probes.relation_stream import Samples
 
 Array = npt.NDArray[Any]
@@ -72,10 +72,8 @@ def nearly_equal(training: Samples, validation: Samples) -> int:
         return 0
     table = standardised(np.concatenate([one, two]))
     first, second = table[: len(one)], table[len(one) :]
-    own = _squared_distances(first[:MOST_LOOKED_AT], first)
-    own[np.arange(len(own)), np.arange(len(own))] = np.inf
-    usual = math.sqrt(max(_median(own.min(1)), 0.0))
-    nearest = np.sqrt(np.maximum(_squared_distances(second, first).min(1), 0))
+    usual = _median(_nearest(first[:MOST_LOOKED_AT], first, but_itself=True))
+    nearest = _nearest(second, first)
     unequal = ~shared(training.keys, validation.keys[: len(two)])
     return int(((nearest < NEXT_TO_NOTHING * usual) & unequal).sum()) if usual > 0 else 0
 
@@ -167,9 +165,14 @@ def _diverse(cut: torch.Tensor) -> Array:
     return result
 
 
-def _squared_distances(one: Array, two: Array) -> Array:
-    result: Array = (one**2).sum(1)[:, None] + (two**2).sum(1)[None] - 2 * one @ two.T
-    return result
+def _nearest(some: Array, all_of_them: Array, *, but_itself: bool = False) -> Array:
+    """How far from each row the nearest of the others is: found with half of the digits, measured with all."""
+    distances = squared_distances(some.astype(np.float32), all_of_them.astype(np.float32))
+    if but_itself:
+        np.fill_diagonal(distances, np.inf)
+    apart = some - all_of_them[distances.argmin(1)]
+    found: Array = np.sqrt(np.einsum("ij,ij->i", apart, apart))
+    return found
 
 
 def _median(values: Array) -> float:
@@ -190,12 +193,14 @@ def augmented_neighbours(raw: Samples, augmented: Samples) -> tuple[int, float, 
         return nothing
     if augmented.kind != "classes" or not (np.isfinite(one).all() and np.isfinite(two).all()):
         return nothing
-    own = _squared_distances(one.astype(np.float64), one.astype(np.float64))
+    centre = one.mean(0)
+    one, two = (part - centre for part in (one, two))  # which leaves more digits for what differs
+    own = squared_distances(one, one)
     np.fill_diagonal(own, np.inf)
     raw_labels = raw.kept_labels
     usual = _median(own.min(1))
     raw_wrong = float((raw_labels[own.argmin(1)] != raw_labels).mean())
-    across = _squared_distances(two.astype(np.float64), one.astype(np.float64))
+    across = squared_distances(two, one)
     at_home = across.min(1) <= usual
     if not at_home.any():
         return nothing

@@ -24,36 +24,38 @@ class Neighbours:
 
     def __init__(self, table: Array, kind: str) -> None:
         self._classes = kind == "classes"
-        squares = (table**2).sum(1)
-        distance = squares[:, None] + squares[None] - 2 * table @ table.T
+        table = table.astype(np.float32)  # which are near, not how near
+        distance = squared_distances(table, table)
         np.fill_diagonal(distance, np.inf)
         most = min(NEIGHBOURS, len(table) - 1)
         self._nearest = np.argpartition(distance, most - 1, axis=1)[:, :most]
 
-    def agreement_of_all(self, labels: Array) -> Any:
-        """As :meth:`agreement`, of one row of labels that are all known: hundreds of permutations are tried."""
-        if labels.ndim == 2:
-            return _together(labels[self._nearest].mean(1), labels)
-        around = labels.take(self._nearest)
-        if self._classes:
-            return np.count_nonzero(around == labels[:, None]) / around.size
-        one = around.mean(1)
-        one -= one.mean()
-        two = labels - labels.mean()
-        return one @ two / max(math.sqrt((one @ one) * (two @ two)), 1e-12)
+    def agreements_of_all(self, rows: Array) -> Array:
+        """Of many rows of labels that are all known: the share of equal labels, or the correlation with their mean.
 
-    def agreement(self, labels: Array) -> Any:
-        """Share of equal labels, or the correlation with the neighbours' mean; ``NaN`` is not known."""
-        around = labels[..., self._nearest]
-        own = labels[..., None]
+        Args:
+            rows: ``(rows, samples)``, or ``(rows, samples, columns)`` of several numbers each.
+
+        >>> near = Neighbours(np.array([[0.0], [0.1], [5.0], [5.1]]), "classes")
+        >>> near._nearest = near._nearest[:, :1]
+        >>> near.agreements_of_all(np.array([[0.0, 0.0, 1.0, 1.0], [0.0, 1.0, 1.0, 1.0]])).tolist()
+        [1.0, 0.5]
+        """
+        if rows.ndim == 3:
+            return np.array([_together(labels[self._nearest].mean(1), labels) for labels in rows])
+        labels = np.ascontiguousarray(rows.T)
         if self._classes:
-            known = ~np.isnan(around + own) if labels.dtype.kind == "f" else np.ones(around.shape, bool)
-            return ((around == own) & known).sum((-1, -2)) / np.maximum(1, known.sum((-1, -2)))
-        told = ~np.isnan(around)
-        with np.errstate(all="ignore"):
-            mean = np.where(told, around, 0).sum(-1) / told.sum(-1)
-        known = ~np.isnan(mean + labels)
-        return correlation(np.where(known, mean, np.nan), np.where(known, labels, np.nan))
+            labels = labels.astype(np.int16)
+            equal = np.zeros(labels.shape, np.uint8)
+            for places in self._nearest.T:
+                equal += labels[places] == labels
+            shares: Array = equal.sum(0, dtype=np.int64) / self._nearest.size
+            return shares
+        around = np.zeros(labels.shape)
+        for places in self._nearest.T:
+            around += labels[places]
+        found: Array = correlation(around.T, labels.T)
+        return found
 
     def lie_apart(self, rows: int) -> float:
         """Share of the nearest samples that lie once or twice so many rows away: samples of a series, taken in turn.
@@ -114,6 +116,15 @@ class Neighbours:
             own += (given**2).sum(0)
         share = pairs.sum(0, dtype=np.int64) / self._nearest.size
         return products / np.maximum(np.sqrt(squares * own), 1e-12), share
+
+
+def squared_distances(one: Array, two: Array) -> Array:
+    """``(rows of one, rows of two)``, up to rounding, which may take it below 0."""
+    found: Array = one @ two.T
+    found *= -2
+    found += np.einsum("ij,ij->i", one, one)[:, None]
+    found += np.einsum("ij,ij->i", two, two)
+    return found
 
 
 def _together(one: Array, two: Array) -> Any:

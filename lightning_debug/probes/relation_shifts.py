@@ -21,6 +21,8 @@ FEWEST_PAIRS = 0.2
 PERMUTATIONS = 199
 SERIES = 0.05
 """With a larger share of the nearest samples at the distance of the shift, or twice that, none is claimed."""
+CLEAR = 0.05
+"""With a larger p-value against other shifts, permutations are not asked as well."""
 AT_ONCE = 256
 """Shifts that are tried together."""
 
@@ -71,7 +73,12 @@ def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
     best = int(values.argmax())
     rows = int(np.concatenate(moves)[best])
     low, high = max(0, -rows), min(count, len(labels) - rows)
-    own = np.full((count, columns.shape[1]), np.nan if labels.ndim == 1 else -1.0)
+    if near.lie_apart(rows) > SERIES:
+        return Shift()
+    fits = Shift(rows, float(values[best]), _p_value(float(values[best]), np.delete(values, best), len(values)))
+    if fits.p_value > CLEAR:
+        return fits  # other shifts do as well
+    own = np.full((count, columns.shape[1]), -1.0)
     own[low:high] = columns[low + rows : high + rows]
     at = np.arange(low, high)
     random, permuted = np.random.Generator(np.random.PCG64(0)), np.tile(own, (PERMUTATIONS, 1, 1))
@@ -80,15 +87,15 @@ def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
     if labels.ndim == 2:
         luck = near.agreements_of_several(list(permuted.transpose(2, 1, 0)), columns.mean(0))[0]
     else:
-        luck = near.agreement(permuted[..., 0])
-    deviations = [
-        (values[best] - float(others.mean())) / max(float(others.std()), 1e-9)
-        for others in (np.delete(values, best), luck)
-    ]
-    if near.lie_apart(rows) > SERIES:
-        return Shift()
-    p_value = min(1.0, len(values) * 0.5 * math.erfc(min(deviations) / math.sqrt(2)))
-    return Shift(rows, float(values[best]), p_value)
+        luck = near.agreements(np.ascontiguousarray(permuted[..., 0].T))[0]
+    p_value = max(fits.p_value, _p_value(fits.agreement, luck, len(values)))
+    return Shift(rows, fits.agreement, p_value)
+
+
+def _p_value(best: float, others: Array, tried: int) -> float:
+    """How likely the best of so many is so far above others by luck."""
+    deviation = (best - float(others.mean())) / max(float(others.std()), 1e-9)
+    return min(1.0, tried * 0.5 * math.erfc(deviation / math.sqrt(2)))
 
 
 def _moved(labels: Array, count: int) -> Iterator[tuple[Array, Array]]:
