@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_debug.callbacks._curve_heard import heard_again
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
 from lightning_debug.curves import neighbours
 from lightning_debug.curves.kind import loss_kind
@@ -17,7 +19,7 @@ from lightning_debug.curves.noise import standard_error
 from lightning_debug.evidence.answers import AnswerConfidence
 from lightning_debug.evidence.curves import LossKind, ReferenceLoss, TrainingLossInEval
 from lightning_debug.experiments.clock import working_time
-from lightning_debug.experiments.isolation import Unrepeatable, isolated, offload_of
+from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated, offload_of
 from lightning_debug.probes.answers import Answers, Single, answer_confidence
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.label_order import features
@@ -77,6 +79,7 @@ def remeasured(
     *,
     data: bool,
     seconds: float = math.inf,
+    share: float = 1.0,
 ) -> TrainingLossInEval | None:
     """Measures batches of the training set again, with the weights as they are.
 
@@ -88,6 +91,7 @@ def remeasured(
         val_batch: A batch of the validation set, if there is one.
         data: Whether to read a few items of the data set twice.
         seconds: After so many, no more than ``FEWEST_BATCHES`` are measured.
+        share: What part of the user's loss a training step gives.
 
     Raises:
         StepRaises: If the training step raises when it is given a batch again.
@@ -99,12 +103,12 @@ def remeasured(
             if index >= FEWEST_BATCHES and 2 * (working_time() - begun) > seconds:  # the other half follows below
                 batches = batches[:index]
                 break
-            with sandbox.mode(False):
-                _note(found["eval"], sandbox.loss(_stepped(sandbox, batch, index)))
-                if val_name:
+            _note(found["eval"], _stepped(sandbox, pl_module, batch, index, evaluating=True), share)
+            if val_name:
+                with sandbox.mode(False):
                     _note(found["val"], _validated(sandbox, batch, index, val_name))
         for index, batch in enumerate(batches):  # after the others: it moves running statistics
-            _note(found["train"], sandbox.loss(_stepped(sandbox, batch, index)))
+            _note(found["train"], _stepped(sandbox, pl_module, batch, index), share)
     if not found["train"] or len(found["train"]) != len(found["eval"]):
         return None
     complete = len(found["val"]) == len(batches)
@@ -121,9 +125,14 @@ def remeasured(
     )
 
 
-def _stepped(sandbox: Any, batch: Any, index: int) -> Any:
+def _stepped(
+    sandbox: Sandbox, pl_module: LightningModule, batch: Any, index: int, *, evaluating: bool = False
+) -> Tensor | None:
     try:
-        return sandbox.training_step(batch, index)
+        if not pl_module.automatic_optimization:
+            return heard_again(sandbox, pl_module, batch, index, evaluating=evaluating)
+        with sandbox.mode(False) if evaluating else contextlib.nullcontext():
+            return sandbox.loss(sandbox.training_step(batch, index))
     except Unrepeatable:
         raise
     except Exception as error:  # an environment that the first step has played to its end
@@ -149,11 +158,11 @@ def _size(batch: Any) -> int:
     return max((len(field) for _, field in batch_fields(batch) if field.dim()), default=0)
 
 
-def _note(values: list[float], value: Any) -> None:
+def _note(values: list[float], value: Any, share: float = 1.0) -> None:
     if isinstance(value, Tensor) and value.numel() == 1:
         value = float(value.detach())
     if isinstance(value, (int, float)) and math.isfinite(value):
-        values.append(float(value))
+        values.append(float(value) / share)
 
 
 def _reads_differ(trainer: Trainer, pl_module: LightningModule) -> bool | None:

@@ -24,6 +24,7 @@ class EarlyWatch:
 
     def __init__(self) -> None:
         self._losses: list[torch.Tensor] = []
+        self._heard: torch.Tensor | None = None
         self._before: list[torch.Tensor] | None = None
         self._ratio: torch.Tensor | None = None
         self._rate = math.nan
@@ -42,10 +43,16 @@ class EarlyWatch:
         if sum(item.numel() * item.element_size() for item in held) <= LARGE:
             self._before = [item.detach().clone() for item in held]
 
+    def on_before_backward(self, loss: Any) -> None:
+        """Notes the first loss of a batch that goes backward: what there is where steps made by hand return none."""
+        if self._heard is None and isinstance(loss, torch.Tensor) and not loss.is_complex():
+            self._heard = loss.detach().clone()
+
     def on_train_batch_end(self, trainer: Trainer, outputs: Any) -> None:
         """Notes the loss, and the first update."""
         self._batches += 1
-        loss = Sandbox.loss(outputs)
+        returned, heard, self._heard = Sandbox.loss(outputs), self._heard, None
+        loss = heard if returned is None else returned
         if loss is not None:
             self._losses.append((loss.detach() * trainer.accumulate_grad_batches).float().mean())
         if self._before is not None and trainer.global_step > 0:

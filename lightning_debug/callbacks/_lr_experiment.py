@@ -216,7 +216,7 @@ def _whole(
     best = next((one for one in outcome.trials if one.lr == outcome.suggestion), None)
     if used is None or best is None or used is best:
         return base
-    start = start_loss(runner)
+    start = start_loss(runner, plan)
     start = start if math.isfinite(start) else outcome.start_loss
     soared = best.lr < used.lr and soars(start, used)
     if not far_better(start, used.score, best.score, soared=soared) or (

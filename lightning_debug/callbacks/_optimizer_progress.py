@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from typing import Any
 
 from torch import Tensor
@@ -11,11 +12,18 @@ from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.curves.names import better
 from lightning_debug.evidence.schedules import PlateauWatch, ScheduleForecast, ScheduleProgress
+from lightning_debug.probes.stated_intent import written
+from lightning_debug.probes.update_ratio import rate_in_use
 
 MOST_EPOCHS = 3
 """Epochs that are followed."""
 
+FEWEST_EPOCHS = 2
+"""Epochs after which a scheduler that has made no step is told of."""
+
 NAMES_TOLD = 24
+STEPS = re.compile(r"sch\w*(\(\))?(\[\w+\])?\.step\(|lr_scheduler_step|last_epoch")
+"""How code steps a scheduler: perhaps in a phase that this run has not come to."""
 _MISSING = "conditioned on metric"
 _RESTARTS = ("CosineAnnealingWarmRestarts", "SWALR")  # documented to be set to an epoch
 
@@ -64,7 +72,11 @@ class Following:
 
     def ended(self, trainer: Trainer, pl_module: LightningModule, error: BaseException | None) -> None:
         """The last look, when training ended or raised."""
-        if self._counts is None or not pl_module.automatic_optimization:
+        if self._counts is None:
+            return
+        if not pl_module.automatic_optimization:
+            if error is None and self._looked >= FEWEST_EPOCHS and not _steps_one(written(pl_module)):
+                self._note_idle(trainer)
             return
         if error is not None:
             if _MISSING in str(error):
@@ -93,6 +105,26 @@ class Following:
                     batches=self._looked,
                     plain=plain and stepped_by in ("pytorch_lightning", "lightning"),  # not the user's own way
                     line=self._line,
+                )
+            )
+
+    def _note_idle(self, trainer: Trainer) -> None:
+        """Tells of schedulers that the whole run has not stepped, where its steps are made by hand."""
+        for place, (config, count) in enumerate(zip(self._configs, self._counts or (), strict=True)):
+            both = self._foreseen[place] if place < len(self._foreseen) else {}
+            moves = config.reduce_on_plateau or any(_moves(item.rates) for item in both.values())
+            if count < 0 or count_of(config.scheduler) != count or not moves:
+                continue
+            self._callback.session.observe(
+                ScheduleProgress(
+                    at=moment(trainer),
+                    scheduler=type(config.scheduler).__name__,
+                    interval=config.interval,
+                    automatic=False,
+                    batches=self._looked,
+                    line=self._line,
+                    idle=True,
+                    rate=rate_in_use([config.scheduler.optimizer]),
                 )
             )
 
@@ -136,6 +168,17 @@ class Following:
         if interval:
             self._followed.add(place)
             self._callback.session.observe(dataclasses.replace(both[interval], at=moment(trainer), misplaced={}))
+
+
+def _moves(rates: tuple[tuple[int, float], ...]) -> bool:
+    """Whether a course of learning rates changes by a tenth."""
+    values = [rate for _, rate in rates]
+    return bool(values) and max(values) > 1.1 * min(values)
+
+
+def _steps_one(source: str) -> bool:
+    held = "lr_schedulers(" in source and "get_last_lr(" not in source  # else to log the rate
+    return held or STEPS.search(source) is not None
 
 
 def _every(trainer: Trainer) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._curve_heard import Heard
 from lightning_debug.callbacks._curve_log import CurveLog, monitors_of
 from lightning_debug.callbacks._curve_measures import StepRaises, confidence, kind_of_loss, reference, remeasured
 from lightning_debug.callbacks._lightning import (
@@ -22,6 +23,7 @@ from lightning_debug.callbacks._lightning import (
 from lightning_debug.callbacks._look_budget import SMALL, TOO_LONG, granted, looking, may_begin
 from lightning_debug.curves.kind import loss_kind
 from lightning_debug.curves.reading import read_curves
+from lightning_debug.curves.series import Series
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.answers import AnswerConfidence
 from lightning_debug.evidence.curves import (
@@ -48,6 +50,12 @@ LEAST = 1.0
 FEWEST_PASSES = 6
 """Passes that a measurement takes at least: these must be within what first looks may take."""
 
+LONGEST = 8
+"""Batches after which it has to be known what goes backward in steps made by hand."""
+
+BY_HAND = "the optimization is manual, and no steps were watched for what goes backward"
+"""Why losses are not judged."""
+
 EACH_EPOCH = 32
 """From this epoch on readings become rarer: a run of ten thousand short epochs is not read ten thousand times."""
 
@@ -73,7 +81,7 @@ class CurveDiagnoser(DebugCallback):
     _kind: LossKind | None = None
     _answers: Single | None = None
     _emitted: int = -1
-    _automatic: bool = True
+    _heard: Heard | None = None
     _refused: bool = False
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -86,15 +94,22 @@ class CurveDiagnoser(DebugCallback):
             return
         self._log = CurveLog(monitors=monitors_of(callbacks_of(trainer)))
         self._kind, self._answers, self._emitted = None, None, -1
-        self._automatic, self._refused = pl_module.automatic_optimization, False
-        if not self._automatic:
-            self._tell_kind(LossKind(reason="the optimization is manual"), trainer)
+        self._refused, self._heard = False, None
+        if not pl_module.automatic_optimization:
+            self._heard = Heard()
+            if LossGraph not in self.session.kinds:
+                self._tell_kind(LossKind(reason=BY_HAND), trainer)
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Looks at what the loss is, where nobody else does."""
         if self._log is None or self._kind is not None or LossGraph in self.session.kinds:
             return
         self._tell_kind(kind_of_loss(trainer, pl_module, batch, batch_idx), trainer)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
+        """Hears the losses of steps that are made by hand."""
+        if self._heard is not None:
+            self._heard.hear(loss)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -103,13 +118,14 @@ class CurveDiagnoser(DebugCallback):
         log = self._log
         if log is None:
             return
-        value = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        if isinstance(value, Tensor) and value.numel() == 1 and not value.is_complex():
-            detached = value.detach()
-            held = detached if self._automatic else detached.clone()
-            log.loss(held, batches_seen(trainer), last=trainer.is_last_batch)
-        if self._automatic:
-            log.keep(batch)
+        given = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
+        plain = isinstance(given, Tensor) and given.numel() == 1 and not given.is_complex()
+        value = given.detach() if plain and isinstance(given, Tensor) else None
+        if self._heard is not None:
+            value = self._heard.take(value, last=trainer.is_last_batch)
+        if value is not None:
+            log.loss(value, batches_seen(trainer), last=trainer.is_last_batch)
+        log.keep(batch)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -133,7 +149,7 @@ class CurveDiagnoser(DebugCallback):
         if isinstance(rate, (int, float)):
             log.rates.append(float(rate))
         log.flush()
-        log.arrive(self._factor(trainer))
+        self._arrive(trainer, log)
         if MEASURED(epoch) and epoch + 1 != trainer.max_epochs:
             self._measure(trainer, pl_module)
         if epoch < EACH_EPOCH or epoch % (epoch // (EACH_EPOCH // 2)) == 0:
@@ -145,9 +161,8 @@ class CurveDiagnoser(DebugCallback):
         if log is None:
             return
         log.flush()
-        log.arrive(self._factor(trainer), wait=True)
+        self._arrive(trainer, log, wait=True)
         self._measure(trainer, pl_module, last=True)
-        self._look(trainer)
         with self.attempt("neighbours", trainer):
             found, reason = reference(log.batches(), self._kind or LossKind())
             if found is None:
@@ -155,23 +170,31 @@ class CurveDiagnoser(DebugCallback):
             else:
                 self._observe(found, trainer)
         self._read(trainer, final=True)
-        self._log = self._answers = None
+        self._log = self._answers = self._heard = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Reads what there is."""
         log = self._log
         if log is not None:
             log.flush()
-            log.arrive(self._factor(trainer))
+            self._arrive(trainer, log)
             self._read(trainer, final=True)
-        self._log = self._answers = None
+        self._log = self._answers = self._heard = None
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of batches."""
-        self._log = self._answers = None
+        self._log = self._answers = self._heard = None
 
     def _factor(self, trainer: Trainer) -> float:
-        return float(trainer.accumulate_grad_batches) if self._automatic else 1.0
+        if self._heard is None:
+            return float(trainer.accumulate_grad_batches)
+        return 1.0 / self._kind.share if self._kind is not None else 1.0
+
+    def _arrive(self, trainer: Trainer, log: CurveLog, *, wait: bool = False) -> None:
+        """Files the values that have arrived; those of steps made by hand not before it is known what they are."""
+        self._look(trainer)
+        if wait or self._heard is None or self._kind is not None:
+            log.arrive(self._factor(trainer), wait=wait)
 
     def _tell_kind(self, kind: LossKind, trainer: Trainer) -> None:
         self._kind = kind
@@ -180,10 +203,16 @@ class CurveDiagnoser(DebugCallback):
         self._observe(kind, trainer)
 
     def _look(self, trainer: Trainer) -> None:
-        if self._kind is not None:
+        if (self._kind is not None and self._heard is None) or LossGraph not in self.session.kinds:
             return
         graphs = [graph for graph in self.session.record.of(LossGraph) if graph.step == "training_step"]
-        if graphs:
+        if self._heard is not None:
+            kind = self._heard.kind(graphs, trainer)
+            if kind is None and batches_seen(trainer) >= LONGEST:
+                kind = LossKind(reason=BY_HAND)
+            if kind is not None and kind != self._kind and (self._kind is None or self._kind.supervised):
+                self._tell_kind(kind, trainer)
+        elif graphs:
             self._tell_kind(loss_kind(graphs), trainer)
 
     def _observe(self, evidence: Evidence | None, trainer: Trainer) -> None:
@@ -192,7 +221,10 @@ class CurveDiagnoser(DebugCallback):
 
     def _measure(self, trainer: Trainer, pl_module: LightningModule, *, last: bool = False) -> None:
         log = self._log
-        if log is None or self._refused or not self._automatic or not log.has_batches:
+        if log is None or self._refused or not log.has_batches:
+            return
+        known = self._kind or LossKind()
+        if self._heard is not None and not known.supervised:
             return
         with self.attempt("measuring batches again", trainer), looking(self.session):
             try:
@@ -202,7 +234,16 @@ class CurveDiagnoser(DebugCallback):
                 chosen = log.batches(MEASURED_LAST if last else MEASURED_BATCHES)
                 val_batch = log.validation_batch
                 seconds = max(LEAST, granted(self.session) / 2) if last else granted(self.session) / 2
-                found = remeasured(trainer, pl_module, chosen, log.names.val, val_batch, data=last, seconds=seconds)
+                found = remeasured(
+                    trainer,
+                    pl_module,
+                    chosen,
+                    log.names.val,
+                    val_batch,
+                    data=last,
+                    seconds=seconds,
+                    share=known.share,
+                )
                 self._observe(found, trainer)
                 if val_batch is not None and log.names.val:
                     sure = confidence(trainer, pl_module, val_batch, self._answers)
@@ -218,7 +259,9 @@ class CurveDiagnoser(DebugCallback):
         if log is None or not (log.train.length or len(log.validations)):
             return
         self._look(trainer)
-        step = batches_seen(trainer)
+        step, judged = batches_seen(trainer), log.train
+        if self._heard is not None and not (self._heard.returned or (self._kind or LossKind()).supervised):
+            judged = Series()  # what several losses come to is no course
         mean, error, count = log.train.between(self._emitted, step + 1)
         seen = log.validations
         fresh = bool(seen.steps) and seen.steps[-1] > self._emitted
@@ -236,7 +279,7 @@ class CurveDiagnoser(DebugCallback):
         self._emitted = step
         epochs = trainer.current_epoch + (0 if final else 1)
         reading = read_curves(
-            log.train,
+            judged,
             seen,
             epochs=epochs,
             final=final,
@@ -250,4 +293,5 @@ class CurveDiagnoser(DebugCallback):
         state = super().__getstate__()
         state.pop("_log", None)
         state.pop("_answers", None)
+        state.pop("_heard", None)
         return state

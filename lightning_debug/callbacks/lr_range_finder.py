@@ -113,8 +113,7 @@ class LRRangeFinder(DebugCallback):
         self.results, self._buffer, self._early, self._batches = [], None, EarlyWatch(), 0
         self.session.observe(EarlyLosses(at=moment(trainer), optimizers=len(trainer.optimizers)))
         self._resumed = bool(trainer.ckpt_path) or trainer.global_step > 0
-        reason = self._misuse()
-        if reason:
+        if reason := self._misuse():
             self._refuse(reason, trainer)
         elif not self.at_step:
             self._begin(trainer, pl_module)
@@ -146,6 +145,11 @@ class LRRangeFinder(DebugCallback):
             self._experiment(trainer, pl_module, buffer)
         if self._early is not None:
             self._early.on_train_batch_start(trainer, pl_module)
+
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
+        """Follows the first losses of steps that are made by hand."""
+        if self._early is not None and not pl_module.automatic_optimization:
+            self._early.on_before_backward(loss)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int

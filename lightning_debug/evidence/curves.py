@@ -93,8 +93,7 @@ class TrainingCourse:
         end_quartiles: Lower quartile and median of the last tenth; empty for too few values.
         lowest: Lowest mean of a twentieth of the run.
         lowest_at: Share of the run at which that is.
-        above_since: From the last moment at which the loss was nearer to ``lowest`` than to ``start``: the share of
-            the run that remains. Large after a divergence.
+        above_since: Share of the run that remains when the loss was last nearer to ``lowest`` than to ``start``.
         late: Last quarter less the quarter before.
         slope: Change per whole run, of a line through all of it.
         first_slope: Likewise, of a line through the first half.
@@ -236,12 +235,12 @@ class LossKind(Evidence):
     """What the training loss is, as far as its rise and fall have a meaning.
 
     Args:
-        supervised: Whether it is the mean of one loss function of predictions against targets from the batch, so
-            that lower is better all through the run.
+        supervised: Whether it is the mean of one loss function of predictions and targets: lower is always better.
         function: That function's name; ``""`` where it is none.
         reason: Why it is not, as half a sentence that can follow "not judged, because".
         plain: Whether neither weights, smoothing nor ignored targets are in it, so that a baseline can be computed.
         target: Name of the targets' batch field; ``""`` where they are computed.
+        share: What part of the loss the value followed is, where steps made by hand divide it.
     """
 
     supervised: bool = False
@@ -249,6 +248,7 @@ class LossKind(Evidence):
     reason: str = ""
     plain: bool = False
     target: str = ""
+    share: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

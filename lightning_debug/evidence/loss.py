@@ -179,6 +179,8 @@ class LossGraph(Evidence):
         loss: The value that was returned (automatic optimization) or first called backward on; ``None`` if
             there was none.
         losses: How many values were returned or called backward on.
+        backward: The values that the step itself called backward on, in order, the first 64 of them: where the
+            optimization is manual. ``None`` stands for one that is no number.
         traced: Whether the loss could be followed back to where it was made. If not, every loss
             function called with predictions counts as reaching it.
         batch_size: Leading size of the batch's tensors, if they agree.
@@ -190,6 +192,7 @@ class LossGraph(Evidence):
     live: bool = True
     loss: float | None = None
     losses: int = 0
+    backward: tuple[float | None, ...] = ()
     traced: bool = True
     batch_size: int | None = None
     calls: tuple[LossCall, ...] = ()

@@ -138,6 +138,9 @@ class ScheduleProgress(Evidence):
         batches: Epochs looked at.
         plain: Whether its class is one of torch's that only counts steps, and Lightning alone decides how it is called.
         line: ``file.py:31`` of ``configure_optimizers``.
+        idle: Whether it stands where it began when training is over, though it would change the rate and no code of
+            the model's steps a scheduler.
+        rate: Highest learning rate of its optimizer.
     """
 
     scheduler: str = ""
@@ -148,3 +151,5 @@ class ScheduleProgress(Evidence):
     batches: int = 0
     plain: bool = False
     line: str = ""
+    idle: bool = False
+    rate: float | None = None

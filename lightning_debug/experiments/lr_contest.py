@@ -20,6 +20,9 @@ DOWN = (10.0, 100.0, 1000.0)
 FURTHER_DOWN = (10_000.0, 100_000.0)
 UP = (100.0, 1000.0, 10_000.0, 100_000.0, 10.0, 1_000_000.0)
 
+FIRST = 8
+"""Batches whose mean loss is taken for the loss before training, where nothing is held out."""
+
 LONGER = 4
 """How many times as long trials are where all rates are slow, and a higher one is the least so."""
 
@@ -59,10 +62,17 @@ class Glance:
     steps: int = 0
 
 
-def start_loss(runner: Runner) -> float:
-    """The loss on held-out examples before any step; NaN if there are none."""
+def start_loss(runner: Runner, plan: Plan) -> float:
+    """The loss on held-out examples before any step; without such, that of a few batches, at a rate that moves nothing.
+
+    One batch alone may be an easy one, so that no training seems to come below it.
+    """
     runner.rewind(100)
-    return runner.held_out()
+    held = runner.held_out()
+    if math.isfinite(held):
+        return held
+    losses = [runner.step(plan.lr_min) for _ in range(FIRST)]
+    return sum(losses) / FIRST if all(map(math.isfinite, losses)) else math.nan
 
 
 def glance(
@@ -89,7 +99,7 @@ def glance(
         grace: More seconds where the first trial leaves a doubt.
     """
     say = progress or (lambda _: None)
-    start = start_loss(runner)
+    start = start_loss(runner, plan)
     trials: list[Trial] = []
 
     def attempt(rate: float) -> Trial | None:

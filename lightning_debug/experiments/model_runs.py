@@ -80,7 +80,7 @@ class Passes:
         before, weights, others = _random_numbers(), _state(self._module, trained=True), _state(self._module)
         trace = ModelTrace(self._module, batch, every=every)
         try:
-            with self._sandbox.mode(training=False), _unstepped(self._module), trace:  # rewinding brings back modes
+            with self._sandbox.mode(training=False), unstepped(self._module), trace:  # rewinding brings back modes
                 getattr(self._sandbox, self.step)(batch, self._index)
         except Unrepeatable:
             raise
@@ -194,7 +194,7 @@ def passes(
 
 
 @contextlib.contextmanager
-def _unstepped(pl_module: LightningModule) -> Iterator[None]:
+def unstepped(pl_module: LightningModule) -> Iterator[None]:
     """Has the steps of a manual optimization evaluate their closure once, and leave the weights alone.
 
     What a step computes after an update depends on every sample, by way of the weights.

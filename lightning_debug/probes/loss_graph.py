@@ -17,6 +17,7 @@ from lightning_debug.probes.loss_vocabulary import LOSS_FUNCTIONS, SOFTMAX, SQUA
 from lightning_debug.probes.trace import Op
 
 PROBABILISTIC = SOFTMAX | {"log_softmax", "sigmoid", "log_sigmoid"}
+MOST_BACKWARD = 64
 COMPARING = frozenset({"eq", "ne", "add", "sub"})
 """What metrics do with predicted and true labels."""
 
@@ -52,6 +53,7 @@ def loss_graph(trace: LossTrace, output: Any, **known: Any) -> LossGraph:
         **known,
         loss=_value(losses[0][0]) if losses else None,
         losses=len(losses),
+        backward=tuple(_value(value) for value, _ in trace.backward[:MOST_BACKWARD]),
         traced=bool(roots),
         batch_size=sizes.pop() if len(sizes) == 1 else None,
         calls=tuple(calls),

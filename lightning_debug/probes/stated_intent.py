@@ -55,15 +55,20 @@ def _is_metric(kind: type) -> bool:
 
 
 def stated_words(root: nn.Module, words: Iterable[str] = WORDS) -> tuple[str, ...]:
-    """Which words stand in the source of the user's classes: their methods, docstrings and names.
+    """Which words stand in the source of the user's classes (see :func:`written`)."""
+    text = written(root)
+    return tuple(word for word in words if word in text)
+
+
+def written(root: nn.Module) -> str:
+    """The source of the user's classes in small letters: their methods, docstrings and names.
 
     The user's are those in the package of the model itself, and those that are installed nowhere.
     """
     package = type(root).__module__.partition(".")[0]
     kinds = dict.fromkeys(base for module in root.modules() for base in type(module).__mro__)
     kinds = dict.fromkeys(kind for kind in kinds if _is_of(kind, package))
-    text = "\n".join(part.lower() for kind in kinds for part in _texts(kind))
-    return tuple(word for word in words if word in text)
+    return "\n".join(part.lower() for kind in kinds for part in _texts(kind))
 
 
 def _is_of(kind: type, package: str) -> bool:

@@ -38,15 +38,16 @@ def training(record: Record, *, steps: int, final: bool) -> TrainingCourse | Ski
         steps: Fewest steps.
         final: Whether to wait for the end of the run.
     """
-    reading = newest(record)
+    reading, kind = newest(record), record.last(LossKind)
     course = reading.training
+    judged = reading.assumed or (kind is not None and kind.supervised)
+    if not judged and kind is not None and kind.reason:
+        return Skip(kind.reason)
     if course is None:
         where = "the log holds" if reading.assumed else "the training steps return"
         return Skip(f"{where} too few losses, or none")
-    if not reading.assumed:
-        kind = record.last(LossKind)
-        if kind is None or not kind.supervised:
-            return Skip(kind.reason if kind is not None and kind.reason else "it is not known what the loss means")
+    if not judged:
+        return Skip("it is not known what the loss means")
     if course.steps < steps:
         return Skip(f"the training loss has {course.steps} values; from {steps} on its course is judged")
     if final and not reading.final:

@@ -147,7 +147,16 @@ def endless_rise(seen: ScheduleForecast, limits: Limits) -> Fault | None:
 
 
 def driven(seen: ScheduleProgress, limits: Limits) -> Fault | None:
-    """A scheduler that the user's code steps as well as Lightning."""
+    """A scheduler that the user's code steps as well as Lightning, or that nobody steps."""
+    if seen.idle:
+        stays = "" if seen.rate is None else f", and the learning rate stays at {seen.rate:.2g}"
+        hook = "training_step" if seen.interval == "step" else "on_train_epoch_end"
+        value = 'self.trainer.callback_metrics["val_loss"]' if seen.scheduler == "ReduceLROnPlateau" else ""
+        return Fault(
+            f"{seen.scheduler} made no step in {seen.batches} epochs: with manual optimization Lightning steps no "
+            f"scheduler{stays}.",
+            f"Call self.lr_schedulers().step({value}) in {hook}, or return the optimizer alone.",
+        )
     if not seen.automatic:
         return None
     often = seen.expected >= 2 and seen.made >= 2 * seen.expected

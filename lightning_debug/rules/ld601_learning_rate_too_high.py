@@ -179,7 +179,8 @@ def _went_well(record: Record, contest: LRContest, recovered: float) -> bool:
     if course is None or course.nonfinite or not (math.isfinite(course.start) and math.isfinite(course.end)):
         return False
     taken = contest.start - sorted(contest.others)[len(contest.others) // 2]
-    return course.start - course.end >= recovered * taken
+    start = min(course.start, contest.start)  # the first steps of the run may have thrown it far up
+    return start - course.end >= recovered * taken
 
 
 def _soared(contest: LRContest, soar: float) -> bool:

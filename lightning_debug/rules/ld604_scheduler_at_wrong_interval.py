@@ -11,7 +11,8 @@ What it sees: the learning rate that will happen, from a private copy of each sc
     checkpoint that brings the schedule of a shorter run back, so that it raises or a cosine rises again. In the first
     epochs: a scheduler stepped by hand and by Lightning; one that ``scheduler.step(epoch)`` sets back, so that it
     stands at most at ``behind`` of Lightning's steps; a ``ReduceLROnPlateau`` whose ``mode`` is "min" on an accuracy
-    or "max" on a loss, or whose ``monitor`` is not logged.
+    or "max" on a loss, or whose ``monitor`` is not logged. Under manual optimization, where Lightning steps none: a
+    scheduler that nobody has stepped when training is over, and that no code of the model's steps.
 Why it hurts: stepped too rarely, a warm-up never ends and a decay never comes; stepped too often, the learning rate is
     gone after the first moments of training, or swings up and down hundreds of times. A plateau in the wrong
     direction lowers the rate exactly while training goes well.
