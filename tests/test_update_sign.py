@@ -5,10 +5,11 @@ import torch
 from torch.distributions import Normal
 from torch.nn import functional as F
 
-from lightning_debug.evidence.curves import CurveReading, TrainingCourse
-from lightning_debug.evidence.optimization import UpdateAudit
+from lightning_debug.evidence.curves import CurveReading, TrainingCourse, TrainingLossInEval, ValidationCourse
+from lightning_debug.evidence.optimization import ParameterCoverage, UpdateAudit, WatchedParameter
 from lightning_debug.probes.update_sign import against, loss_sign
 from lightning_debug.record import Record
+from lightning_debug.rules.ld406_parameter_not_in_optimizer import parameter_not_in_optimizer
 from lightning_debug.rules.ld608_steps_go_uphill import steps_go_uphill
 
 DATA = torch.randn(8)
@@ -96,3 +97,47 @@ def test_a_loss_that_falls_without_end(start, end, seen, codes):
     reading = CurveReading(training=TrainingCourse(steps=200, start=start, end=end))
     record = Record([UpdateAudit(**seen), UpdateAudit(**seen), reading])
     assert [claim.subject for claim in steps_go_uphill(record)] == codes
+
+
+def _twice(signs=(-1, -1), values=(40.0, 900.0), name="val_nll", **audit):
+    """What training batches cost in two epochs by training_step, and, with another sign, by validation_step."""
+    again = [
+        TrainingLossInEval(epoch=epoch, batches=8, train_mode=sign * value, eval_mode=sign * value, by_validation=value)
+        for epoch, (sign, value) in enumerate(zip(signs, values, strict=True))
+    ]
+    reading = CurveReading(validation=ValidationCourse(name=name), training=TrainingCourse(steps=90, span=90))
+    return Record([UpdateAudit(**audit), *again, reading])
+
+
+QUIET = {
+    "the same sign": {"signs": (1, 1)},
+    "both fall: a log-likelihood below zero in validation's loss": {"values": (-40.0, -9.0)},
+    "hardly larger": {"values": (40.0, 44.0)},
+    "what is to be large": {"name": "val_elbo"},
+    "other optimizers": {"optimizers": 2},
+    "attacks on purpose": {"words": ("attack",)},
+    "another sign in one epoch alone": {"signs": (1, -1)},
+}
+
+
+@pytest.mark.parametrize("other", QUIET.values(), ids=QUIET)
+def test_quiet_on_a_validation_of_the_same_sign(other):
+    assert list(steps_go_uphill(_twice(**other))) == []
+
+
+def test_validation_logs_the_negative_and_grows():
+    (claim,) = steps_go_uphill(_twice())
+    assert "validation logs 900 as 'val_nll'" in claim.message
+
+
+def test_the_rest_of_a_part_that_is_named_is_not_named_again():
+    weight, bias = (
+        WatchedParameter(name=f"body.{name}", owner=owner, shape=(4, 4), numel=16, batches=2, untrained=True)
+        for name, owner in (("0.weight", "body.0"), ("2.bias", "body.2"))
+    )
+    other = WatchedParameter(name="gate.weight", owner="gate", shape=(4,), numel=4, batches=2, untrained=True)
+    second = WatchedParameter(name="body.1.weight", owner="body.1", shape=(4,), numel=4, batches=2, untrained=True)
+    found = parameter_not_in_optimizer(
+        Record([ParameterCoverage(missing=(weight, second)), ParameterCoverage(missing=(weight, second, bias, other))])
+    )
+    assert [claim.subject for claim in found] == ["body", "gate"]

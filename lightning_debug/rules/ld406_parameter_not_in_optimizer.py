@@ -92,11 +92,15 @@ from lightning_debug.rules._optimization import counted, parts
 def parameter_not_in_optimizer(record: Record, *, min_batches: int = 2) -> Iterator[Claim]:
     """Claims one finding for each part of the model that is left out."""
     claimed: set[str] = set()
+    places: list[str] = []
     for evidence in record.of(ParameterCoverage):
         left_out = [item for item in evidence.missing if item.batches >= min_batches and item.name not in claimed]
         left_out = [item for item in left_out if _by_accident(item, evidence)]
         for place, items in parts(left_out).items():
             claimed |= {item.name for item in items}
+            if not items[0].unfrozen and any(place == known or place.startswith(f"{known}.") for known in places):
+                continue  # the rest of a part that is named, which had no gradient at first
+            places.append(place)
             yield _claim(evidence, place, items)
 
 

@@ -6,7 +6,9 @@ What it sees: the real change of the weights in single steps, against the gradie
     ``min_steps`` steps, with one optimizer (and one backward pass a batch, where the optimization is manual), and
     only where the returned value is known to be a loss function of torch (or its negative). Or a sum in which one
     loss function has a minus and another a plus has fallen below zero, by ``far`` times what it began with and by
-    more than 1: it falls without end as that function grows.
+    more than 1: it falls without end as that function grows. Or training batches that were measured again, in
+    ``min_steps`` epochs: what validation logs as their loss is the negative of what ``training_step`` returns for
+    them, within ``alike`` of it, and grows as training goes on.
 Why it hurts: the model is trained to be wrong. The loss climbs from the first step, or the returned value falls below
     zero without end.
 How to fix: return the loss with its own sign; leave out ``maximize=True``; subtract the learning rate times
@@ -81,9 +83,10 @@ References:
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
-from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.curves import CurveReading, TrainingLossInEval
 from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
@@ -94,13 +97,17 @@ from lightning_debug.rule import rule
     "LD608",
     severity=ERROR,
     needs=UpdateAudit,
-    explains=("LD210", "LD302", "LD303", "LD304", "LD305", "LD309", "LD601", "LD605", "LD701", "LD702", "LD705"),
+    explains=(
+        *("LD210", "LD302", "LD303", "LD304", "LD305", "LD308", "LD309"),
+        *("LD601", "LD605", "LD701", "LD702", "LD705", "LD706", "LD707"),
+    ),
 )
 def steps_go_uphill(
-    record: Record, *, min_cosine: float = 0.1, min_steps: int = 2, far: float = 10.0
+    record: Record, *, min_cosine: float = 0.1, min_steps: int = 2, far: float = 10.0, alike: float = 0.02
 ) -> Iterator[Claim]:
     """Claims a returned value that is negated, a term that is, or steps that climb."""
     yield from _falls_without_end(record, min_steps, far)
+    yield from _other_sign_in_validation(record, min_steps, alike)
     first = [item for item in record.of(UpdateAudit) if item.loss_sign and item.optimizers == 1][: min_steps + 1]
     first = [item for item in first if any(_cosine(group) is not None for group in item.groups)]
     if len(first) < min_steps or len({item.loss_sign for item in first}) != 1:
@@ -154,6 +161,35 @@ def _falls_without_end(record: Record, min_steps: int, far: float) -> Iterator[C
         fix=f"Turn the sign of that term: add {name}(...) to the other terms.",
         at=looks[-1].at,
     )
+
+
+def _other_sign_in_validation(record: Record, min_steps: int, alike: float) -> Iterator[Claim]:
+    looks = [item for item in record.of(UpdateAudit) if item.optimizers == 1 and item.automatic]
+    reading = record.last(CurveReading)
+    name = reading.validation.name if reading is not None and reading.validation is not None else ""
+    if not looks or looks[-1].words or looks[-1].frozen_share > 1 / 2 or any(item.loss_sign for item in looks):
+        return
+    if any(group.maximize for item in looks for group in item.groups) or not {"loss", "nll"} & _words(name):
+        return
+    again = [(seen, seen.by_validation) for seen in record.of(TrainingLossInEval) if seen.by_validation is not None]
+    if len(again) < min_steps or any(abs(one.eval_mode + other) > alike * abs(other) for one, other in again):
+        return
+    (first, before), (last, after) = again[0], again[-1]
+    if after <= 0 or after - before < abs(before) or last.eval_mode > first.eval_mode:
+        return
+    yield Claim(
+        message=f"For {last.batches} training batches training_step returns {last.eval_mode:.4g} and validation logs "
+        f"{after:.4g} as {name!r}, the negative of it, which was {before:.4g} in epoch {first.epoch}: the steps make "
+        f"{name!r} larger.",
+        subject="loss",
+        measured={"training": last.eval_mode, "validation": after, "before": before, "name": name},
+        fix="Turn the sign of what training_step returns; compute the loss in one method that both steps call.",
+        at=last.at,
+    )
+
+
+def _words(name: str) -> set[str]:
+    return set(re.split(r"[^a-z]+", name.lower()))
 
 
 def _cosine(group: GroupUpdate) -> float | None:
