@@ -34,6 +34,7 @@ ELSEWHERE = {
     "LD513": "test_data_relations_draws.test_a_seed_in_each_draw",
     "LD517": "test_data_relations_draws.test_the_same_order_in_each_epoch",
     "LD520": "test_data_relations.test_copies_with_other_labels",
+    "LD522": "test_data_collate.test_parted_by_type",
 }
 HEALTHY = "test_data_relations.test_healthy_data_are_told_nothing"
 SHAPES = {3: "image", 2: "series", 1: "tabular"}

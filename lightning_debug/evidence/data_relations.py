@@ -201,6 +201,25 @@ class LabelAlignment(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
+class CollatedOrder(Evidence):
+    """Whether a collate function keeps each sample's parts together.
+
+    Args:
+        samples: Samples of the batch it was asked for.
+        field: Column of numbers that stands in another order than the inputs; empty where none does.
+        inputs: The inputs.
+        moved: Rows of the inputs beside which the number of another sample stands.
+        collate: Name of the collate function.
+    """
+
+    samples: int = 0
+    field: str = ""
+    inputs: str = ""
+    moved: int = 0
+    collate: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class LabelLearning(Evidence):
     """What the net knows of labels when training ends, asked where inputs seem to tell nothing of them.
 

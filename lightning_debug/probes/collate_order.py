@@ -1,0 +1,154 @@
+"""Whether a collate function keeps together what belongs to one sample: batches of one against a batch of several."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from lightning_debug.probes.batch_roles import batch_roles, tensors_and_texts
+
+FEWEST = 4
+"""Fewer samples are put in another order by hardly anything."""
+FEWEST_VALUES = 4
+"""A row of fewer values does not tell which sample it is of."""
+
+Matches = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Parted:
+    """A column of numbers that stands in another order than the inputs.
+
+    Args:
+        field: Path of the column.
+        inputs: Path of the inputs.
+        samples: Samples of the batch.
+        moved: Rows of ``inputs`` beside which the number of another sample stands.
+    """
+
+    field: str
+    inputs: str
+    samples: int
+    moved: int
+
+
+def parted(items: Sequence[Any], collate: Callable[..., Any], seed: Callable[[], None]) -> Parted | None:
+    """Finds a column whose rows are those of the samples, and not beside their inputs.
+
+    What a batch of one sample makes of it tells which row is whose: rows are compared value by value, but for padding.
+    Columns that another input, or another column with the same numbers, agrees with are parted on purpose.
+
+    Args:
+        items: Samples as the dataset gives them.
+        collate: The loader's collate function.
+        seed: Puts the global generators back to one state, so that what collate draws can be asked for again.
+
+    >>> def collate(items):
+    ...     rows = sorted((row for row, _ in items), key=lambda row: row[0])
+    ...     return torch.stack(rows), torch.tensor([label for _, label in items])
+    >>> parted([(torch.full((5,), 9 - k), k) for k in range(6)], collate, lambda: None)
+    Parted(field='batch[1]', inputs='batch[0]', samples=6, moved=6)
+    """
+    if len(items) < FEWEST:
+        return None
+    batches = []
+    for _ in range(2):
+        seed()
+        batches.append(collate(list(items)))
+    alone = []
+    for item in items:
+        seed()
+        alone.append(dict(_tensors(collate([item]))))
+    first, second = (dict(_tensors(batch)) for batch in batches)
+    if first.keys() != second.keys() or any(not _same(first[key], second[key]) for key in first):
+        return None
+    found = {path: match for path, tensor in first.items() if (match := _matches(path, tensor, alone)) is not None}
+    orders = {
+        path: match.argmax(1)
+        for path, match in found.items()
+        if first[path][0].numel() >= FEWEST_VALUES and _is_permutation(match)
+    }
+    labels = {item.path for item in batch_roles(batches[0]) if item.role == "label"}
+    columns = [
+        path
+        for path, match in found.items()
+        if (first[path].numel() == len(items) or path in labels) and path not in orders and _is_column(match)
+    ]
+    for path in columns:
+        moved = {other: _moved(found[path], order) for other, order in orders.items()}
+        if not moved or min(moved.values()) < 2:
+            continue
+        inputs = min(moved, key=lambda key: moved[key])
+        beside = [item for item in columns if item != path and _equal_numbers(first[item], first[path])]
+        if not any(_moved(found[item], orders[inputs]) == 0 for item in beside):
+            return Parted(path, inputs, len(items), moved[inputs])
+    return None
+
+
+def _tensors(batch: Any) -> list[tuple[str, Tensor]]:
+    return [(path, tensor) for path, tensor, _ in tensors_and_texts(batch) if tensor.device.type == "cpu"]
+
+
+def _same(one: Tensor, two: Tensor) -> bool:
+    return one.shape == two.shape and one.dtype == two.dtype and bool(torch.equal(one.nan_to_num(), two.nan_to_num()))
+
+
+def _matches(path: str, tensor: Tensor, alone: Sequence[dict[str, Tensor]]) -> Matches | None:
+    """Which row of a batch may be of which sample."""
+    ones = [batch.get(path) for batch in alone]
+    size = len(alone)
+    if tensor.is_complex() or any(one is None or one.ndim != tensor.ndim or one.dtype != tensor.dtype for one in ones):
+        return None
+    known = [one for one in ones if one is not None]
+    dims = [d for d in range(tensor.ndim) if tensor.shape[d] == size and all(one.shape[d] == 1 for one in known)]
+    if not dims:
+        return None
+    rows = [tensor.select(dims[0], index) for index in range(size)]
+    singles = [one.select(dims[0], 0) for one in known]
+    return np.array([[_fits(row, single) for single in singles] for row in rows])
+
+
+def _fits(row: Tensor, single: Tensor) -> bool:
+    """Whether a row is a sample's, and padding behind it."""
+    if any(long < short for long, short in zip(row.shape, single.shape, strict=True)):
+        return False
+    inside = row[tuple(slice(0, length) for length in single.shape)]
+    if not torch.equal(inside, single):
+        return False
+    if inside.shape == row.shape:
+        return True
+    outside = torch.ones(row.shape, dtype=torch.bool)
+    outside[tuple(slice(0, length) for length in single.shape)] = False
+    padding = row[outside]
+    return bool((padding == padding[0]).all())
+
+
+def _is_permutation(matches: Matches) -> bool:
+    return bool((matches.sum(0) == 1).all() and (matches.sum(1) == 1).all())
+
+
+def _is_column(matches: Matches) -> bool:
+    """Whether rows are the samples' own in some order: as many of each value as there are samples with it."""
+    return bool((matches.sum(0) >= 1).all() and (matches.sum(1) >= 1).all()) and _classes_agree(matches)
+
+
+def _classes_agree(matches: Matches) -> bool:
+    """Samples of equal value match equal rows, and they are equally many."""
+    patterns = [row.tobytes() for row in matches]
+    return all(patterns.count(pattern) == int(row.sum()) for pattern, row in zip(patterns, matches, strict=True))
+
+
+def _moved(matches: Matches, order: npt.NDArray[np.intp]) -> int:
+    return int((~matches[np.arange(len(order)), order]).sum())
+
+
+def _equal_numbers(one: Tensor, two: Tensor) -> bool:
+    if one.numel() != two.numel() or one.dtype != two.dtype:
+        return False
+    return bool(torch.equal(one.reshape(-1).sort().values, two.reshape(-1).sort().values))

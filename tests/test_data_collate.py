@@ -1,0 +1,145 @@
+"""A collate function that parts inputs from labels, and those that only look like it."""
+
+import random
+
+import pytest
+import torch
+from torch.nn.utils.rnn import pad_sequence
+
+from lightning_debug.evidence.data_relations import CollatedOrder
+from lightning_debug.finding import Claim
+from lightning_debug.probes.collate_order import parted
+from lightning_debug.record import Record
+from lightning_debug.registry import get
+
+
+def samples(kind="series", count=10):
+    generator = torch.Generator().manual_seed(0)
+    lengths = torch.randint(5, 12, (count,), generator=generator).tolist()
+    if kind == "token":
+        rows = [torch.randint(1, 90, (length,), generator=generator) for length in lengths]
+    elif kind == "image":
+        rows = [torch.rand(3, 6, 6, generator=generator) * length for length in lengths]
+    else:
+        rows = [torch.randn(length, 4, generator=generator) for length in lengths]
+    return [(row, index % 3) for index, row in enumerate(rows)]
+
+
+def size(row):
+    return float(len(row) if row.shape[0] != 3 else row.max())
+
+
+def batch(rows, labels):
+    return pad_sequence(list(rows), batch_first=True), torch.tensor(list(labels))
+
+
+def kept(items):
+    return batch(*zip(*items, strict=True))
+
+
+def sorted_together(items):
+    return kept(sorted(items, key=lambda item: size(item[0])))
+
+
+def shuffled_together(items):
+    return kept(random.sample(items, len(items)))
+
+
+def time_first(items):
+    rows, labels = sorted_together(items)
+    return {"x": rows.transpose(0, 1), "y": labels}
+
+
+def mixup(items):
+    rows, labels = kept(items)
+    order = torch.randperm(len(rows))
+    return 0.7 * rows + 0.3 * rows[order], labels, labels[order]
+
+
+def pairs(items):
+    """Each sample with another of the batch, and both labels."""
+    rows, labels = kept(items)
+    order = torch.arange(len(rows)).roll(1)
+    return rows, rows[order], labels, labels[order]
+
+
+def mixed_in_the_step(items):
+    """The inputs as they are, and the labels of those they will be mixed with."""
+    rows, labels = kept(items)
+    return rows, labels, labels.roll(1)
+
+
+def masked(items):
+    rows, labels = kept(items)
+    return rows * (torch.rand(rows.shape) > 0.2), labels
+
+
+def of_the_batch(items):
+    """Labels that a batch gives: places in an order."""
+    rows, _ = kept(items)
+    return rows, torch.tensor([size(item[0]) for item in items]).argsort()
+
+
+def concatenated(items):
+    rows, labels = zip(*items, strict=True)
+    return pad_sequence(list(rows), batch_first=True), torch.cat([torch.full((2,), label) for label in labels])
+
+
+def unequal(items):
+    return kept(items) if len(items) > 1 else items
+
+
+HEALTHY = [kept, sorted_together, shuffled_together, time_first, mixup, pairs, mixed_in_the_step, masked, of_the_batch]
+HEALTHY += [concatenated, unequal]
+
+
+def found(items, collate):
+    state = torch.get_rng_state(), random.getstate()
+
+    def seed():
+        torch.set_rng_state(state[0])
+        random.setstate(state[1])
+
+    return parted(items, collate, seed)
+
+
+@pytest.mark.parametrize("collate", HEALTHY, ids=lambda item: item.__name__)
+def test_samples_that_stay_together(collate):
+    assert found(samples(), collate) is None
+
+
+def test_fewer_samples_tell_nothing():
+    assert found(samples(count=3), sorted_apart) is None
+
+
+def sorted_apart(items):
+    rows, labels = zip(*items, strict=True)
+    return batch(sorted(rows, key=size), labels)
+
+
+def lengths_apart(items):
+    rows, labels = zip(*sorted(items, key=lambda item: size(item[0])), strict=True)
+    padded, labels = batch(rows, labels)
+    return {"inputs": padded, "lengths": torch.tensor([size(item[0]) for item in items]), "labels": labels}
+
+
+def labels_apart(items):
+    rows, labels = zip(*items, strict=True)
+    return batch(rows, sorted(labels))
+
+
+def judged(kind, collate):
+    seen = found(samples(kind), collate)
+    fields = {} if seen is None else {"field": seen.field, "inputs": seen.inputs, "moved": seen.moved}
+    evidence = CollatedOrder(samples=10, collate=collate.__name__, **fields)
+    return [item for item in get("LD522").function(Record([evidence])) if isinstance(item, Claim)]
+
+
+@pytest.mark.parametrize("kind", ["image", "series", "token"])
+def test_parted_by_type(kind):
+    for collate, name in ((sorted_apart, "batch[1]"), (labels_apart, "batch[1]"), (lengths_apart, "batch['lengths']")):
+        if collate is lengths_apart and kind == "image":
+            continue
+        claims = judged(kind, collate)
+        assert [name in claim.message for claim in claims] == [True], (kind, collate)
+    assert not judged(kind, sorted_together)
