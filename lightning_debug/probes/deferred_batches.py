@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_debug.probes.batch_roles import Field
-from lightning_debug.probes.relation_fingerprints import MOST_VALUES, spread
+from lightning_debug.probes.relation_fingerprints import telling
 
 WAITING = 64
 """Batches that may be on their way at once; the oldest is waited for beyond that."""
@@ -102,7 +102,7 @@ class HostCopies(Generic[T]):
         if not on_device(tensor):
             return field
         if not whole and field.dim is not None:
-            tensor = spread(field.samples, MOST_VALUES)
+            tensor = telling(field.samples)
             field = dataclasses.replace(field, dim=0)
         tensor = tensor.contiguous()
         pinned = tensor.device.type == "cuda"

@@ -131,9 +131,9 @@ def chance(samples: Samples, places: Array) -> tuple[int, int, float]:
 
 def is_continuous(rows: Array) -> bool:
     """Whether some column hardly repeats a value among unequal samples."""
-    unlike = np.unique(rows, axis=0)
-    if len(np.unique(unlike[:, : min(64, unlike.shape[1])])) > ALPHABET and unlike.shape[1] >= 64:
+    if rows.shape[1] >= 64 and len(np.unique(rows[:, :64])) > ALPHABET:
         return True
+    unlike = np.unique(rows, axis=0)
     columns = [_distinct(unlike[:, column]) for column in range(min(256, unlike.shape[1]))]
     return unlike.shape[1] > 1 and any(columns) and len(unlike) >= 8
 

@@ -67,10 +67,13 @@ def are_inputs(rows: Array, labels: Array, move: int, fewest: int = 8) -> bool:
 def standardised(table: Array) -> Array:
     """Mean 0 and standard deviation 1 in each column; columns that hardly vary, or are not finite, are left out."""
     with np.errstate(all="ignore"):
-        table = table.astype(np.float64)
-        spread = table.std(0)
-        usable = np.isfinite(spread) & (spread > 1e-12 * (1 + np.abs(table).max(0, initial=0)))
-        result: Array = (table[:, usable] - table[:, usable].mean(0)) / spread[usable]
+        highest = np.maximum(table.max(0, initial=0), -table.min(0, initial=0)).astype(np.float64)
+        result: Array = table.astype(np.float64)
+        result -= result.mean(0)
+        spread = np.sqrt(np.einsum("ij,ij->j", result, result) / max(1, len(result)))
+        usable = np.isfinite(spread) & (spread > 1e-12 * (1 + highest))
+        result = result if usable.all() else result[:, usable]
+        result /= spread[usable]
     return result
 
 

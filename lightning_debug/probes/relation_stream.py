@@ -14,7 +14,7 @@ from torch import Tensor
 
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_shelf import BatchShelf
-from lightning_debug.probes.relation_fingerprints import MOST_VALUES, Keys, fingerprints, spread
+from lightning_debug.probes.relation_fingerprints import MOST_VALUES, Keys, compact, fingerprints, spread
 from lightning_debug.probes.relation_pooling import PooledSamples
 from lightning_debug.probes.relation_several import SeveralLabels, SeveralStream, several_of
 
@@ -132,7 +132,6 @@ class SampleStream:
         inputs = inputs_of(fields, size)
         if not inputs or self.count >= MOST_SAMPLES:
             return
-        tensors = [spread(item.samples, MOST_VALUES) for item in inputs]  # one look at what may be large
         rest = [item.tensor for item in fields if all(item is not one for one in inputs)]
         beside = [item for item in rest if item.ndim and len(item) == size]
         for tensor in rest:
@@ -149,10 +148,10 @@ class SampleStream:
         if self._several is not None and not self._several.is_over:
             self._several.add(several_of(fields, size))
         if self._wanted > 0:
-            self._keep(inputs, tensors)
+            self._keep(inputs)
         if self._pooled is not None:
             self._pool(inputs)
-        self._wait(tensors, [spread(item, MOST_VALUES) for item in beside], values)
+        self._wait([compact(item.samples) for item in inputs], [compact(item) for item in beside], values)
 
     def _wait(self, tensors: list[Tensor], beside: list[Tensor], labels: Tensor | None) -> None:
         everything = [*tensors, *beside, *([] if labels is None else [labels])]
@@ -188,11 +187,12 @@ class SampleStream:
         self._take()
         return self._everything % 2**64
 
-    def _keep(self, inputs: Sequence[Field], tensors: Sequence[Tensor]) -> None:
+    def _keep(self, inputs: Sequence[Field]) -> None:
         self._tokens = all(item.role == "tokens" for item in inputs)
         self._shapes.add(tuple(inputs[0].samples.shape[1:]) if len(inputs) == 1 else ())
-        share = KEPT_VALUES // len(tensors)
-        parts = [spread(item[: self._wanted], share) for item in tensors if not item.is_complex()]
+        share = KEPT_VALUES // len(inputs)
+        known = [item.samples[: self._wanted] for item in inputs if not item.tensor.is_complex()]
+        parts = [spread(spread(item, MOST_VALUES), share) for item in known]
         rows = np.concatenate([item.to(torch.float32).numpy() for item in parts], 1) if parts else np.zeros((0, 0))
         if len(self._rows) and self._width != rows.shape[1]:
             self._wanted = 0  # samples of different sizes: no table of them
