@@ -152,6 +152,11 @@ def _notes(batch: Any, scene: Scene, trainer: Trainer, module: LightningModule) 
         found["batch_names"] = ", ".join(aliases)
     if scene.in_collate:
         found["in_collate"] = "yes"
+    for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
+        known = len(getattr(scheduler, "base_lrs", ()))
+        groups = len(getattr(getattr(scheduler, "optimizer", None), "param_groups", ()))
+        if 0 < known < groups:
+            found |= {"scheduler": type(scheduler).__name__, "groups": f"{known}, {groups}"}
     return found
 
 

@@ -13,7 +13,7 @@ from lightning_debug.rules._errors_batch import hard_coded_batch, misread_batch
 from lightning_debug.rules._errors_graph import graph_faults
 from lightning_debug.rules._errors_indices import index_faults
 from lightning_debug.rules._errors_layers import layer_shapes
-from lightning_debug.rules._errors_loader import broken_optimizer, ragged_batch
+from lightning_debug.rules._errors_loader import broken_optimizer, outgrown_scheduler, ragged_batch
 from lightning_debug.rules._errors_losses import loss_faults
 from lightning_debug.rules._errors_memory import out_of_memory_by_owner
 from lightning_debug.rules._errors_shapes import free_shapes
@@ -25,6 +25,7 @@ JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
     out_of_memory_by_owner,
     ragged_batch,
     broken_optimizer,
+    outgrown_scheduler,
     misread_batch,
     graph_faults,
     device_faults,

@@ -1,4 +1,4 @@
-"""Errors of the loader and of the optimizer's list: before any step runs."""
+"""Errors of the loader, of the optimizer's list, and of schedulers that do not know all of its groups."""
 
 from __future__ import annotations
 
@@ -75,3 +75,22 @@ def broken_optimizer(error: ErrorRaised) -> Diagnosis | None:
         return Diagnosis("LD115", "unregistered-modules", message, fix, name)
     fix = "Make the layers in __init__ (self.net = ...), and pass self.parameters(), which no generator has used up."
     return Diagnosis("LD115", "no-parameters", "the optimizer gets an empty list of parameters.", fix)
+
+
+def outgrown_scheduler(error: ErrorRaised) -> Diagnosis | None:
+    """A scheduler whose optimizer has been given groups since."""
+    counts = integers(error.notes.get("groups", ""))
+    if len(counts) != 2 or not ("zip()" in error.message or error.error == "KeyError"):
+        return None
+    known, there = counts
+    name = error.notes.get("scheduler", "the scheduler")
+    fix = (
+        "Give the optimizer all groups in configure_optimizers (those frozen at first included, with "
+        "requires_grad=False), or use a scheduler that takes whatever groups there are (StepLR, ExponentialLR, "
+        "CosineAnnealingLR)."
+    )
+    message = (
+        f"{name} was built for {known} parameter {'group' if known == 1 else 'groups'}, and its optimizer now has "
+        f"{there}: add_param_group (BackboneFinetuning calls it when it unfreezes) tells no scheduler."
+    )
+    return Diagnosis("LD118", "groups-added", message, fix, name, {"known": known, "groups": there})

@@ -80,7 +80,7 @@ from lightning_debug.rules._operations import explain, place, subject
 from lightning_debug.rules._step_history import broken_before, driven, history, rate_fix, replay, unknown
 
 
-@rule("LD303", severity=ERROR, needs=StepWindow, explains=("LD304", "LD312"))
+@rule("LD303", severity=ERROR, needs=StepWindow, explains=("LD304", "LD309", "LD312"))
 def nonfinite_gradient(record: Record, *, growth: float = 1000.0, lowest_scale: float = 1.0) -> Iterator[Claim | Skip]:
     """Claims steps whose gradient is not finite, by the operation that made it so."""
     for gap in record.of(Unavailable):

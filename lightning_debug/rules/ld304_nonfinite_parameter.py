@@ -72,7 +72,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._step_history import broken_before
 
 
-@rule("LD304", severity=ERROR, needs=WeightsCheck, explains=("LD312",))
+@rule("LD304", severity=ERROR, needs=WeightsCheck, explains=("LD309", "LD312"))
 def nonfinite_parameter(record: Record) -> Iterator[Claim]:
     """Claims the bad tensor that made a step bad, or else the first bad parameter and the first bad buffer."""
     start = record.first(WeightsCheck)

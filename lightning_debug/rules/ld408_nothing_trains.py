@@ -2,8 +2,9 @@
 
 What it sees: after the optimizer stepped (or, under manual optimization, never did), every trainable parameter that
     could be compared equals its value at the start, bit for bit, and the reason: the optimizer holds other tensors,
-    no gradient arrives, the gradient is zero, the learning rate is 0, the updates are lost to rounding, or nothing
-    steps. Except for the first reason it waits for ``min_batches`` batches or the end of training.
+    no gradient arrives, the gradient is zero, or zeroed between the backward pass and the step, the learning rate is
+    0, the updates are lost to rounding, or nothing steps. Except for the first reason it waits for ``min_batches``
+    batches or the end of training.
 Why it hurts: nothing is learned; the loss only wanders with the batches.
 How to fix: what the reason says: build the optimizer from the parameters of the model as it is; return a loss that was
     not detached; set the learning rate; call ``optimizer.step()``.
@@ -79,7 +80,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.optimization import TrainingEffect
+from lightning_debug.evidence.optimization import GradientCarryover, TrainingEffect
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -103,11 +104,12 @@ def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim |
         return
     if not evidence.finite:
         return
-    reason = _reason(evidence, evidence.ended or evidence.batches >= min_batches)
+    wiped = any(item.lost and item.lost >= item.batches - 1 for item in record.of(GradientCarryover))
+    reason = _reason(evidence, evidence.ended or evidence.batches >= min_batches, wiped)
     if reason is None:
         return
     told, subject, fix = reason
-    sooner = [item for item in record.of(TrainingEffect) if _known(item, min_batches) == subject]
+    sooner = [item for item in record.of(TrainingEffect) if _known(item, min_batches, wiped) == subject]
     yield Claim(
         message=f"All {evidence.compared} trainable parameters are, to the last bit, what they were before "
         f"{evidence.batches} batches and {evidence.optimizer_steps} optimizer steps: {told}.",
@@ -125,8 +127,8 @@ def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim |
     )
 
 
-def _known(seen: TrainingEffect, min_batches: int) -> str | None:
-    reason = _reason(seen, seen.ended or seen.batches >= min_batches)
+def _known(seen: TrainingEffect, min_batches: int, wiped: bool) -> str | None:
+    reason = _reason(seen, seen.ended or seen.batches >= min_batches, wiped)
     return reason[1] if reason and not seen.changed else None
 
 
@@ -152,7 +154,7 @@ def _left_out(seen: TrainingEffect) -> Reason:
     return told, "configure_optimizers", "Build the optimizer from the parameters that the model trains with."
 
 
-def _reason(seen: TrainingEffect, settled: bool) -> Reason | None:
+def _reason(seen: TrainingEffect, settled: bool, wiped: bool) -> Reason | None:
     stepped = seen.optimizer_steps >= 2
     if stepped and not seen.in_optimizer:
         return _left_out(seen)
@@ -179,6 +181,13 @@ def _reason(seen: TrainingEffect, settled: bool) -> Reason | None:
             told += f", and {seen.frozen} of {seen.frozen + seen.compared} parameters are frozen"
             return told, "requires_grad", "Unfreeze what is to be trained: the rest has no effect on the loss."
         return told, "loss", "Look for what makes the loss constant: dead units, a saturated output, a clamp."
+    return _lost(seen, wiped)
+
+
+def _lost(seen: TrainingEffect, wiped: bool) -> Reason:
+    if wiped:
+        told = "every gradient is zeroed between the backward pass and the step that is to use it"
+        return told, "training_step", "Call zero_grad() before the backward pass, or after optimizer.step()."
     rate = "" if seen.rate is None else f" of {seen.rate:g}"
     told = f"the updates at a learning rate{rate} are lost to rounding"
     return told, "learning rate", "Raise the learning rate, or keep the weights in float32."

@@ -136,6 +136,7 @@ def learning_rate_too_high(
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each optimizer whose rate loses to a lower one, or whose run blows up from the start."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
+    settled = any(seen.contest for seen in latest.values())
     for seen in latest.values():
         reason = unsettled(seen, culprit(latest.values()))
         if reason is not None:
@@ -168,7 +169,7 @@ def learning_rate_too_high(
             fix=f"Lower it {times(seen.in_use / contest.other)} times, to lr={contest.other:.2g}.",
             at=seen.at,
         )
-    if not any(seen.contest or seen.suggestion for seen in latest.values()):
+    if not settled:
         yield from _from_the_run(record, rise, update, growth, through)
 
 

@@ -85,6 +85,15 @@ CASES = (
     Case("parameters_in_a_list", "LD115", "unregistered-modules", "",
          (TUPLES % "x, y = batch").replace("self.net = nn.Linear(10, 3)", "self.nets = [nn.Linear(10, 3)]").replace("self.net(x)", "self.nets[0](x)"),
          "[nn.Linear(10, 3)]", "nn.ModuleList([nn.Linear(10, 3)])", r"nn\.ModuleList"),
+    Case("groups_added", "LD118", "groups-added", "",
+         (TUPLES % "x, y = batch").replace("    def training_step", """    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1)
+        return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1.0)]
+
+    def on_train_start(self):
+        self.optimizers().add_param_group({"params": [nn.Parameter(torch.zeros(1))]})
+
+    def training_step"""), "LambdaLR(optimizer, lambda epoch: 1.0)", "StepLR(optimizer, 1)", r"StepLR"),
     Case("out_of_memory", "LD108", "batch-too-large", "",
          (TUPLES % "x, y = batch").replace("return F", "if len(x) > 4:\n            raise RuntimeError('[enforce fail at alloc_cpu.cpp] DefaultCPUAllocator: can\\'t allocate memory: you tried to allocate 137438953472 bytes. Error code 12')\n        return F"),
          "torch.randint(3, (16,))", "torch.randint(3, (16,)), batch_size=4", r"batch_size=4"),
