@@ -8,9 +8,12 @@ from torch import nn
 
 from lightning_debug import NonFiniteGuard
 from lightning_debug.callbacks import _guard_cadence
+from lightning_debug.callbacks._guard_cadence import Cadence, Exposure
+from lightning_debug.callbacks._guard_step import Clipping, Step
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
 from lightning_debug.finding import Claim
-from lightning_debug.probes.gradient_norms import glimpse, total_norm
+from lightning_debug.probes.gradient_glimpse import Glimpses, glimpse
+from lightning_debug.probes.gradient_norms import total_norm
 from lightning_debug.probes.gradient_paths import Paths
 from lightning_debug.record import Record
 from lightning_debug.rules.ld305_exploding_gradient import exploding_gradient
@@ -151,6 +154,7 @@ def test_a_glimpse_shows_any_value_that_spoils_a_layer(name):
         tensors = [item.grad for item in layer.parameters()]
         assert math.isnan(float(total_norm(tensors)))
         assert math.isnan(float(glimpse(tensors)))
+        assert math.isnan(float(Glimpses(list(layer.parameters())).norm()))
 
 
 def test_a_glimpse_of_matrices_in_a_stack_and_of_odd_gradients():
@@ -163,6 +167,36 @@ def test_a_glimpse_of_matrices_in_a_stack_and_of_odd_gradients():
     assert glimpse([]) is None
     assert glimpse([torch.zeros(0)]) is None
     assert glimpse([torch.zeros(2, device="meta")]) is None
+
+
+def test_a_repeated_glimpse_follows_the_gradients():
+    layers = nn.Sequential(nn.Linear(128, 96), nn.LayerNorm(96), nn.Linear(96, 2, bias=False))
+    parameters = list(layers.parameters())
+    layers(torch.randn(4, 128)).pow(2).sum().backward()
+    looks = Glimpses(parameters)
+    for _ in range(2):
+        layers.zero_grad()
+        layers(torch.randn(4, 128)).pow(2).sum().backward()
+        assert float(looks.norm()) == float(glimpse([item.grad for item in parameters]))
+    parameters[-1].grad = None
+    assert float(looks.norm()) == float(glimpse([item.grad for item in parameters[:-1]]))
+    parameters[0].grad = parameters[0].grad.to_sparse()
+    assert looks.norm() is None
+    layers.zero_grad()
+    assert looks.norm() is None
+
+
+def test_a_parameter_that_joins_is_looked_at_at_once():
+    layer, late = nn.Linear(8, 4), nn.Parameter(torch.ones(3))
+    optimizer, cadence = torch.optim.SGD(layer.parameters(), 0.1), Cadence(Exposure())
+    layer(torch.ones(2, 8)).sum().backward()
+    for count in range(4):
+        assert not cadence.is_calm(optimizer, count, clipped=False)
+        step = Step(None, optimizer, Clipping(None, None, 2.0), whole=False)
+        assert cadence.due(step, count, clipped=False)
+    assert cadence.is_calm(optimizer, 5, clipped=False)
+    optimizer.add_param_group({"params": [late]})
+    assert not cadence.is_calm(optimizer, 6, clipped=False)
 
 
 def test_a_jump_is_judged_by_the_norms_that_were_taken():

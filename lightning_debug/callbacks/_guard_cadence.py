@@ -9,7 +9,9 @@ from typing import Any
 from torch import Tensor
 
 from lightning_debug.callbacks._guard_step import Step
-from lightning_debug.probes.gradient_norms import WHOLE
+from lightning_debug.probes.deferred import host_value
+from lightning_debug.probes.gradient_glimpse import WHOLE, Glimpses
+from lightning_debug.probes.gradient_norms import parameters_of
 from lightning_debug.probes.gradient_paths import Paths
 
 DENSE = 64
@@ -50,8 +52,7 @@ class Exposure:
         if found is None:
             found = self._known[id(optimizer)] = [
                 item
-                for group in getattr(optimizer, "param_groups", ())
-                for item in group["params"]
+                for item in parameters_of(optimizer)
                 if paths.reached and paths.whole and item.dim() > 1 and item.numel() > WHOLE
                 if id(item) in paths.exposed or id(item) not in paths.reached
             ]
@@ -63,29 +64,58 @@ class Cadence:
 
     In between only a glimpse is taken of each gradient, and all of those in which single values may be bad. Where that
     is not finite, or jumps, so does the norm as a rule, and it is taken there and then.
+
+    Args:
+        exposure: In which parameters' gradients a glimpse may miss what is bad.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, exposure: Exposure) -> None:
+        self._exposure = exposure
         self._last: int | None = None
-        self._glimpses: deque[float] = deque(maxlen=REMEMBERED)
+        self._seen: deque[float] = deque(maxlen=REMEMBERED)
+        self._glimpses: Glimpses | None = None
+        self._optimizer: Any = None
 
-    def due(self, step: Step, count: int, exposure: Exposure, *, clipped: bool) -> bool:
+    def is_calm(self, optimizer: Any, count: int, *, clipped: bool) -> bool:
+        """Whether a step needs nothing but the glimpse, and that is as usual: so it is with most.
+
+        False does not say the contrary: :meth:`due` is to be asked then. Takes as little as it can, for what is done
+        in each step is run from a cold cache.
+        """
+        known = self._glimpses if optimizer is self._optimizer else None
+        if known is None or self._is_planned(count, clipped=clipped) or self._exposure.of(optimizer):
+            return False
+        if sum(len(group["params"]) for group in optimizer.param_groups) != known.parameters:
+            return False
+        norm = known.norm()
+        value = math.nan if norm is None else host_value(norm)
+        if not value <= JUMP * max(self._seen, default=0.0):
+            return False
+        self._seen.append(value)
+        return True
+
+    def due(self, step: Step, count: int, *, clipped: bool) -> bool:
         """Whether to take the norm of this step.
 
         Args:
             step: The step.
             count: Batches of the fit so far.
-            exposure: In which parameters' gradients a glimpse may miss what is bad.
             clipped: Whether the Trainer clips by the norm.
         """
-        value = step.glimpse(exposure.of(step.optimizer)) if step.size > SMALL else None
+        large = step.size > SMALL
+        value = step.glimpse(self._exposure.of(step.optimizer)) if large else None
         if value is None:
+            self._glimpses = None
             return True
-        usual = max(self._glimpses, default=math.inf)
+        usual = max(self._seen, default=math.inf)
         moved = not value <= JUMP * usual
         if math.isfinite(value):
-            self._glimpses.append(value)
-        planned = self._last is None or count >= self._last + EVERY or count < (2 * DENSE if clipped else DENSE)
+            self._seen.append(value)
+        planned = self._is_planned(count, clipped=clipped)
         if planned:
             self._last = count
+            self._optimizer, self._glimpses = step.optimizer, Glimpses(parameters_of(step.optimizer))
         return planned or moved
+
+    def _is_planned(self, count: int, *, clipped: bool) -> bool:
+        return self._last is None or count >= self._last + EVERY or count < (2 * DENSE if clipped else DENSE)

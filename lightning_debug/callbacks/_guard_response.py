@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import deque
 from collections.abc import Callable
@@ -28,6 +29,9 @@ from lightning_debug.session import Session
 
 INVESTIGATIONS = 3
 """How many bad steps of a fit are run again; further ones are only counted."""
+
+_FITS = itertools.count()
+"""Numbers that fits have on all ranks."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,6 @@ class Response:
         policy: What to do.
         batches: The batches that are held.
         emit: Reports the window of steps so far.
-        fit: A number that this fit has on all ranks.
     """
 
     def __init__(
@@ -77,10 +80,9 @@ class Response:
         policy: Policy,
         batches: deque[Batch],
         emit: Callable[[], None],
-        fit: int,
     ) -> None:
         self._trainer, self._module, self._session, self._policy = trainer, module, session, policy
-        self._batches, self._emit, self._fit = batches, emit, fit
+        self._batches, self._emit, self._fit = batches, emit, next(_FITS)
         self._inquiries = {True: INVESTIGATIONS, False: INVESTIGATIONS}  # for all ranks at once, and for this one
         self._statistics = RunningStatistics(module) if policy.action in ("skip", "rollback", "stop") else None
         self._good = GoodState(module, trainer.optimizers) if policy.action == "rollback" else None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,9 @@ from torch import Tensor
 from lightning_debug.evidence import Moment
 from lightning_debug.evidence.numbers import StepWindow
 from lightning_debug.probes.deferred import Values
+
+HELD, HELD_ON_CPU = 2, 8
+"""How many batches are held by reference, on a device and on the CPU."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,11 @@ class Batch:
     value: Any
     cpu: Tensor
     cuda: Tensor | None
+
+
+def last_batches(*, on_cpu: bool) -> deque[Batch]:
+    """Room for the batches that are held by reference: on the CPU for those of one accumulation window."""
+    return deque(maxlen=HELD_ON_CPU if on_cpu else HELD)
 
 
 def held(count: int, index: int, value: Any, device: torch.device) -> Batch:
@@ -125,7 +134,8 @@ class Window:
             self.norms.setdefault(name, []).append(norm)
             if norm is not None:
                 self.clipped += norm > min(math.inf if limit is None else limit, numbers.limits.get(name, math.inf))
-        self.limit = min(filter(math.isfinite, numbers.limits.values()), default=self.limit)
+        if numbers.limits:
+            self.limit = min(filter(math.isfinite, numbers.limits.values()), default=self.limit)
         self.not_finite += numbers.bad_loss or numbers.bad_gradient
 
     def evidence(self, at: Moment, **how: Any) -> StepWindow:
@@ -151,3 +161,11 @@ def loss_names(count: int) -> list[str]:
     (['loss'], ['loss_0', 'loss_1'])
     """
     return ["loss"] if count == 1 else [f"loss_{index}" for index in range(count)]
+
+
+def place_of(optimizer: Any, optimizers: Sequence[Any]) -> tuple[int, str]:
+    """Which of the Trainer's optimizers one is, and what that adds to the names of its numbers."""
+    if len(optimizers) < 2:
+        return 0, ""
+    index = next((place for place, item in enumerate(optimizers) if item is optimizer), 0)
+    return index, f"_{index}"

@@ -17,11 +17,11 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence import Moment, decode, encode
 from lightning_debug.evidence.numbers import NonFiniteStep
 from lightning_debug.probes.deferred import host_value
+from lightning_debug.probes.gradient_glimpse import glimpse
 from lightning_debug.probes.gradient_norms import (
     add_up_sparse,
     clamp_values,
     exact_norm,
-    glimpse,
     gradients,
     local,
     scale_to_norm,

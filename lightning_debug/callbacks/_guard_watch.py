@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
-from collections import defaultdict, deque
+from collections import defaultdict
 from typing import Any
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from lightning_debug.callbacks._guard_cadence import Cadence, Exposure
 from lightning_debug.callbacks._guard_replay import inquire, tells_of_bad
 from lightning_debug.callbacks._guard_response import Policy, Response
 from lightning_debug.callbacks._guard_scaling import ScalingWatch
-from lightning_debug.callbacks._guard_state import Batch, Numbers, Tag, Window, held, loss_names
+from lightning_debug.callbacks._guard_state import Numbers, Tag, Window, held, last_batches, loss_names, place_of
 from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, scale_of, scaler_of
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, moment
 from lightning_debug.evidence import Moment
@@ -30,14 +30,8 @@ NOW = Moment()
 WINDOW = 50
 """Batches to a window: how often losses and norms are reported as evidence."""
 
-HELD, HELD_ON_CPU = 2, 8
-"""How many batches are held by reference: on a device, and of one accumulation window on the CPU."""
-
 SCALER_PATIENCE = 4
 """Skips of the gradient scaler in a row after which the step is run again without it."""
-
-
-_FITS = itertools.count()
 
 
 class Watch:
@@ -66,14 +60,16 @@ class Watch:
         self._at_once = self._device.type == "cpu" and not delay
         self._sharded = _ranks.is_sharded(trainer)
         self._may_scale = getattr(trainer.precision_plugin, "scaler", None) is not None
+        self._may_omit = self._at_once and not policy.decides and not clipping.by_norm
+        self._quick = self._may_omit and not self._may_scale and clipping.clip_value is None and not self._sharded
         self._limit, _ = clipping.in_force(trainer)
-        self._batches: deque[Batch] = deque(maxlen=HELD_ON_CPU if self._at_once else HELD)
+        self._batches = last_batches(on_cpu=self._at_once)
         self._window = Window()
         self._losses: list[Tensor] = []
         self._norms: dict[str, Tensor] = {}
         self._unread: set[str] = set()  # optimizers that have stepped without their norm being taken
-        self._cadences: defaultdict[int, Cadence] = defaultdict(Cadence)
         self._exposure = Exposure()
+        self._cadences: defaultdict[int, Cadence] = defaultdict(functools.partial(Cadence, self._exposure))
         self._count = 0
         self._handled = -1  # the last batch whose bad numbers were dealt with
         self._stepped = False
@@ -82,7 +78,7 @@ class Watch:
         self._scaler_skips = 0
         self._histories: dict[int, NormHistory] = {}
         self._scaling = ScalingWatch(trainer, module, session)
-        self._response = Response(trainer, module, session, policy, self._batches, self.emit, next(_FITS))
+        self._response = Response(trainer, module, session, policy, self._batches, self.emit)
 
     def begin(self, index: int, batch: Any) -> None:
         """A batch is about to be trained on."""
@@ -105,13 +101,17 @@ class Watch:
 
     def step(self, optimizer: Any) -> None:
         """An optimizer is about to step: takes the norm, decides, clips."""
+        if not (self._quick and self._is_calm(optimizer)):
+            self._weigh(optimizer)
+
+    def _weigh(self, optimizer: Any) -> None:
         trainer, decides, sharded = self._trainer, self._policy.decides, self._sharded
         step = Step(trainer, optimizer, self._clipping, whole=sharded and (decides or self._clipping.by_norm))
-        index = next((i for i, item in enumerate(trainer.optimizers) if item is optimizer), 0)
-        suffix = "" if len(trainer.optimizers) < 2 else f"_{index}"
+        index, suffix = place_of(optimizer, trainer.optimizers)
         dropped = self._begun = False
         scaled = self._may_scale and scaler_of(trainer) is not None
-        if scaled or not self._may_omit or self._is_due(step, index):
+        clipped = self._limit is not None
+        if scaled or not self._may_omit or self._cadences[index].due(step, self._count, clipped=clipped):
             step.measure()
         if not scaled and (decides or self._at_once):
             gradient = not step.finite()
@@ -135,6 +135,17 @@ class Watch:
             self._remember(history, step.norm, f"limit{suffix}")
         elif step.tensors:
             self._unread.add(f"gradient_norm{suffix}")
+
+    def _is_calm(self, optimizer: Any) -> bool:
+        """Most steps of a run on a CPU: a glimpse of the gradients is as usual, and nothing else asks for more."""
+        index, suffix = place_of(optimizer, self._trainer.optimizers)
+        if not self._cadences[index].is_calm(optimizer, self._count, clipped=self._limit is not None):
+            return False
+        if not all(map(math.isfinite, map(host_value, self._losses))):
+            return False
+        self._begun, self._stepped = False, True
+        self._unread.add(f"gradient_norm{suffix}")
+        return True
 
     def end(self, outputs: Any) -> None:
         """A batch was trained on: sends its numbers off, and takes in those that have arrived."""
@@ -232,14 +243,6 @@ class Watch:
         how = {"norm_type": self._clipping.norm_type, "local": local, "clip_norm": limit, "clipped_by": source}
         self._session.observe(self._window.evidence(moment(self._trainer), **how))
         self._window = Window()
-
-    @property
-    def _may_omit(self) -> bool:
-        """Whether nothing but the log needs the norm, and a glimpse of the gradients can be read at once."""
-        return self._at_once and not self._policy.decides and not self._clipping.by_norm
-
-    def _is_due(self, step: Step, index: int) -> bool:
-        return self._cadences[index].due(step, self._count, self._exposure, clipped=self._limit is not None)
 
     @property
     def _divisor(self) -> int:

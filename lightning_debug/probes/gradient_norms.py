@@ -13,14 +13,18 @@ from torch.utils._foreach_utils import _group_tensors_by_device_and_dtype, _has_
 from lightning_debug.probes.deferred import host_value
 
 
+def parameters_of(optimizer: Any) -> list[Tensor]:
+    """An optimizer's parameters, in the order of its groups."""
+    return [item for group in getattr(optimizer, "param_groups", ()) for item in group.get("params", ())]
+
+
 def gradients(optimizer: Any) -> list[Tensor]:
     """The gradients of an optimizer's parameters that have one, in the order of its groups."""
     found = []
-    for group in getattr(optimizer, "param_groups", ()):
-        for parameter in group.get("params", ()):
-            grad = getattr(parameter, "grad", None)
-            if grad is not None:
-                found.append(grad.detach() if grad.requires_grad else grad)
+    for parameter in parameters_of(optimizer):
+        grad = getattr(parameter, "grad", None)
+        if grad is not None:
+            found.append(grad.detach() if grad.requires_grad else grad)
     return found
 
 
@@ -46,81 +50,18 @@ def summed(gradient: Tensor) -> Tensor:
     return local(gradient)
 
 
-WHOLE = 4096
-"""Gradients of at most so many values are looked at as a whole by :func:`glimpse`."""
-
-KERNEL = 16
-"""A third dimension up to this size is taken for that of a kernel."""
-
-VECTOR = 8
-"""Vectors longer than this that follow one of their length are those of one layer."""
-
-
-def glimpse(tensors: Sequence[Tensor]) -> Tensor | None:
-    """The norm of a small part of the gradients: NaN or Inf as a rule if there is one anywhere.
-
-    A layer multiplies: a value that is not finite in what a layer met or was handed back spoils a whole row or column
-    of its weight's gradient, and an entry of its bias's. So the first row of each large gradient is read, its first
-    column unless a bias follows, small gradients whole, and of vectors of one length that follow each other (a bias
-    and what normalises after it) the first. What spoils single values of a large parameter elsewhere is not seen
-    here: ``gradient_paths`` tells of which parameters that has to be feared.
-
-    Args:
-        tensors: Gradients' values, ordinary tensors that require no gradient.
-
-    Returns:
-        A tensor of one element; ``None`` without values, or where they are not all on the CPU.
-
-    >>> gradient = torch.ones(100, 100)
-    >>> gradient[7] = torch.nan
-    >>> glimpse([gradient])
-    tensor(nan)
-    """
-    parts: list[Tensor] = []
-    open_rows, last = 0, 0  # rows of the matrix before that no bias has covered yet; length of the vector before
-    matrix: Tensor | None = None
-    for item in tensors:
-        shape = item.shape
-        dim, vector = len(shape), shape[0] if len(shape) == 1 else 0
-        if matrix is not None and vector != open_rows:
-            parts.append((matrix if matrix.dim() == 2 else matrix.flatten(1)).select(1, 0))
-        matrix = None
-        if not item.is_cpu:
-            return None
-        if vector:
-            if vector != last or vector <= VECTOR:
-                parts.append(item)
-        elif dim < 2 or item.numel() <= WHOLE:
-            parts.append(item.reshape(-1))
-        elif dim == 3 and shape[2] > KERNEL:  # a stack of matrices
-            parts += (item.select(1, 0).reshape(-1), item.select(2, 0).reshape(-1))
-        else:
-            row = item.select(0, 0)
-            parts.append(row if dim == 2 else row.reshape(-1))
-            matrix, open_rows = item, shape[0]
-        last = vector
-    if matrix is not None:
-        parts.append((matrix if matrix.dim() == 2 else matrix.flatten(1)).select(1, 0))
-    if not any(part.numel() for part in parts):
-        return None
-    norm: Tensor = torch.linalg.vector_norm(torch.cat(parts))
-    return norm
-
-
 def add_up_sparse(optimizer: Any) -> None:
     """Adds up repeated rows of sparse gradients in place of them, as has to be before their values are clamped."""
-    for group in getattr(optimizer, "param_groups", ()):
-        for parameter in group.get("params", ()):
-            grad = getattr(parameter, "grad", None)
-            if grad is not None and grad.layout == torch.sparse_coo:
-                parameter.grad = grad.coalesce()
+    for parameter in parameters_of(optimizer):
+        grad = getattr(parameter, "grad", None)
+        if grad is not None and grad.layout == torch.sparse_coo:
+            parameter.grad = grad.coalesce()
 
 
 def drop_gradients(optimizer: Any) -> None:
     """Takes an optimizer's gradients away: its next step then changes neither parameters nor state."""
-    for group in getattr(optimizer, "param_groups", ()):
-        for parameter in group.get("params", ()):
-            parameter.grad = None
+    for parameter in parameters_of(optimizer):
+        parameter.grad = None
 
 
 def _groups(tensors: Sequence[Tensor]) -> list[tuple[torch.device, list[Tensor]]]:

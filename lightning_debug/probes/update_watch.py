@@ -127,6 +127,7 @@ class UpdateWatch:
         self.steps_of_batch = 0
         self._ignore, self._tensor_hooks = ignore, tensor_hooks
         self._handles: list[Any] = []
+        self._bare: list[Tensor] = []  # parameters that had no hooks before ours
         self._measure = False
         self._arrivals = 0
         left = BUDGET
@@ -164,6 +165,7 @@ class UpdateWatch:
             track.arrived, track.squares = False, None
             parameter = track.held.parameter
             if self._tensor_hooks and parameter.requires_grad:
+                self._bare += [parameter] if parameter._backward_hooks is None else []  # noqa: SLF001
                 self._handles.append(parameter.register_hook(functools.partial(self._arrived, track)))  # type: ignore[no-untyped-call]
         self._handles.append(register_optimizer_step_pre_hook(self._before))
         self._handles.append(register_optimizer_step_post_hook(self._after))
@@ -173,6 +175,10 @@ class UpdateWatch:
         for handle in self._handles:
             handle.remove()
         self._handles = []
+        for parameter in self._bare:
+            if not parameter._backward_hooks:  # noqa: SLF001 - an empty one is asked in every backward from now on
+                parameter._backward_hooks = None  # noqa: SLF001
+        self._bare = []
 
     @torch.no_grad()
     def _arrived(self, track: Track, gradient: Tensor) -> None:
