@@ -57,3 +57,51 @@ def test_a_scan_asks_for_the_same_lists_without_a_copy_of_the_dataset():
     assert loader.dataset is dataset
     assert [len(rows) for rows in loader.sampler] == [20, 20, 10]
     assert loader.sampler._batches.sampler.data_source is dataset
+
+
+class Shards(Dataset[Any]):
+    """An item is a batch: some rows in turn, or drawn anew from a pool, with noise if wanted."""
+
+    def __init__(self, noise: str = "", drawn: bool = False) -> None:
+        self.inputs, self.labels = make("tabular", 400)
+        self.noise, self.drawn = noise, drawn
+        self.rng = numpy.random.default_rng(0)
+
+    def __len__(self) -> int:
+        return 20
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = torch.arange(20 * index, 20 * index + 20)
+        if self.drawn:
+            rows = torch.randint(0, 400, (20,)) if self.noise != "own" else torch.tensor(self.rng.integers(0, 400, 20))
+        if self.noise == "seeded":
+            numpy.random.seed(0)
+        inputs = self.inputs[rows]
+        if self.noise == "own" and not self.drawn:
+            inputs = inputs + 0.1 * torch.tensor(self.rng.normal(size=inputs.shape)).float()
+        elif self.noise and not self.drawn:
+            inputs = inputs + 0.1 * torch.tensor(numpy.random.normal(size=inputs.shape)).float()
+        return inputs, self.labels[rows]
+
+
+def own_way(worker: int) -> None:
+    """A worker's generator is made where it begins."""
+    torch.utils.data.get_worker_info().dataset.rng = numpy.random.default_rng(worker)
+
+
+def test_items_that_are_batches_are_healthy():
+    quiet = [
+        DataLoader(Shards(), batch_size=None, shuffle=True),
+        DataLoader(Shards("global"), batch_size=None, shuffle=True),
+        DataLoader(Shards(drawn=True), batch_size=None),
+        DataLoader(Shards("own"), batch_size=None, shuffle=True),
+        DataLoader(Shards("own"), batch_size=None, shuffle=True, num_workers=2, worker_init_fn=own_way),
+    ]
+    for loader in quiet:
+        assert not codes(loader)
+
+
+def test_items_that_are_batches_may_draw_alike():
+    assert "LD513" in codes(DataLoader(Shards("seeded"), batch_size=None, shuffle=True))
+    for drawn in (False, True):
+        assert "LD513" in codes(DataLoader(Shards("own", drawn=drawn), batch_size=None, num_workers=2))

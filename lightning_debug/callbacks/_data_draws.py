@@ -73,8 +73,6 @@ class DataDraws(DataPart):
         dataset = source.dataset
         if source.streams or not source.length:
             raise NotCopied("the data stream in without an index")
-        if source.hands_on_bags(max(self._stream.samples().sizes, default=0)):
-            raise NotCopied("the dataset makes the batches itself: other rows are no other versions of a sample")
         if is_fixed(dataset, self._stream.samples().keys):
             raise NotCopied("the loader delivers the samples as they are in memory")
         state = random_state()
