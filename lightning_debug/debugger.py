@@ -110,6 +110,8 @@ class Debugger(DebugCallback):
         self._parts += [ShapeTrace()] if shapes else []
         self._active: list[DebugCallback] = []
         self._by_hook: dict[str, list[tuple[DebugCallback, Callable[..., Any]]]] = {}
+        self._calls = self._by_hook
+        self._roster = 0
 
     @property
     def settings(self) -> Settings:
@@ -140,6 +142,15 @@ class Debugger(DebugCallback):
             ]
             for name in HOOKS
         }
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Leaves out the hooks that have nothing to do: most steps would call a dozen of them for nothing."""
+        self._roster = self.session.roster
+        self._calls = {
+            name: [(part, call) for part, call in calls if part.is_called(name)]
+            for name, calls in self._by_hook.items()
+        }
 
     def join(self, session: Session, *, hosted: bool = False) -> None:
         """Takes part in a session, and has its settings and all its parts' rules apply there."""
@@ -166,9 +177,10 @@ def _unguarded(part: DebugCallback, name: str) -> Callable[..., Any]:
 
 def _fan_out(name: str) -> Callable[..., None]:
     def hook(self: Debugger, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
-        for part, call in self._by_hook.get(name, ()):
-            if part._failures and part.has_given_up(name):  # noqa: SLF001 -- asked forty times a step
-                continue
+        session = self._session
+        if session is not None and session.roster != self._roster:
+            self._arrange()
+        for part, call in self._calls.get(name, ()):
             try:
                 call(trainer, pl_module, *args, **kwargs)
             except Exception as error:

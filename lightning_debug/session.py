@@ -43,6 +43,8 @@ class Session:
         self.kinds: set[type[Evidence]] = set()
         """What the callbacks that take part can produce."""
         self.record = Record()
+        self.roster = 0
+        """Changes whenever a hook of a callback that takes part begins or ends to rest."""
         self.status = "running"
         self.report = Report()
         self._rules: dict[str, Rule] = {}

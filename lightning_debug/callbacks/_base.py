@@ -61,6 +61,7 @@ class DebugCallback(CallbackBase):
 
     _session: Session | None = None
     _hosted: bool = False
+    _resting: frozenset[str] = frozenset()
     _past: Report | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -107,6 +108,18 @@ class DebugCallback(CallbackBase):
         with self.session.guarded(f"{type(self).__name__}: {what}", moment(trainer)):
             yield
 
+    def rest(self, *names: str) -> None:
+        """Says which hooks have nothing to do until others are named; the Debugger does not call them meanwhile.
+
+        A callback that is in the Trainer by itself is called all the same, so that such a call must do no harm.
+        """
+        self._resting = frozenset(names)
+        self.session.roster += 1
+
+    def is_called(self, name: str) -> bool:
+        """Whether a hook has anything to do: it neither rests nor has it failed too often."""
+        return name not in self._resting and not self.has_given_up(name)
+
     def has_given_up(self, name: str) -> bool:
         """Whether a hook has failed so often that it is switched off."""
         return self._failures.get(name, 0) >= GIVE_UP_AFTER
@@ -116,6 +129,7 @@ class DebugCallback(CallbackBase):
         if isinstance(error, FaultFound) or self.session.settings.strict:
             raise error
         self._failures[name] = self._failures.get(name, 0) + 1
+        self.session.roster += 1
         where, given_up = f"{type(self).__name__}.{name}", self.has_given_up(name)
         self.session.failed(where, error, moment(trainer), given_up=given_up)
 
@@ -153,6 +167,7 @@ class DebugCallback(CallbackBase):
         """
         self._session, self._hosted = session, hosted
         self._failures: dict[str, int] = {}
+        self._resting = frozenset()
         session.kinds.update(self.produces, _ALWAYS)
         session.add_rules(registry.fed_by(session.kinds))  # a rule may need what two callbacks produce
 

@@ -159,6 +159,8 @@ class LRRangeFinder(DebugCallback):
             self._early.on_train_batch_end(trainer, outputs)
             if self._early.done:
                 self._tell_early(trainer)
+        elif self._buffer is None and not self.at_step:
+            self.rest("on_train_batch_start", "on_before_backward", "on_train_batch_end")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says what was seen of a short run."""
@@ -201,8 +203,7 @@ class LRRangeFinder(DebugCallback):
         """
         given: Any = dict(self._given)
         for name in given:
-            value: Any = given[name]
-            whole = name in ("steps", "sweeps", "trial_steps", "at_step")
+            value, whole = given[name], name in ("steps", "sweeps", "trial_steps", "at_step")
             if name == "seconds" and value is None:
                 continue
             kinds: Any = int if whole else (int, float)
@@ -291,9 +292,8 @@ class LRRangeFinder(DebugCallback):
     @contextlib.contextmanager
     def _bar(self, trainer: Trainer, index: int) -> Iterator[Progress]:
         wanted = self._progress and not self._hosted and trainer.global_rank == 0
-        bar = Progress(
-            f"Learning rate of optimizer {index}" if len(trainer.optimizers) > 1 else "Learning rate", wanted
-        )
+        name = f"Learning rate of optimizer {index}" if len(trainer.optimizers) > 1 else "Learning rate"
+        bar = Progress(name, wanted)
         try:
             yield bar
         finally:

@@ -73,6 +73,7 @@ class MetricAuditor(DebugCallback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The next batch is the epoch's first."""
         self._epoch_begins = True
+        self.rest()
         if self._state is not None:
             self._state.end(trainer)
 
@@ -88,6 +89,7 @@ class MetricAuditor(DebugCallback):
         if self._epoch_begins and self._state is not None:
             self._state.end_batch(pl_module, "train")
         self._epoch_begins = False
+        self.rest("on_train_batch_start", "on_train_batch_end")
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at what the epoch's values are made of."""

@@ -92,6 +92,8 @@ class OverfitBatchCheck(DebugCallback):
     ) -> None:
         """Tells what was found, together with what others have seen of that step: it may be the cause."""
         self._tell()
+        if self._batches > self.at_step:
+            self.rest("on_train_batch_start", "on_train_batch_end")
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tells what was found, if the step raised."""

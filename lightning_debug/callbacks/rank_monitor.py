@@ -122,6 +122,7 @@ class RankMonitor(DebugCallback):
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begins to note batches, in the epochs that are looked at."""
         self._keys = [] if self._board is not None and AUDITED(trainer.current_epoch) else None
+        self.rest()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Takes the weights with which an epoch begins, after what others do at the end of the last."""
@@ -141,6 +142,8 @@ class RankMonitor(DebugCallback):
             if self._keys is not None and len(self._keys) >= BATCHES:
                 self._tell_batches(trainer)
             self._collect(trainer)
+        if self._board is None:
+            self.rest("on_train_batch_start", "on_train_batch_end")
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes the values that the validation logged; all ranks have computed them by now."""

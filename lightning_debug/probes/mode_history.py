@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from torch import nn
 
@@ -14,8 +15,7 @@ SENTINELS = 8
 """How many modules are looked at on every step; a change in one has all looked at."""
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """A moment at which modes were looked at.
 
     Args:
