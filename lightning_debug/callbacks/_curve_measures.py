@@ -202,7 +202,8 @@ def reference(batches: list[Any], kind: LossKind) -> tuple[ReferenceLoss | None,
     if not kept:
         return None, "the batch holds no table of numbers with one target each"
     names = kept[0][0]
-    kept = [row for row in kept if row[0] == names and row[1].shape[1:] == kept[0][1].shape[1:]]
+    like = [item.shape[1:] for item in kept[0][1:]]
+    kept = [row for row in kept if row[0] == names and [item.shape[1:] for item in row[1:]] == like]
     inputs = torch.cat([row[1] for row in kept])[:MOST_SAMPLES].cpu().double().numpy()
     targets = torch.cat([row[2] for row in kept])[:MOST_SAMPLES].cpu()
     if len(inputs) < FEWEST_SAMPLES or not np.isfinite(inputs).all():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -72,6 +73,7 @@ def shared_samples(
             expected=_across(expected, first, second),
             compared=second.rows.shape[1],
             dataset=name_of(source),
+            other_targets=_other_targets(delivered_first, seen),
             **facts,
         )
         if best is None or (found.shared, found.overlapping or 0) > (best.shared, best.overlapping or 0):
@@ -116,6 +118,32 @@ def _were_copied(first: Samples, second: Samples) -> bool:
     """Whether equal samples stand in the same order in both datasets, as those do that one seed has drawn twice."""
     together, by_chance = in_step(first, second)
     return together >= max(16, 10 * by_chance) and 2 * together >= len(second)
+
+
+def _other_targets(first: Samples, seen: Samples) -> bool:
+    """Whether what is predicted of samples that both have is not the same: ratings that were held out, the next visit.
+
+    A training set without targets learns its own inputs; validation may come with values of their shape besides.
+    """
+    held = seen.several
+    if not first.kind and not first.several.kind and held.kind == "amounts" and held.numbers == seen.rows.shape[1] > 1:
+        count, step = min(len(seen.rows), len(held.table)), math.ceil(held.numbers / held.table.shape[1])
+        same = np.isclose(seen.rows[:count, ::step], held.table[:count]).all(1)
+        return bool(same.mean() < 0.1)
+    if first.kind != seen.kind or first.several.kind != held.kind or not (first.kind or held.kind):
+        return False
+    if held.kind and first.several.numbers != held.numbers:
+        return False
+    order = np.argsort(first.keys, kind="stable")
+    spots = order[np.minimum(np.searchsorted(first.keys, seen.keys, sorter=order), len(first) - 1)]
+    known = first.keys[spots] == seen.keys
+    if held.kind:
+        known = known[: len(held.table)] & (spots[: len(held.table)] < len(first.several.table))
+        places = np.flatnonzero(known)
+        unequal = (first.several.table[spots[places]] != held.table[places]).any(1)
+    else:
+        unequal = (first.labels[spots] != seen.labels)[known]
+    return len(unequal) >= 5 and float(unequal.mean()) > 0.9
 
 
 def _across(expected: float, first: Samples, second: Samples) -> float:

@@ -147,6 +147,7 @@ class SharedSamples(Evidence):
         compared: Values compared of each sample.
         dataset: Class of the validation dataset.
         overfitting: Whether Lightning was asked to overfit a few batches.
+        other_targets: Whether validation asks for something else of the samples that both have.
     """
 
     loader: int = 0
@@ -165,6 +166,7 @@ class SharedSamples(Evidence):
     compared: int = 0
     dataset: str = ""
     overfitting: bool = False
+    other_targets: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

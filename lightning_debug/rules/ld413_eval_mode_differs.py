@@ -3,8 +3,9 @@
 What it sees: at the end of the first epochs, up to 64 samples of the first batch run in isolation: in train mode, in
     eval mode, and in eval mode once the batch-norms hold the statistics of these very samples. It speaks where the
     eval loss is at least ``ratio`` times the train loss and above it by ``excess`` of the loss before training, and
-    right statistics take away ``cured`` of that. Two looks in a row must agree, after ``minimum_steps`` steps each;
-    one is enough where statistics were never updated, or are too slow (``momentum``) to have arrived.
+    right statistics take away ``cured`` of that. Two looks in a row must agree, after ``minimum_steps`` steps each,
+    the difference must not have shrunk below ``closing`` of what it was, and no later look may take it back; one is
+    enough where statistics were never updated, or are too slow (``momentum``) to have arrived.
 Why it hurts: eval mode normalises by running statistics. Where these do not fit what the layers compute, validation
     and every later use of the model see another network than the one that is trained.
 How to fix: leave ``momentum`` at 0.1 (PyTorch's is the share of the new batch: Keras's 0.99 is 0.01 here), do not set
@@ -98,12 +99,18 @@ from lightning_debug.rules._model import listed
 
 @rule("LD413", severity=ERROR, needs=ModeGap, explains=("LD212", "LD701", "LD703", "LD704", "LD711"))
 def eval_mode_differs(
-    record: Record, *, ratio: float = 2.0, excess: float = 0.25, cured: float = 0.8, minimum_steps: int = 30
+    record: Record,
+    *,
+    ratio: float = 2.0,
+    excess: float = 0.25,
+    cured: float = 0.8,
+    minimum_steps: int = 30,
+    closing: float = 0.5,
 ) -> Iterator[Claim]:
     """Claims one finding when the difference lasts, or its cause is plain."""
 
     def large(gap: ModeGap) -> bool:
-        more = gap.eval_loss - gap.train_loss
+        more = _excess(gap)
         return (
             gap.steps > 0
             and more >= excess * abs(gap.first_loss)
@@ -115,11 +122,17 @@ def eval_mode_differs(
     for before, now in zip((None, *gaps), gaps, strict=False):
         if not large(now):
             continue
-        lasting = before is not None and large(before) and before.steps >= minimum_steps
+        lasting = before is not None and large(before) and before.steps >= minimum_steps and large(gaps[-1])
+        if before is not None and _excess(now) < closing * _excess(before):
+            lasting = False  # weights that move fast leave the statistics behind for a while
         plain = now.steps >= minimum_steps // 3 and any(map(_never_arrives, now.norms))
         if lasting or plain:
             yield _claim(now)
             return
+
+
+def _excess(gap: ModeGap) -> float:
+    return gap.eval_loss - gap.train_loss
 
 
 def _never_arrives(norm: NormState) -> bool:

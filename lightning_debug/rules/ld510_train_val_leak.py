@@ -11,8 +11,9 @@ Why it hurts: validation then measures memory: it looks better than the truth, e
 How to fix: split first, then make windows, copies and augmented versions; split by person, document or day where
     samples belong together; give validation its own dataset or disjoint indices.
 When to ignore: when the loader is meant to show the training error. Silent under ``overfit_batches``, where one of
-    several validation loaders is the whole of the training data, on tiny discrete inputs, and where each dataset is one
-    item, such as one graph whose nodes are told apart by masks.
+    several validation loaders is the whole of the training data, on tiny discrete inputs, where each dataset is one
+    item, such as one graph whose nodes are told apart by masks, and where validation asks for other targets of the
+    same samples (ratings that were held out).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -110,6 +111,9 @@ def train_val_leak(
             yield Skip("a few batches are overfitted on purpose")
             continue
         text = tokens and not found.same_indices
+        if found.other_targets:
+            yield Skip("validation asks for other targets of the samples of training")
+            continue
         enough = max(fewest, (said if text else share) * found.samples)
         if found.loaders > 1 and max(found.shared, found.same_indices) == found.samples:
             yield Skip(f"validation loader {found.loader} reads training data only, beside others that may not")

@@ -1,0 +1,43 @@
+"""Healthy programs of other people that looked like a fault, on plain evidence and small inputs."""
+
+import pytest
+import torch
+
+from lightning_debug.callbacks._curve_measures import reference
+from lightning_debug.evidence.curves import LossKind
+from lightning_debug.evidence.model import ModeGap, NormState
+from lightning_debug.finding import Claim
+from lightning_debug.record import Record
+from lightning_debug.registry import get
+
+
+def claims(code, *evidence):
+    return [item for item in get(code).function(Record(evidence)) if isinstance(item, Claim)]
+
+
+@pytest.mark.parametrize(
+    ("excesses", "claimed"),
+    [
+        ([1.6, 13.3, 4.7, 1.5, 0.5, 0.8], False),  # weights move fast while the rate warms up
+        ([1.6, 2.5, 4.7, 3.9], True),
+        ([1.6, 2.5, 4.7, 3.9, 0.1], False),
+        ([0.1, 1.7, 1.9, 2.4], True),
+    ],
+)
+def test_running_statistics_that_catch_up(excesses, claimed):
+    norm = NormState(path="net.1", momentum=0.1, updates=40, untouched=False, distance=0.6)
+    gaps = [
+        ModeGap(samples=64, steps=10 + 20 * place, first_loss=6.0, train_loss=0.5, eval_loss=0.5 + excess,
+                cured_loss=0.52, norms=(norm,))
+        for place, excess in enumerate(excesses)
+    ]  # fmt: skip
+    assert bool(claims("LD413", *gaps)) is claimed
+
+
+def test_maps_of_different_sizes_are_no_table():
+    """Pictures of different sizes, one a batch, with a map each."""
+    kind = LossKind(function="mse_loss", supervised=True, plain=True, target="batch[1]")
+    batches = [(torch.randn(1, 3, 4, 4 + place % 2), torch.randn(1, 1, 2, 2 + place % 2)) for place in range(8)]
+    found, reason = reference(batches, kind)
+    assert found is None
+    assert reason
