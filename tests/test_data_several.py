@@ -154,3 +154,30 @@ def test_independent_labels_are_called_so():
     assert told.kind == "several"
     assert told.shifted_p > 1e-6
     assert codes(DataLoader(TensorDataset(inputs, shuffled), 20, shuffle=True)) == []  # a net has to be asked
+
+
+def of_tasks(count, seed=0):
+    """Three questions about each sample, of three, four and two answers; some of the first are not known."""
+    inputs = torch.randn(count, 12, generator=torch.Generator().manual_seed(seed))
+    cuts = [torch.tensor(item) for item in ([-0.6, 0.6], [-1.0, 0.0, 1.0], [0.0])]
+    labels = torch.stack([torch.bucketize(column.clone(), cut) for column, cut in zip(inputs.T, cuts, strict=False)], 1)
+    labels[::7, 0] = -100
+    return inputs, labels
+
+
+def test_columns_of_classes_are_several_tasks():
+    inputs, labels = of_tasks(400)
+    assert several_of(batch_roles((inputs, labels)), 400)[1] == "hot"
+    assert codes(loader(inputs, labels), loader(*of_tasks(100, seed=1))) == []
+    assert codes(loader(inputs, labels, shuffle=False)) == []
+    order = labels[:, 0].argsort()
+    assert codes(loader(inputs[order], labels[order], shuffle=True)) == []
+    report = found(loader(inputs, labels.roll(2, 0))).findings
+    assert [(item.code, item.measured["shift"]) for item in report] == [("LD505", 2)]
+
+
+def test_corners_of_boxes_are_amounts_and_sentences_are_neither():
+    boxes = torch.randint(0, 200, (40, 4))
+    assert several_of(batch_roles((torch.randn(40, 3, 8, 8), boxes)), 40)[1] == "amounts"
+    sentences = torch.randint(0, 200, (40, 12))
+    assert several_of(batch_roles((sentences, sentences.roll(-1, 1))), 40) is None

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lightning_debug.probes import batch_fields as _fields
 from lightning_debug.probes.batch_samples import batch_size_of, numbered_samples, sample_dim
-from lightning_debug.probes.field_kinds import Kind, input_kind, label_kind, sampled
+from lightning_debug.probes.field_kinds import Kind, all_differ, come_again, input_kind, label_kind, sampled
 
 Role = Literal["input", "label", "mask", "tokens", "other"]
 
@@ -237,11 +237,19 @@ class _Roles:
             return "tokens"
         if words & _INPUTS and (not whole or tensor.dtype == torch.uint8):
             return "input"
-        if tensor.dtype == torch.uint8 and tensor.ndim >= 3 and _looks_raw(tensor):
+        if tensor.dtype == torch.uint8 and tensor.ndim >= 3 and int(sampled(tensor).max()) > 1:
             return "input"
         return None
 
     def _find_label(self) -> None:
+        """Numbers, or else words."""
+        self._find_numbers()
+        words = [index for index, field in enumerate(self.fields) if field.kind == "texts" and index]
+        plain = len(words) == 1 and last_key(self.fields[words[0]].path).isdigit()  # not the file, nor the speaker
+        if plain and "label" not in self._given and come_again(self.fields[words[0]].tensor):
+            self._roles[words[0]] = "label", "texts", False
+
+    def _find_numbers(self) -> None:
         """The last field that could be a label, where something else is left to be the input."""
         left = [index for index in range(len(self.fields)) if index not in self._roles]
         others = [role for role in self._given if role in ("input", "tokens")]
@@ -254,7 +262,7 @@ class _Roles:
             wide = [self.fields[index].tensor for index in left if index not in narrow]
             beside = "input" in others or any(item.is_floating_point() for item in wide)
             chosen = whole if whole and (beside or whole[-1] == candidates[-1]) else candidates
-            groups = [index for index in chosen if not _all_differ(self.fields[index].tensor)]  # no running index
+            groups = [index for index in chosen if not all_differ(self.fields[index].tensor)]  # no running index
             self._set((groups or chosen)[-1], "label")
         elif left and len(left) + len(others) == 2 and left[-1]:
             first, last = self.fields[left[0]], self.fields[left[-1]]
@@ -282,10 +290,6 @@ class _Roles:
         return "tokens"
 
 
-def _all_differ(tensor: Tensor) -> bool:
-    return not tensor.is_floating_point() and len(tensor) > 7 and len(torch.unique(tensor)) == tensor.numel()
-
-
 def _is_label_image(fields: list[Field], index: int) -> bool:
     """A mask of one class a pixel, beside an image: what segmentation predicts."""
     mask = fields[index].tensor
@@ -293,7 +297,3 @@ def _is_label_image(fields: list[Field], index: int) -> bool:
         return False
     images = [item.tensor for item in fields[:index] if item.tensor.ndim == 4]
     return any(image.shape[2:] == mask.shape[-2:] for image in images) and len(fields) == 2
-
-
-def _looks_raw(tensor: Tensor) -> bool:
-    return int(sampled(tensor).max()) > 1

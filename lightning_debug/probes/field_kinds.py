@@ -51,3 +51,17 @@ def input_kind(tensor: Tensor) -> Kind:
     if whole and bool((values >= 0).all()):
         return "counts"
     return "series" if tensor.ndim == 3 else "values"
+
+
+def all_differ(tensor: Tensor) -> bool:
+    """Whether whole numbers are those of a running index."""
+    return not tensor.is_floating_point() and len(tensor) > 7 and len(torch.unique(tensor)) == tensor.numel()
+
+
+def come_again(tensor: Tensor) -> bool:
+    """Whether each of a few values stands for many samples, on average, as a class does.
+
+    >>> come_again(torch.arange(8) % 3), come_again(torch.arange(8)), come_again(torch.zeros(8))
+    (True, False, False)
+    """
+    return 2 <= len(torch.unique(tensor)) <= tensor.numel() / 2

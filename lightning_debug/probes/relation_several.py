@@ -26,6 +26,8 @@ MOST_COLUMNS, MOST_MARKS, MOST_BITS = 16, 4, 64
 """Numbers of a sample that are kept of those; and of all samples: amounts, or as many yes and no as a word has."""
 MOST_NUMBERS = 4096
 """Larger labels, such as whole images, are not looked at."""
+CLASSES, TASKS = 8, 8
+"""Whole numbers up to so many columns are labels of as many tasks; below so many they are classes, not amounts."""
 HEAD = 64
 """Of so many samples all numbers are kept, which show whether labels are stretches of a series."""
 
@@ -77,6 +79,11 @@ def several_of(fields: Sequence[Field], size: int) -> tuple[str, SeveralKind, Te
             return None
         if item.kind in ("multi-hot", "one-hot", "binary") and values.ndim == 2:
             return item.path, "hot", values
+        if item.kind == "classes" and values.ndim == 2 and count <= TASKS:
+            if int(values.max()) >= CLASSES:
+                return item.path, "amounts", values.float()
+            classes = torch.arange(CLASSES, dtype=values.dtype)  # what is below 0 is left out of a loss: none of them
+            return item.path, "hot", (values.unsqueeze(2) == classes).flatten(1)
         if item.kind == "values" and values.is_floating_point():
             if values.ndim > 2:  # a map: where in it something is, coarsely
                 values = values.reshape(size, -1, *values.shape[-2:]).float()
