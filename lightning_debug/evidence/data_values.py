@@ -66,7 +66,7 @@ class RegressionFit(Evidence):
 
     Args:
         stage: ``"train"`` or ``"validate"``.
-        function: ``"mse_loss"``, ``"l1_loss"``, ``"huber_loss"``, ``"smooth_l1_loss"``.
+        function: ``"mse_loss"``, ``"l1_loss"`` …; ``"difference"`` for a squared or absolute one written by hand.
         line: The user's line of the call.
         elements: How many numbers were compared.
         target_mean: Mean of the targets.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -15,6 +14,7 @@ from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, Regr
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_samples import batch_size_of
+from lightning_debug.probes.data_fits import Comparisons
 from lightning_debug.probes.trace import RESHAPES, Call, Trace, tensors
 
 NORMS = frozenset({"batch_norm", "layer_norm", "instance_norm", "group_norm", "native_batch_norm", "rms_norm"})
@@ -23,12 +23,9 @@ RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 PRODUCTS = frozenset({"linear", "matmul", "mm", "addmm", "bmm", "multi_head_attention_forward"})
 SIDE_BY_SIDE = frozenset({"cat", "stack", "hstack"})
 ELEMENTWISE = SIDE_BY_SIDE | {"add", "sub", "mul", "div", "rsub", "where"}
-REGRESSION = frozenset({"mse_loss", "l1_loss", "huber_loss", "smooth_l1_loss"})
-CLASSIFICATION = frozenset({"cross_entropy", "nll_loss"})
 PASS = RESHAPES | {"dropout"}
 MOST_ROWS = 4096
 MOST_FEATURES = 256
-MOST_CLASSES = 1000
 
 
 class ReachTrace:
@@ -52,18 +49,20 @@ class ReachTrace:
 
     def __init__(self, root: nn.Module, batch: Any, fields: Sequence[Field], stage: str = "train") -> None:
         self.layers: list[FirstLayerInput] = []
-        self.fits: list[RegressionFit] = []
-        self.classes: list[ClassFit] = []
         self.error: Exception | None = None
         self._stage = stage
         self._weights = {id(item) for item in root.parameters()}
         self._from: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._after: dict[int, tuple[weakref.ref[Tensor], int]] = {}
+        self._beside: dict[int, tuple[weakref.ref[Tensor], int, tuple[int, ...]]] = {}
         self._samples = batch_size_of([tensor.shape for _, tensor in batch_fields(batch)])
         self._met: set[tuple[str, str]] = set()
         labels = {item.path for item in fields if item.role == "label"}
+        self._compared = Comparisons(stage)
         for path, tensor in batch_fields(batch):
-            if path not in labels:
+            if path in labels:
+                self._compared.note(tensor)
+            else:
                 self._note(tensor, path)
         self._trace = Trace(root, {"*": self._saw})
 
@@ -73,12 +72,23 @@ class ReachTrace:
 
     def __exit__(self, *raised: Any) -> None:
         self._trace.__exit__(*raised)  # type: ignore[no-untyped-call]
-        self._from, self._after = {}, {}
+        self._from, self._after, self._beside = {}, {}, {}
+        self._compared.forget()
 
     @property
     def calls(self) -> int:
         """How many calls of torch were followed."""
         return len(self._trace.ops)
+
+    @property
+    def fits(self) -> list[RegressionFit]:
+        """Predictions and targets of the regression losses."""
+        return self._compared.fits
+
+    @property
+    def classes(self) -> list[ClassFit]:
+        """Predicted and true classes."""
+        return self._compared.classes
 
     def _note(self, tensor: Tensor, path: str) -> None:
         self._from[id(tensor)] = weakref.ref(tensor), path
@@ -99,10 +109,7 @@ class ReachTrace:
     def _look(self, call: Call) -> None:
         name = call.op.name
         given = list(tensors((call.arguments, dict(call.keywords))))
-        if name in REGRESSION:
-            self._regression(call)
-        elif name in CLASSIFICATION:
-            self._classification(call)
+        self._compared.look(call)
         self._follow(name, given, call.output)
         pure = [(item, path) for item in given if (path := self._origin(item)) is not None]
         if not pure:
@@ -120,8 +127,43 @@ class ReachTrace:
         if name not in SIDE_BY_SIDE and any(item.grad_fn is not None for item in learned):
             return  # an activation that a field masks, scales or shifts is no value of that field
         path = next((path for item, path in pure if item.is_floating_point()), pure[0][1])
+        beside = self._joined(call) if name in ("cat", "hstack") else self._carried(pure, call.output)
+        if beside is None:
+            return
         for output in tensors(call.output):
             self._note(output, path)
+            if beside[1]:
+                self._beside[id(output)] = weakref.ref(output), *beside
+
+    def _joined(self, call: Call) -> tuple[int, tuple[int, ...]]:
+        """Dimension and places of what came from the batch, where activations were put beside it; else no places."""
+        parts, output = call.argument(0, "tensors"), call.output
+        if not isinstance(parts, (tuple, list)) or not isinstance(output, Tensor):
+            return 0, ()
+        dim = call.argument(1, "dim") if call.op.name == "cat" else min(1, output.ndim - 1)
+        dim = (dim if isinstance(dim, int) else 0) % output.ndim
+        places: list[int] = []
+        start = 0
+        for part in parts:
+            if not isinstance(part, Tensor) or part.ndim != output.ndim:
+                return 0, ()
+            if self._origin(part) is not None:
+                known = self._places(part)
+                own = known[1] if known is not None and known[0] == dim else range(part.shape[dim])
+                places += [start + place for place in own]
+            start += part.shape[dim]
+        return dim, tuple(places) if len(places) < start else ()
+
+    def _carried(self, pure: Sequence[tuple[Tensor, str]], output: Any) -> tuple[int, tuple[int, ...]] | None:
+        """The places of an operand in a result of its shape; ``None`` where they are lost."""
+        known = next(((item, found) for item, _ in pure if (found := self._places(item)) is not None), None)
+        if known is None:
+            return 0, ()
+        return known[1] if all(item.shape == known[0].shape for item in tensors(output)) else None
+
+    def _places(self, tensor: Tensor) -> tuple[int, tuple[int, ...]] | None:
+        known = self._beside.get(id(tensor))
+        return (known[1], known[2]) if known is not None and known[0]() is tensor else None
 
     def _follow(self, name: str, given: list[Tensor], output: Any) -> None:
         """Whether a normalisation layer takes what a first layer returned."""
@@ -154,8 +196,12 @@ class ReachTrace:
         if not len(values):
             self.layers.append(FirstLayerInput(**known, layout=axis))
             return
-        step = -(-values.shape[1] // MOST_FEATURES)
         norms = _norms(name, weights, values.shape[1])
+        places = self._places(operand)
+        if places is not None and places[0] == axis:
+            columns = torch.tensor(places[1])
+            values, norms = values[:, columns], norms[columns] if norms is not None else None
+        step = -(-values.shape[1] // MOST_FEATURES)
         values = values[:, ::step].double()
         measured = None
         if output is not None and output.is_floating_point() and output.numel():
@@ -176,58 +222,6 @@ class ReachTrace:
                 roughness=_roughness(operand),
                 regrouped=_regrouped(operand) if name == "conv2d" else _strided(operand) if name == "conv1d" else (),
                 layout=axis,
-            )
-        )
-
-    def _regression(self, call: Call) -> None:
-        prediction, target = call.argument(0, "input"), call.argument(1, "target")
-        if not (isinstance(prediction, Tensor) and isinstance(target, Tensor)) or target.requires_grad:
-            return
-        if not prediction.requires_grad and self._stage == "train":
-            return
-        if not prediction.numel() or not target.numel() or len(self.fits) >= 4:
-            return
-        aligned = prediction.shape == target.shape
-        first, second = (item.detach().reshape(-1)[:65536].double().cpu() for item in (prediction, target))
-        self.fits.append(
-            RegressionFit(
-                stage=self._stage,
-                function=call.op.name,
-                line=call.op.line,
-                elements=target.numel(),
-                target_mean=float(second.mean()),
-                target_deviation=float(second.std(unbiased=False)),
-                prediction_mean=float(first.mean()),
-                prediction_deviation=float(first.std(unbiased=False)),
-                error=float((first - second).square().mean()) if aligned else math.nan,
-                aligned=aligned,
-            )
-        )
-
-    def _classification(self, call: Call) -> None:
-        scores, target = call.argument(0, "input"), call.argument(1, "target")
-        if not (isinstance(scores, Tensor) and isinstance(target, Tensor)) or scores.ndim < 1 or len(self.classes) >= 4:
-            return
-        plain = scores.ndim == 2 and target.ndim == 1 and not target.is_floating_point()
-        units = scores.shape[1] if scores.ndim > 1 else scores.shape[0]
-        ignored = call.keywords.get("ignore_index", -100)
-        known: dict[str, Any] = {}
-        if plain and units <= MOST_CLASSES:
-            truth, guess = target.detach().cpu(), scores.detach().argmax(1).cpu()
-            kept = (truth >= 0) & (truth < units) & (truth != ignored)
-            truth, guess = truth[kept], guess[kept]
-            for name, values in (("true", truth), ("predicted", guess), ("hits", truth[truth == guess])):
-                known[name] = tuple(torch.bincount(values, minlength=units).tolist())
-        self.classes.append(
-            ClassFit(
-                stage=self._stage,
-                function=call.op.name,
-                line=call.op.line,
-                units=units,
-                ignored=int(ignored),
-                weighted=call.keywords.get("weight") is not None,
-                plain=plain,
-                **known,
             )
         )
 

@@ -1,9 +1,9 @@
-"""nll_loss or ctc_loss is given raw scores or probabilities instead of log-probabilities.
+"""nll_loss, ctc_loss or kl_div is given raw scores or probabilities instead of log-probabilities.
 
-What it sees: the values given to ``nll_loss`` or ``ctc_loss`` cannot be log-probabilities: rows along the class
-    dimension are probabilities (at least 0, summing to 1 within ``tolerance``), or a layer's output reaches it with no
-    logarithm taken and has positive entries (above ``slack``) or rows whose exponentials sum to far more than 1
-    (log-sum-exp above ``excess`` for most).
+What it sees: the values given to ``nll_loss``, ``ctc_loss`` or ``kl_div`` (its first argument) cannot be
+    log-probabilities: rows along the class dimension are probabilities (at least 0, summing to 1 within
+    ``tolerance``), or a layer's output reaches it with no logarithm taken and has positive entries (above ``slack``)
+    or rows whose exponentials sum to far more than 1 (log-sum-exp above ``excess`` for most).
 Why it hurts: nll_loss only picks the entry of the right class and negates it. With raw scores it falls without
     limit as scores grow, the classes are never compared, and the loss is soon negative; with probabilities
     gradients are weak where the model is wrong.
@@ -127,7 +127,7 @@ def wrong_input_to_nll_loss(
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each nll_loss whose input is no logarithm of a distribution."""
     yield from nothing_seen(record)
-    for graph, call in training_calls(record, "nll_loss", "ctc_loss"):
+    for graph, call in training_calls(record, "nll_loss", "ctc_loss", "kl_div"):
         if misplaced(call, tolerance) is not None:
             continue
         what = _instead(call, tolerance, slack, excess)
@@ -144,7 +144,9 @@ def wrong_input_to_nll_loss(
                 "median_log_sum_exp": call.scores.log_sum_median,
                 "loss": call.value,
             },
-            fix="Take the logarithm of the probabilities, better as log_softmax of the scores they are made of."
+            fix="Give kl_div log_softmax of the scores; what it compares them with stays probabilities."
+            if call.function == "kl_div"
+            else "Take the logarithm of the probabilities, better as log_softmax of the scores they are made of."
             if what == "probabilities"
             else "Apply log_softmax over the classes first."
             if call.function == "ctc_loss"

@@ -5,8 +5,9 @@ What it sees: mean and standard deviation of each feature (column or channel) in
     means are `shift` training deviations apart (twice that with fewer than 3 features); the typical feature's
     deviations differ `scale` times (likewise); or one set is signed and the other nowhere below 0, with deviations
     `bounded` times apart, and means a deviation apart or lowest and highest values as many deviations from the mean
-    (the same data on another scale, to within `same` deviations). At least `samples` samples on both sides; the p-value
-    of the shift is given.
+    (the same data on another scale, to within `same` deviations), or the means of many features, which correlate
+    by at least `alike` in the two sets, as much wider apart as the deviations are larger. At least `samples` samples
+    on both sides; the p-value of the shift is given.
 Why it hurts: the network is asked about inputs that it was not trained on. Validation loss and metrics then say
     nothing about the model, and early stopping and model selection follow them.
 How to fix: put both sets through the same preparation, with the mean and the deviation of the training set.
@@ -89,6 +90,7 @@ References:
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
 
 from lightning_debug.evidence.data import FieldValues, LabelCounts
@@ -107,6 +109,7 @@ def train_val_preprocessing_differs(
     scale: float = 4.0,
     bounded: float = 1.5,
     same: float = 0.1,
+    alike: float = 0.5,
     samples: int = 16,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each field."""
@@ -130,7 +133,7 @@ def train_val_preprocessing_differs(
         ratio = _median([other / deviation for _, deviation, _, other in features])
         close = _median([abs(second - first) / min(one, other) for first, one, second, other in features])
         factor = max(ratio, 1 / ratio)
-        rescaled = close >= 1.0 or _is_rescaled(train, val, same)
+        rescaled = close >= 1.0 or _is_rescaled(train, val, same) or _spread_alike(features, ratio, alike)
         signed = _signed(train, val) and rescaled and factor >= bounded
         scaled = (factor >= scale * few or signed) and not _wanders(record, train.field, ratio)
         if apart < shift * few and not scaled:
@@ -236,6 +239,17 @@ def _is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstL
     low = (train.lowest - first) / deviation - (val.lowest - second) / other
     high = (train.highest - first) / deviation - (val.highest - second) / other
     return max(abs(low), abs(high)) <= same
+
+
+def _spread_alike(features: list[tuple[float, float, float, float]], ratio: float, alike: float) -> bool:
+    """Whether the means of many features lie wider apart as their deviations are larger: noise adds to these alone."""
+    first, second = [item[0] for item in features], [item[2] for item in features]
+    spreads = statistics.pstdev(first), statistics.pstdev(second)
+    if len(features) < 16 or min(spreads) <= 0:
+        return False
+    wider, larger = math.log(spreads[1] / spreads[0]), math.log(ratio)
+    same_way = wider * larger > 0 and max(math.log(1.5), abs(larger) / 2) <= abs(wider) <= 2 * abs(larger)
+    return same_way and statistics.correlation(first, second) >= alike
 
 
 def _wanders(record: Record, field: str, ratio: float) -> bool:
