@@ -63,7 +63,7 @@ CASES = {
     "names of classes": ((randn(4, 5), ["cat", "dog", "cat", "dog"]), "input:values label:texts"),
     "names of files": ((randn(4, 5), ["a.png", "b.png", "c.png", "d.png"]), "input:values other:texts"),
     "names of domains": ((randn(4, 5), randint(0, 3, (4,)), ["on", "off"] * 2), "input:values label:classes other:texts"),
-    "names of the split": ((randn(4, 5), ["train"] * 4), "input:values other:texts"),
+    "names that are sorted": ((randn(4, 5), ["cat"] * 4), "input:values label:texts"),
     "speakers": ({"audio": randn(4, 5), "speaker": ["ann", "bob"] * 2}, "input:values other:texts"),
     "named tuple": (Pair(randn(8, 3), randint(0, 3, (8,))), "input:values label:classes"),
     "dataclass": (Item(randn(2, 3), randn(2), ["p", "q"]), "input:values label:values other:texts"),

@@ -156,6 +156,31 @@ def test_independent_labels_are_called_so():
     assert codes(DataLoader(TensorDataset(inputs, shuffled), 20, shuffle=True)) == []  # a net has to be asked
 
 
+class Named(Dataset):
+    """Inputs, and a string for each."""
+
+    def __init__(self, inputs, names):
+        self.inputs, self.names = inputs, names
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        return self.inputs[index], self.names[index]
+
+
+def test_strings_are_read_as_classes():
+    inputs, labels = make("tabular", 400)
+    names = [f"class {int(label)}" for label in labels]
+    order = labels.argsort().tolist()
+    held_out = DataLoader(Named(make("tabular", 100, seed=1)[0], ["val"] * 100), batch_size=25)
+    assert codes(DataLoader(Named(inputs, names), batch_size=20, shuffle=True)) == []
+    assert codes(DataLoader(Named(inputs, ["train"] * 400), batch_size=20), held_out) == []
+    assert codes(DataLoader(Named(inputs, [f"{place}.png" for place in range(400)]), batch_size=20)) == []
+    assert "LD503" in codes(DataLoader(Named(inputs[order], sorted(names)), batch_size=20))
+    assert codes(DataLoader(Named(inputs, names[-1:] + names[:-1]), batch_size=20)) == ["LD505"]
+
+
 def of_tasks(count, seed=0):
     """Three questions about each sample, of three, four and two answers; some of the first are not known."""
     inputs = torch.randn(count, 12, generator=torch.Generator().manual_seed(seed))
