@@ -113,8 +113,9 @@ class DebugCallback(CallbackBase):
 
         A callback that is in the Trainer by itself is called all the same, so that such a call must do no harm.
         """
-        self._resting = frozenset(names)
-        self.session.roster += 1
+        if self._resting != frozenset(names):
+            self._resting = frozenset(names)
+            self.session.roster += 1
 
     def is_called(self, name: str) -> bool:
         """Whether a hook has anything to do: it neither rests nor has it failed too often."""

@@ -34,6 +34,8 @@ Action = Literal["warn", "fix", "raise"]
 Step = Literal["training_step", "validation_step"]
 HOOK_CALLERS = ("/trainer/call.py",)  # Lightning's file from which every hook of the user's is called
 WATCHED = 3  # in how many first steps, validations and epochs' ends calls of train() and eval() are watched
+MENDED = (TrainingModes, ValidationModes)
+AMID = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
 
 
 @dataclass
@@ -121,6 +123,7 @@ class ModeChecker(DebugCallback):
         if run is None:
             return
         run.training.begin(run.steps, _mark(trainer, "on_train_batch_start"))
+        self.rest(*(() if run.training.active else AMID))
         if run.in_eval:
             run.training.mend(run.in_eval & run.training.history.left.keys())
 
@@ -161,8 +164,7 @@ class ModeChecker(DebugCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judges what was waiting for more steps."""
-        run = self._run
-        if run is None:
+        if (run := self._run) is None:
             return
         if run.steps:
             self._tell(trainer, run.training.finish())
@@ -235,8 +237,7 @@ class ModeChecker(DebugCallback):
             self._run.training.look(_mark(trainer, hook))
 
     def _validation_begins(self) -> None:
-        run = self._run
-        if run is None:
+        if (run := self._run) is None:
             return
         run.batches = 0
         run.validation.start()
@@ -249,8 +250,7 @@ class ModeChecker(DebugCallback):
         run = self._run
         if evidence is None or run is None:
             return
-        mends = self.action == "fix" and isinstance(evidence, (TrainingModes, ValidationModes))
-        changes: dict[str, Any] = {"fixed": True} if mends else {}
+        changes: dict[str, Any] = {"fixed": True} if self.action == "fix" and isinstance(evidence, MENDED) else {}
         self.session.observe(dataclasses.replace(evidence, at=moment(trainer, batch), **changes))
         if self.action == "warn":
             return
