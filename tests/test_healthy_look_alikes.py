@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from torch import nn
 
 from lightning_debug.callbacks._curve_measures import reference
 from lightning_debug.evidence.curves import LossKind
 from lightning_debug.evidence.model import ModeGap, NormState
 from lightning_debug.finding import Claim
+from lightning_debug.probes.batch_roles import batch_roles
+from lightning_debug.probes.data_reach import ReachTrace
 from lightning_debug.record import Record
 from lightning_debug.registry import get
 
@@ -41,3 +44,33 @@ def test_maps_of_different_sizes_are_no_table():
     found, reason = reference(batches, kind)
     assert found is None
     assert reason
+
+
+class Beside(nn.Module):
+    """A field stands beside features of another, as places and dates do."""
+
+    def __init__(self, *, first):
+        super().__init__()
+        self.features, self.head = nn.Linear(6, 40), nn.Sequential(nn.Linear(41, 8), nn.ReLU(), nn.Linear(8, 1))
+        self.first = first
+
+    def forward(self, rows, latitude):
+        hidden = torch.relu(self.features(rows))
+        parts = [latitude[:, None] / 10, hidden] if self.first else [hidden, latitude[:, None] / 10]
+        return self.head(torch.cat(parts, dim=1) * 1.0)
+
+
+@pytest.mark.parametrize("first", [True, False])
+@pytest.mark.parametrize("grad", [True, False])
+def test_a_field_beside_activations_is_measured_by_itself(first, grad):
+    torch.manual_seed(0)
+    rows, latitude = 100 * torch.randn(64, 6), 50 + 10 * torch.randn(64)
+    batch = {"rows": rows, "latitude": latitude, "labels": torch.arange(64) % 2}
+    net = Beside(first=first)
+    watch = ReachTrace(net, batch, batch_roles(batch))
+    with watch, torch.set_grad_enabled(grad):
+        net(rows, latitude)
+    assert watch.error is None
+    [found] = [item for item in watch.layers if item.field == "batch['latitude']"]
+    assert found.means == pytest.approx([float(latitude.mean() / 10)], rel=1e-3)
+    assert len(found.weights) == 1
