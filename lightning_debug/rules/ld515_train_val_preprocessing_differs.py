@@ -6,8 +6,9 @@ What it sees: mean and standard deviation of each feature (column or channel) in
     deviations differ `scale` times (likewise); or one set is signed and the other nowhere below 0, with deviations
     `bounded` times apart, and means a deviation apart or lowest and highest values as many deviations from the mean
     (the same data on another scale, to within `same` deviations), or the means of many features, which correlate
-    by at least `alike` in the two sets, as much wider apart as the deviations are larger. At least `samples` samples
-    on both sides; the p-value of the shift is given.
+    by at least `alike` in the two sets, as much wider apart as the deviations are larger. Or a few of the features,
+    where the others are alike: their means are `single` of the larger deviations apart, and these differ `scale` times.
+    At least `samples` samples on both sides; the p-value of the shift is given.
 Why it hurts: the network is asked about inputs that it was not trained on. Validation loss and metrics then say
     nothing about the model, and early stopping and model selection follow them.
 How to fix: put both sets through the same preparation, with the mean and the deviation of the training set.
@@ -110,6 +111,7 @@ def train_val_preprocessing_differs(
     bounded: float = 1.5,
     same: float = 0.1,
     alike: float = 0.5,
+    single: float = 3.0,
     samples: int = 16,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each field."""
@@ -136,13 +138,19 @@ def train_val_preprocessing_differs(
         rescaled = close >= 1.0 or _is_rescaled(train, val, same) or _spread_alike(features, ratio, alike)
         signed = _signed(train, val) and rescaled and factor >= bounded
         scaled = (factor >= scale * few or signed) and not _wanders(record, train.field, ratio)
-        if apart < shift * few and not scaled:
+        odd = [item for item in features if _is_on_another_scale(item, single, scale)]
+        one = odd[0] if 0 < 4 * len(odd) <= len(features) else None
+        if apart < shift * few and not scaled and one is None:
             continue
         told.add(train.field)
         first, deviation = _pooled(train)
         second, other = _pooled(val)
         what = train.field
-        if apart < shift * few and (other > deviation) != (ratio > 1):  # a few large features would belie the rest
+        if apart < shift * few and not scaled and one is not None:
+            first, deviation, second, other = one
+            apart, ratio = abs(second - first) / deviation, other / deviation
+            what = f"Feature {train.means.index(first)} of {train.field}"
+        elif apart < shift * few and (other > deviation) != (ratio > 1):  # a few large features would belie the rest
             first, deviation, second, other = min(features, key=lambda item: abs(item[3] / item[1] - ratio))
             what = f"The typical feature of {train.field}"
         independent = 1 / (1 / train.samples + 1 / val.samples)
@@ -239,6 +247,13 @@ def _is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstL
     low = (train.lowest - first) / deviation - (val.lowest - second) / other
     high = (train.highest - first) / deviation - (val.highest - second) / other
     return max(abs(low), abs(high)) <= same
+
+
+def _is_on_another_scale(feature: tuple[float, float, float, float], single: float, scale: float) -> bool:
+    """Whether a feature lies elsewhere and spreads otherwise: drift, a clock or a heavy tail does one of the two."""
+    first, deviation, second, other = feature
+    far = abs(second - first) >= single * max(deviation, other)
+    return far and max(other / deviation, deviation / other) >= scale
 
 
 def _spread_alike(features: list[tuple[float, float, float, float]], ratio: float, alike: float) -> bool:

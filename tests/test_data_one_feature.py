@@ -1,0 +1,44 @@
+"""LD515 on a few of many features: one that was prepared otherwise, and those that drift, tick or have heavy tails."""
+
+import pytest
+import torch
+
+from tests.test_data_values_rules import claims, values
+
+COUNT = 400
+
+
+def table(seed):
+    return torch.randn(COUNT, 8, generator=torch.Generator().manual_seed(seed))
+
+
+def with_feature(one, two):
+    """Training and validation, whose sixth features are given."""
+    found = table(0), table(1)
+    for part, column in zip(found, (one, two), strict=True):
+        part[:, 5] = column
+    return [*values(found[0]), *values(found[1], stage="validate")]
+
+
+NOISE, OTHER = table(2)[:, 0], table(3)[:, 0]
+CLOCK = torch.arange(COUNT) / COUNT
+QUIET = {
+    "drift": (NOISE, OTHER + 2.5),
+    "a clock, cut in time": (CLOCK, 1 + CLOCK / 10),
+    "another year": (NOISE.abs() + 10, OTHER.abs() + 14),
+    "one site of many": (3 * NOISE, 0.1 * OTHER + 4),
+    "heavy tails": (torch.exp(2 * NOISE), torch.exp(2 * OTHER) * torch.where(torch.arange(COUNT) == 7, 500.0, 1.0)),
+    "a rare flag": ((NOISE > 3).float(), (OTHER > 0).float()),
+    "noisier": (NOISE, 6 * OTHER),
+}
+
+
+@pytest.mark.parametrize("name", QUIET)
+def test_one_feature_may_be_another(name):
+    assert not claims("LD515", *with_feature(*QUIET[name]))
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_one_feature_that_was_not_prepared_is_told(way):
+    (told,) = claims("LD515", *with_feature(*[NOISE, 40 * OTHER + 300][::way]))
+    assert told.startswith("Feature 5 of batch[0] has mean ")
