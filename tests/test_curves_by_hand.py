@@ -231,7 +231,7 @@ class Scheduled(ByHand):
 
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), 0.1)
-        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 8)]
+        return [optimizer], [torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 2)]
 
 
 class Forgotten(ByHand):
@@ -244,9 +244,20 @@ class Constant(ByHand):
         return [optimizer], [torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1.0)]
 
 
+class Distant(ByHand):
+    """The milestones lie beyond the run."""
+
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1)
+        return [optimizer], [torch.optim.lr_scheduler.MultiStepLR(optimizer, [50])]
+
+
 @pytest.mark.parametrize(
     ("kind", "told"),
-    [(Forgotten, True), *(pytest.param(kind, False, marks=pytest.mark.slow) for kind in (Scheduled, Constant))],
+    [
+        (Forgotten, True),
+        *(pytest.param(kind, False, marks=pytest.mark.slow) for kind in (Scheduled, Constant, Distant)),
+    ],
 )
 def test_a_scheduler_that_nobody_steps(kind, told):
     _, record = _fitted(kind, OptimizerInspector())

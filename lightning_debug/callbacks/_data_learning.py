@@ -9,7 +9,7 @@ from lightning_debug.callbacks._data_part import DataContext, Stage
 from lightning_debug.evidence import Evidence, Unavailable
 from lightning_debug.evidence.data_relations import LabelLearning
 from lightning_debug.experiments.loss_experiments import NotJudged
-from lightning_debug.experiments.relation_runs import scores_and_labels
+from lightning_debug.experiments.relation_runs import NothingCompared, scores_and_labels, told_by_loss
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_shelf import BatchShelf
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
@@ -27,14 +27,18 @@ class KeptBatches:
     def __init__(self) -> None:
         self.batches = BatchShelf()
         self.samples = 0
+        self.path = ""
+        """The labels' field."""
         self._room = KEPT_BYTES
 
     def add(self, batch: Any, fields: Sequence[Field], size: int) -> None:
         """Copies a batch whose labels are one number each, or a few, while there is room."""
         if self.samples >= KEPT_SAMPLES or self._room <= 0:
             return
-        if label_of(fields, size) is None and several_of(fields, size) is None:
+        labels = label_of(fields, size) or several_of(fields, size)
+        if labels is None:
             return
+        self.path = labels[0]
         self._room -= sum(item.tensor.numel() * item.tensor.element_size() for item in fields)
         if self._room > 0:
             self.batches.put(batch)
@@ -55,9 +59,16 @@ def label_learning(
         return Unavailable(evidence="LabelLearning", reason="training did not come to its end", at=context.moment())
     stage: Stage = "validate" if kept["validate"].samples >= ENOUGH_HELD_OUT else "train"
     step = "validation_step" if stage == "validate" else "training_step"
+    batches, by_loss = kept[stage].batches.first(), False
     try:
-        pairs = scores_and_labels(context.trainer, context.pl_module, kept[stage].batches.first(), step)
-        found = knowledge(pairs)
+        try:
+            found = knowledge(scores_and_labels(context.trainer, context.pl_module, batches, step))
+        except NothingCompared:
+            trained, path = kept["train"].batches.first(1), kept["train"].path
+            if not trained:
+                raise
+            found = told_by_loss(context.trainer, context.pl_module, batches, step, path, trained[0])
+            by_loss = True
     except NotJudged as error:
         return Unavailable(evidence="LabelLearning", reason=error.reason, at=context.moment())
     if found is None:
@@ -76,4 +87,5 @@ def label_learning(
         agreement=agreement,
         by_chance=by_chance,
         neighbours=told.agreement - told.by_chance if told is not None and depend else 0.0,
+        by_loss=by_loss,
     )

@@ -112,7 +112,8 @@ class Following:
         """Tells of schedulers that the whole run has not stepped, where its steps are made by hand."""
         for place, (config, count) in enumerate(zip(self._configs, self._counts or (), strict=True)):
             both = self._foreseen[place] if place < len(self._foreseen) else {}
-            moves = config.reduce_on_plateau or any(_moves(item.rates) for item in both.values())
+            ahead = both.get(config.interval)  # milestones may lie beyond the end of the run
+            moves = config.reduce_on_plateau or (ahead is not None and _moves(ahead.rates))
             if count < 0 or count_of(config.scheduler) != count or not moves:
                 continue
             self._callback.session.observe(

@@ -231,9 +231,11 @@ class LabelLearning(Evidence):
         samples: Samples that the net was asked about.
         held_out: Whether those are validation samples.
         p_value: That its outputs have nothing to do with the labels, against permuted labels.
-        agreement: Its share of right labels, or rank correlation with the amounts.
+        agreement: Its share of right labels, or rank correlation with the amounts; ``by_loss``, how much lower the loss
+            is with these labels than with exchanged ones, as a share of it.
         by_chance: The same with permuted labels, on average.
         neighbours: What the nearest of the validation samples tell of a label, beyond chance; 0 if not asked.
+        by_loss: Whether the loss was asked, as no known loss function compares outputs with labels.
     """
 
     epochs: int = 0
@@ -244,6 +246,7 @@ class LabelLearning(Evidence):
     agreement: float = 0.0
     by_chance: float = 0.0
     neighbours: float = 0.0
+    by_loss: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.data_relations import TargetOffset
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
+from lightning_debug.experiments.label_exchange import loss_by_labels, require_target
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
@@ -29,6 +30,10 @@ MOST_UNITS = 256
 
 SECONDS, SHARE = 3.0, 0.03
 """Seconds after which no more batches are run than this share of the steps that were trained."""
+
+
+class NothingCompared(NotJudged):
+    """No known loss function compares what the net gives with labels."""
 
 
 @contextlib.contextmanager
@@ -140,9 +145,33 @@ def scores_and_labels(
             heard = _heard(sandbox, pl_module, trainer, step, batch)
             pair = next(filter(None, (*map(_pair, heard), *map(_pair_of_several, heard))), None)
             if pair is None:
-                raise NotJudged("no loss compares one target a sample with the net's outputs")
+                raise NothingCompared("no loss compares one target a sample with the net's outputs")
             found.append(pair)
     return found
+
+
+def told_by_loss(
+    trainer: Trainer, pl_module: LightningModule, batches: Sequence[Any], step: str, path: str, trained: Any
+) -> tuple[int, float, float, float]:
+    """The same asked of the loss, which may be computed by whatever (see :mod:`.label_exchange`).
+
+    Args:
+        trainer: The Trainer, in fit.
+        pl_module: Its module.
+        batches: What to ask about.
+        step: The step that takes them.
+        path: Name of the labels' field.
+        trained: A batch of training.
+
+    Raises:
+        NotJudged: If that cannot be asked.
+    """
+    if not pl_module.automatic_optimization:
+        raise NotJudged("the optimization is manual, and no known loss function compares outputs with labels")
+    with _sandbox(trainer, pl_module) as sandbox:
+        require_target(trainer, pl_module, sandbox, trained, path)
+        with torch.no_grad():
+            return loss_by_labels(trainer, sandbox, batches, step, path)
 
 
 def _pair(call: HeardLoss) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]] | None:

@@ -6,7 +6,8 @@ What it sees: nearest neighbours, single columns and linear guesses tell nothing
     knows no more of them than chance does: after at least ``epochs`` epochs and ``steps`` batches, its outputs have
     nothing to do with the labels of ``samples`` samples (p above ``knows_nothing``). Where the nearest validation
     samples do tell their labels, by ``told`` of the way from chance to certainty, while those of training tell
-    nothing, it is enough that the net knows less than half of that.
+    nothing, it is enough that the net knows less than half of that. Where no known loss function compares outputs
+    with labels, the loss itself is asked: it is no lower than with labels that changed places among the samples.
 Why it hurts: the net can only learn the share of each label, or memorise. This is what a shuffle of inputs without
     labels, a sort of one of two arrays, or an index off by one leaves behind.
 How to fix: shuffle, sort and filter inputs and labels together, with one index (``x[order], y[order]``), and look at
@@ -143,16 +144,20 @@ def labels_misaligned(
     name = min(found.p_values, key=lambda key: found.p_values[key])
     what = "validation" if learned.held_out else "training"
     agreement, by_chance = round(learned.agreement, 2) + 0.0, round(learned.by_chance, 2) + 0.0  # no -0.00
+    ignorance = f"the net knows no more of {learned.samples} {what} labels than chance ({agreement:.2f} against "
+    ignorance += f"{by_chance:.2f}, p = {learned.p_value:.2g})"
+    if learned.by_loss:
+        ignorance = f"the loss of {learned.samples} {what} samples is no lower with their own labels than with each "
+        ignorance += f"other's (by {learned.agreement:.1%}, p = {learned.p_value:.2g})"
     yield Claim(
         message=f"{'Training l' if parted else 'L'}abels tell nothing about their inputs: of {len(found.p_values)} "
         f"tests on {found.samples} samples the smallest p-value is {found.p_values[name]:.2g} ({name}), and after "
-        f"{learned.epochs} epochs the net "
+        f"{learned.epochs} epochs "
         + (
-            f"agrees with {learned.samples} validation labels by {agreement:.2f} (chance {by_chance:.2f}), where the "
-            f"nearest samples agree by {learned.neighbours + learned.by_chance:.2f}."
+            f"the net agrees with {learned.samples} validation labels by {agreement:.2f} (chance {by_chance:.2f}), "
+            f"where the nearest samples agree by {learned.neighbours + learned.by_chance:.2f}."
             if parted
-            else f"knows no more of {learned.samples} {what} labels than chance ({agreement:.2f} against "
-            f"{by_chance:.2f}, p = {learned.p_value:.2g})."
+            else f"{ignorance}."
         ),
         subject=f"labels {found.field}",
         measured={
