@@ -37,6 +37,15 @@ def test_running_statistics_that_catch_up(excesses, claimed):
     assert bool(claims("LD413", *gaps)) is claimed
 
 
+def test_statistics_that_are_tracked_again():
+    """Lightning's BaseFinetuning stops them while a backbone is frozen."""
+    norm = NormState(path="net.1", momentum=0.1, updates=0, untouched=True, distance=3.0, tracks=False)
+    known = {"samples": 64, "first_loss": 0.7, "train_loss": 0.5, "cured_loss": 0.52, "norms": (norm,)}
+    frozen = ModeGap(steps=20, eval_loss=1.6, **known)
+    assert claims("LD413", frozen)
+    assert not claims("LD413", frozen, ModeGap(steps=60, eval_loss=0.55, **known))
+
+
 def test_maps_of_different_sizes_are_no_table():
     """Pictures of different sizes, one a batch, with a map each."""
     kind = LossKind(function="mse_loss", supervised=True, plain=True, target="batch[1]")

@@ -120,9 +120,10 @@ def _claim(seen: InputDependence) -> Claim:
     cause = seen.cause
     where = f"; differences between samples end at {named(cause)}" if cause.name else ""
     line = f" at {cause.line}" if cause.name and cause.line else ""
+    how = f"change by {seen.change:.2g} of {seen.scale:.2g}" if seen.scale else "are all 0"
     return Claim(
         message=f"Predictions do not depend on the input: with {seen.samples} samples exchanged, after {seen.steps} "
-        f"optimizer steps, they change by {seen.change:.2g} of {seen.scale:.2g}{where}{line}.",
+        f"optimizer steps, they {how}{where}{line}.",
         subject=seen.module or seen.line,
         measured={
             "samples": seen.samples,

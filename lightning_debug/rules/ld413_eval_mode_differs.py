@@ -122,11 +122,11 @@ def eval_mode_differs(
     for before, now in zip((None, *gaps), gaps, strict=False):
         if not large(now):
             continue
-        lasting = before is not None and large(before) and before.steps >= minimum_steps and large(gaps[-1])
+        lasting = before is not None and large(before) and before.steps >= minimum_steps
         if before is not None and _excess(now) < closing * _excess(before):
             lasting = False  # weights that move fast leave the statistics behind for a while
         plain = now.steps >= minimum_steps // 3 and any(map(_never_arrives, now.norms))
-        if lasting or plain:
+        if (lasting or plain) and large(gaps[-1]):
             yield _claim(now)
             return
 
