@@ -150,6 +150,36 @@ def cost() -> None:
         print(f"{name:<22} {told[0]:>7.2f} ms {told[1]:>9.2f} ms {told[2]:>7.2f} ms", flush=True)
 
 
+def memory(batches: int = 2000) -> None:
+    """Prints what a further sample takes of memory in the first epoch, when all is kept that is ever kept."""
+    generator = torch.Generator().manual_seed(0)
+    cases: dict[str, Callable[[], Tensor]] = {
+        "64 floats": lambda: torch.rand(64, 64, generator=generator),
+        "3x32x32 image": lambda: torch.rand(64, 3, 32, 32, generator=generator),
+        "128 tokens": lambda: torch.randint(0, 30000, (64, 128), generator=generator),
+    }
+    print(f"{'sample':<22} bytes a sample, after {64 * batches} of them")
+    for name, made in cases.items():
+        context, parts, held = Context(None), [kind() for kind in PARTS_OF_DATA], 0
+        for part in parts:
+            part.begin(context)
+        known: list[Field] = []
+        for number in range(2 * batches):
+            batch = made(), torch.randint(0, 10, (64,), generator=generator)
+            known = (with_tensors(known, batch) if known else batch_roles(batch)) or []
+            for part in parts:
+                if number < 32 or part.wants("train"):
+                    part.saw("train", 0, 0, number, known, 64, audited=number < 32, batch=batch)
+            held = anonymous() if number == batches else held
+        print(f"{name:<22} {(anonymous() - held) / (64 * (batches - 1)):.1f}", flush=True)
+
+
+def anonymous() -> int:
+    """Bytes that this process holds itself."""
+    with open("/proc/self/status") as status:
+        return next(int(line.split()[1]) * 1024 for line in status if line.startswith("RssAnon"))
+
+
 class Classifier(pl.LightningModule):
     """One layer, so that a step takes next to no time."""
 
@@ -237,6 +267,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     false_alarms(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
     cost()
+    memory()
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     cadence()
