@@ -57,6 +57,8 @@ CASES = {
         {"user": randint(0, 50, (8,)), "item": randint(0, 50, (8,)), "stars": randint(1, 6, (8,))},
         "tokens:ids tokens:ids label:classes",
     ),
+    "events": ({"src": randint(0, 50, (8,)), "dst": randint(0, 50, (8,)), "t": torch.arange(8.0)}, "tokens:ids label:classes other:"),
+    "x and t": ({"x": randn(8, 5), "t": randn(8)}, "input:values label:values"),
     "weights": ((randn(8, 5), randint(0, 3, (8,)), torch.rand(8)), "input:values label:classes other:"),
     "index": ((randn(8, 5), torch.zeros(8).long(), torch.arange(8)), "input:values label:classes tokens:ids"),
     "strings": ({"x": randn(2, 5), "label": ["a", "b"], "file": ["p", "q"]}, "input:values label:texts other:texts"),

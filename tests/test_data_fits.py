@@ -6,6 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lightning_debug.evidence.data import FieldValues
+from lightning_debug.evidence.data_relations import SampleCopies
 from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import batch_roles
@@ -72,3 +73,10 @@ def test_a_scale_that_training_alone_is_given_shows_through_noise():
     assert told(*both((raw - 0.4) / 0.4 + noise))
     assert not told(*both(raw + 2.5 * noise))
     assert not told(*both(raw * (0.5 + torch.rand(96, 1, generator=_seeded(4))) - 0.2))
+
+
+@pytest.mark.parametrize("grows", [False, True])
+def test_states_of_a_memory_that_is_filled_come_again(grows):
+    copied = SampleCopies(samples=200, copies=60, exact=60, expected=0.01, compared=32, grows=grows)
+    found = list(get("LD507").function(Record([copied])))
+    assert [isinstance(item, Claim) for item in found] == [not grows]

@@ -101,6 +101,23 @@ def test_attention_over_the_batch():
     assert "batch_first=True" in found["LD409"].fix
 
 
+@pytest.mark.parametrize("labelled", [False, True])
+def test_pairs_of_whole_samples(labelled):
+    """A classifier that tells pairs from exchanged ones takes no target from the batch; one with labels mixes them up."""
+
+    def step(net, inputs, labels):
+        exchanged = net(torch.cat([inputs[:, :4], inputs[:, 4:].roll(1, 0)], dim=1)).squeeze(1)
+        if labelled:
+            return F.binary_cross_entropy_with_logits(exchanged, labels.float())
+        joint = net(inputs).squeeze(1)
+        ones, zeros = torch.ones_like(joint), torch.zeros_like(joint)
+        joint = F.binary_cross_entropy_with_logits(joint, ones)
+        return joint + F.binary_cross_entropy_with_logits(exchanged, zeros)
+
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1))
+    assert ("LD409" in findings(net, step, *vectors())) is labelled
+
+
 def test_predictions_in_another_layout_than_targets():
     net = nn.GRU(3, 2)
 

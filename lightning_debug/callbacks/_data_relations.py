@@ -24,7 +24,7 @@ from lightning_debug.evidence.data_relations import (
 )
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.order_labels import is_irregular
-from lightning_debug.probes.order_loader import draws_again
+from lightning_debug.probes.order_loader import draws_again, is_filled
 from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, entropy, mark_of
@@ -152,6 +152,10 @@ class DataRelations(DataPart):
     def _overfitting(self) -> bool:
         return any(getattr(self._context.trainer, name, 0) for name in ("overfit_batches", "fast_dev_run"))
 
+    @property
+    def _reloads(self) -> bool:
+        return bool(getattr(self._context.trainer, "reload_dataloaders_every_n_epochs", 0))
+
     def _of_first(self, samples: Samples) -> Iterator[Evidence]:
         source = self._source
         sampler, shuffled = ordering_of(source)
@@ -198,6 +202,7 @@ class DataRelations(DataPart):
             fewest_conflicting=fewest,
             balancing=labelled and are_balancing(found, samples.labels),
             drawn_again=not in_dataset and draws_again(sampler),
+            grows=self._reloads or (source is not None and is_filled(source.dataset)),
             sampler=type(sampler).__name__,
             streams=source is None or source.streams,
             dataset=name_of(source),

@@ -103,6 +103,7 @@ class SampleCopies(Evidence):
         balancing: Whether the copies make rare classes as frequent as others.
         drawn_again: Whether the sampler may draw a sample more than once, where the dataset was not compared.
         sampler: Class of the loader's sampler.
+        grows: Whether the dataset is filled while training goes on: a memory of games or of transitions.
         streams: Whether samples come without an index.
         dataset: Class of the loader's dataset.
     """
@@ -121,6 +122,7 @@ class SampleCopies(Evidence):
     fewest_conflicting: int = 0
     balancing: bool = False
     drawn_again: bool = False
+    grows: bool = False
     sampler: str = ""
     streams: bool = False
     dataset: str = ""

@@ -44,6 +44,8 @@ class SampleMixing(Evidence):
         prediction: The loss call where that happens.
         batch_first: Whether the module of the first call was built with ``batch_first=True``.
         declared: A name that says samples are meant to meet.
+        paired: The line where whole samples are put in the places of others before the model, for a loss that takes
+            no target from the batch; empty where there is none.
     """
 
     samples: int = 0
@@ -57,6 +59,7 @@ class SampleMixing(Evidence):
     prediction: Place = Place()
     batch_first: bool = False
     declared: str = ""
+    paired: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,6 +29,9 @@ DECLARED = re.compile(
 )
 """Names of classes whose samples are meant to meet."""
 
+MOVES = frozenset({"roll", "flip", "index_select", "getitem", "gather", "take_along_dim"})
+"""What puts whole samples in the places of others."""
+
 Effects = dict[int, dict[int, Tensor]]
 """Changed elements: by call, and by the sample that was replaced."""
 
@@ -65,7 +68,8 @@ def sample_mixing(passes: Passes, pl_module: nn.Module, base: ModelTrace) -> Sam
         masks = judged[mixed[-1]] if mixed else by_loss[-1].masks
         op = base.ops[mixed[-1]] if mixed else by_loss[-1].prediction.made
         pair, both = _overlap(masks) or ((0, 0), torch.zeros(1))
-        first = place(_first(passes, pair))
+        met, paired = _first(passes, pair)
+        first = place(met)
         owner = dict(pl_module.named_modules()).get(first.module)
         known |= {
             "mixed": len(mixed) + len(by_loss),
@@ -75,6 +79,7 @@ def sample_mixing(passes: Passes, pl_module: nn.Module, base: ModelTrace) -> Sam
             "first": first,
             "batch_first": getattr(owner, "batch_first", False) is True,
             "declared": declared,
+            "paired": "" if any(bool(mask.any()) for item in losses for mask in item.targets.values()) else paired,
         }
         return SampleMixing(**known)
     for item in losses:
@@ -161,8 +166,8 @@ def _misaligned(item: _Compared) -> float:
     return 0.0 if wrong is None else float(wrong.float().mean())
 
 
-def _first(passes: Passes, pair: tuple[int, int]) -> Op | None:
-    """The first call whose output depends on both samples."""
+def _first(passes: Passes, pair: tuple[int, int]) -> tuple[Op | None, str]:
+    """The first call whose output depends on both samples, and the line before it that only exchanged samples."""
     try:
         base = passes.run(passes.batch(), every=True)
         masks: Effects = {}
@@ -174,12 +179,25 @@ def _first(passes: Passes, pair: tuple[int, int]) -> Op | None:
                     masks.setdefault(op.index, {})[sample] = mask
             other.release()
     except NotJudged:
-        return None
+        return None, ""
+    paired = ""
     for index, found in sorted(masks.items()):
         op = base.ops[index]
+        if op.name in MOVES and not op.module and all(_elsewhere(mask, sample) for sample, mask in found.items()):
+            paired = op.line
         if _has_samples(op.shape, passes.samples) and _overlap(found) is not None:
-            return op
-    return None
+            return op, paired
+    return None, ""
+
+
+def _elsewhere(mask: Tensor, sample: int) -> bool:
+    """Whether a sample's replacement shows in one row alone, that of another sample.
+
+    >>> _elsewhere(torch.tensor([[False, False], [True, False]]), 0), _elsewhere(torch.tensor([[True], [True]]), 0)
+    (True, False)
+    """
+    rows = mask.reshape(len(mask), -1).any(dim=1).nonzero().flatten() if mask.ndim else mask.new_zeros(0)
+    return len(rows) == 1 and int(rows[0]) != sample
 
 
 def _names(pl_module: nn.Module) -> list[str]:

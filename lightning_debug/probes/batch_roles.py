@@ -27,7 +27,7 @@ _INPUTS |= {"signal", "audio", "wave", "waveform", "values", "pixels", "pixel", 
 _MASKS = {"mask", "masks", "padding", "pad", "valid", "observed"}
 _TOKENS = {"ids", "id", "tokens", "token", "src", "text", "words", "chars", "user", "item", "users", "items", "idx"}
 _TOKENS |= {"index", "indices", "position", "positions", "length", "lengths", "edge"}
-_OTHERS = {"weight", "weights", "lengths", "length", "index", "idx", "indices", "edge", "batch", "ptr", "group", "time"}
+_OTHERS = set("weight weights lengths length index idx indices edge batch ptr group time times timestamp ts".split())
 _KINDS: dict[str, Callable[[Tensor], Kind]] = {"label": label_kind, "input": input_kind, "tokens": lambda _: "ids"}
 _WORD = re.compile(r"[A-Za-z]+")
 
@@ -231,7 +231,7 @@ class _Roles:
             return "mask"
         if words & _LABELS:
             return "label" if index or len(self.fields) > 1 else None
-        if words & _OTHERS:
+        if words & _OTHERS or (words == {"t"} and len(self.fields) > 2):
             return "tokens" if whole and words & _TOKENS and tensor.ndim > 1 else "other"
         if whole and words & _TOKENS:
             return "tokens"

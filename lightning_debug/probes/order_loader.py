@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import numpy as np
@@ -70,6 +71,16 @@ def draws_again(sampler: Any) -> bool:
     own = type(sampler) not in (SequentialSampler, RandomSampler, SubsetRandomSampler, WeightedRandomSampler)
     known = sampler is None or isinstance(sampler, DistributedSampler)
     return bool(getattr(sampler, "replacement", False)) or (own and not known)
+
+
+def is_filled(dataset: Any) -> bool:
+    """Whether a dataset keeps its samples in a queue: a memory that is filled while training goes on.
+
+    >>> from types import SimpleNamespace
+    >>> is_filled(SimpleNamespace(rows=deque([1], maxlen=9))), is_filled(SimpleNamespace(rows=[1])), is_filled([1])
+    (True, False, False)
+    """
+    return any(isinstance(held, deque) for held in getattr(dataset, "__dict__", {}).values())
 
 
 def delivered(sampler: Any, length: int) -> Indices | None:

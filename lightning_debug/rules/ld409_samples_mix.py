@@ -9,7 +9,8 @@ How to fix: look at the line named. Usual causes: ``view`` or ``reshape`` where 
     (use ``transpose`` or ``permute``), a recurrent or attention layer without ``batch_first=True`` that is given
     (batch, time, features), softmax or a mean over dimension 0, and normalising by statistics of the whole batch.
 When to ignore: when samples are meant to meet. It is silent on batch-norm in train mode, losses that compare
-    samples (contrastive, in-batch negatives: only outputs count), mixup and other mixing at random in
+    samples (contrastive, in-batch negatives: only outputs count), pairs that ``roll``, ``flip`` or an index makes of
+    whole samples for a loss without targets from the batch, mixup and other mixing at random in
     ``training_step``, several optimizers (minibatch discrimination), batches that no DataLoader puts together from
     single samples (graphs, episodes), and classes whose names say so (Graph, Set, Episode, Relation, Contrast …).
 Broken:
@@ -114,6 +115,8 @@ def samples_mix(record: Record) -> Iterator[Claim | Skip]:
             continue
         if seen.declared:
             yield Skip(f"the name of {seen.declared} says that samples are meant to meet")
+        elif seen.mixed and seen.paired:
+            yield Skip(f"{seen.paired} pairs samples with others, for a loss that takes no target from the batch")
         elif seen.mixed:
             yield _mixing(seen)
         else:

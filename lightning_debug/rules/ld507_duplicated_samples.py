@@ -11,7 +11,8 @@ How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_in
 When to ignore: when samples are repeated on purpose. Copies that balance rare classes, and a few samples that are
     repeated whole to make a longer epoch (each equally often, at least ``repeats`` times), are told as a note. Silent
     on samplers that draw with replacement or are of your own writing, unless the dataset itself is seen to hold the
-    copies; on datasets that draw their samples themselves (a replay memory), on streams, and on tiny discrete inputs.
+    copies; on datasets that draw their samples themselves (a replay memory) or are filled while training goes on (a
+    queue of games, loaders that are made anew), on streams, and on tiny discrete inputs.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -89,6 +90,9 @@ def duplicated_samples(
             yield Skip("the data stream in without an index")
             continue
         if found.copies < max(fewest, share * found.samples):
+            continue
+        if found.grows:
+            yield Skip("the dataset is filled while training goes on, and an agent comes to the same states again")
             continue
         if found.drawn_again:
             yield Skip(f"{found.sampler} may draw a sample more than once")
