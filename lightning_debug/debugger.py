@@ -7,7 +7,7 @@ from types import MethodType
 from typing import Any
 
 from lightning_debug import registry
-from lightning_debug.callbacks._base import DebugCallback, guard_hook
+from lightning_debug.callbacks._base import GUARDED, DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
 from lightning_debug.callbacks.activation_monitor import ActivationMonitor
 from lightning_debug.callbacks.curve_diagnoser import CurveDiagnoser
@@ -176,15 +176,21 @@ def _unguarded(part: DebugCallback, name: str) -> Callable[..., Any]:
 
 
 def _fan_out(name: str) -> Callable[..., None]:
+    judges = name not in GUARDED  # there the guard does, or closes
+
     def hook(self: Debugger, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
         session = self._session
-        if session is not None and session.roster != self._roster:
+        if session is None:
+            return
+        if session.roster != self._roster:
             self._arrange()
         for part, call in self._calls.get(name, ()):
             try:
                 call(trainer, pl_module, *args, **kwargs)
             except Exception as error:
                 part.failed(name, error, trainer)
+        if judges and session.is_stale:
+            session.judge()
 
     hook.__name__ = name
     hook.__qualname__ = f"Debugger.{name}"
@@ -192,5 +198,5 @@ def _fan_out(name: str) -> Callable[..., None]:
     return hook
 
 
-for _name in HOOKS:
-    setattr(Debugger, _name, guard_hook(_name, _fan_out(_name)))
+for _name in HOOKS:  # the plain ones do without the guard: six of them are called in every step
+    setattr(Debugger, _name, guard_hook(_name, _fan_out(_name)) if _name in GUARDED else _fan_out(_name))

@@ -33,6 +33,9 @@ from lightning_debug.settings import Settings
 GIVE_UP_AFTER = 3
 """How often a hook of ours may fail in one fit before it is switched off."""
 
+GUARDED = ("setup", "on_train_start", "on_exception", "teardown")
+"""The hooks in which a session is opened, begun and closed."""
+
 _SESSIONS: WeakKeyDictionary[Any, Session] = WeakKeyDictionary()
 _MEETINGS: WeakKeyDictionary[Session, RankFindings] = WeakKeyDictionary()
 _LENT = ("log", "log_dict")  # Lightning puts the module's methods on callbacks: they would keep the model alive
@@ -248,5 +251,5 @@ def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     return hook
 
 
-for _name in ("setup", "on_train_start", "on_exception", "teardown"):
+for _name in GUARDED:
     setattr(DebugCallback, _name, guard_hook(_name, vars(DebugCallback)[_name]))
