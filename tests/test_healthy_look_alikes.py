@@ -6,6 +6,7 @@ from torch import nn
 
 from lightning_debug.callbacks._curve_measures import reference
 from lightning_debug.evidence.curves import LossKind
+from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
 from lightning_debug.evidence.model import ModeGap, NormState
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import batch_roles
@@ -83,3 +84,17 @@ def test_a_field_beside_activations_is_measured_by_itself(first, grad):
     [found] = [item for item in watch.layers if item.field == "batch['latitude']"]
     assert found.means == pytest.approx([float(latitude.mean() / 10)], rel=1e-3)
     assert len(found.weights) == 1
+
+
+@pytest.mark.parametrize(
+    ("reduction", "loss", "claimed"), [("none", 0.4, False), ("none", -0.06, True), ("mean", 0.4, True)]
+)
+def test_marks_of_missing_labels_until_the_loss_falls_below_zero(reduction, loss, claimed):
+    """A mask and weights keep a binary cross-entropy above 0."""
+    target = Operand(shape=(32, 5), dtype="float32", from_batch=True, integral=True, count=160, rows=32, minimum=-1.0,
+                     maximum=1.0, distinct=3, share_in_unit=0.9)  # fmt: skip
+    scores = Operand(shape=(32, 5), dtype="float32", from_model=True, count=160, rows=32, dim=1)
+    call = LossCall(function="binary_cross_entropy_with_logits", line="train.py:9", reduction=reduction, scores=scores,
+                    target=target, reaches_loss=True)  # fmt: skip
+    graph = LossGraph(step="training_step", loss=loss, calls=(call,))
+    assert bool(claims("LD209", graph)) is claimed

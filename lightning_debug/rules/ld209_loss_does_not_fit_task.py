@@ -20,8 +20,8 @@ How to fix: one class of several: as many outputs as classes, and ``F.cross_entr
     A number: ``F.mse_loss`` or ``F.l1_loss`` without an activation.
 When to ignore: when it is meant. Silent on regression of ordered labels, ratings and counts (a regression metric is
     logged, or the order shows in the inputs); on the Brier score, where the source, a name or a metric says "brier";
-    on targets that the program smooths or draws by itself, on weighted and on unreduced losses (masked labels); on an
-    autoencoder of 0/1 data.
+    on targets that the program smooths or draws by itself, on weighted and on unreduced losses (masked labels) until
+    they fall below 0; on an autoencoder of 0/1 data.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -125,7 +125,7 @@ def loss_does_not_fit_task(
             claim = (
                 _class_labels(record, graph, call, intent, rank_correlation, separation_p, evenness, pairs)
                 or _one_hot(call, intent)
-                or _outside_unit(call, margin)
+                or _outside_unit(call, margin, sunk=_has_sunk(graph))
                 or _several_labels(call, intent)
                 or _one_score(call)
             )
@@ -188,13 +188,19 @@ def _one_hot(call: LossCall, intent: StatedIntent) -> Claim | None:
     )
 
 
-def _outside_unit(call: LossCall, margin: float) -> Claim | None:
+def _has_sunk(graph: LossGraph) -> bool:
+    """Whether a loss that is made of binary cross-entropies only lies below 0, which no mask or weight can do."""
+    return bool(graph.loss is not None and graph.loss < -1e-3 and all(one.function in BINARY for one in graph.calls))
+
+
+def _outside_unit(call: LossCall, margin: float, *, sunk: bool) -> Claim | None:
     target = call.target
     if call.function not in BINARY or target is None or target.minimum is None or target.maximum is None:
         return None
     inside = -margin <= target.minimum and target.maximum <= 1 + margin
     share = 1 - (target.share_in_unit if target.share_in_unit is not None else 1.0)
-    if inside or share <= 0 or call.reduction == "none" or call.weighted or not target.from_batch:
+    unsure = call.reduction == "none" or call.weighted or not target.from_batch
+    if inside or share <= 0 or (unsure and not sunk):
         return None
     span = f"{number(target.minimum)} to {number(target.maximum)}"
     if not target.integral:
