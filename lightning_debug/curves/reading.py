@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.training import training_course
-from lightning_debug.curves.validation import Validations, best_epoch, objective_moves, validation_course
+from lightning_debug.curves.validation import Validations, best_epoch, validation_course
 from lightning_debug.evidence import Moment
 from lightning_debug.evidence.curves import CurveReading
 
@@ -48,7 +48,7 @@ def read_curves(
         baseline=baseline,
         training=training_course(train, partial),
         validation=course,
-        best=best_epoch(validations, moving=objective_moves(course)),
+        best=best_epoch(validations, moving=course is not None and course.objective_moves()),
         learning_rates=rates,
         batch_size=batch_size,
     )

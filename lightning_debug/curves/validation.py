@@ -139,11 +139,6 @@ def shares_of(values: Values) -> int:
     return samples if samples < MOST_SAMPLES and np.abs(counted - counted.round()).max() < 0.05 else 0
 
 
-def objective_moves(course: ValidationCourse | None) -> bool:
-    """Whether the training loss has risen along with that of validation: its terms, or their weights, change."""
-    return course is not None and course.train_since.sigmas > 3 and 2 * course.train_since.amount > course.rise.amount
-
-
 def best_epoch(seen: Validations, fewest: int = 3, *, moving: bool = False) -> BestEpoch | None:
     """The epoch to keep (see :mod:`lightning_debug.curves.stopping`); ``None`` with too few validations.
 

@@ -28,11 +28,7 @@ class EpochValues(Evidence):
     metrics: Mapping[str, float] = field(default_factory=dict)
 
     def scalars(self) -> Mapping[str, float]:
-        """Training and validation loss for one chart.
-
-        >>> EpochValues(train_loss=2.0, val_loss=3.0).scalars()
-        {'epoch_loss/train': 2.0, 'epoch_loss/val': 3.0}
-        """
+        """Training and validation loss for one chart: ``epoch_loss/train`` and ``epoch_loss/val``."""
         found = {"epoch_loss/train": self.train_loss, "epoch_loss/val": self.val_loss}
         return {tag: value for tag, value in found.items() if value is not None}
 
@@ -181,6 +177,10 @@ class ValidationCourse:
     metric_late: Shift = Shift()
     metric_samples: int = 0
 
+    def objective_moves(self, sigmas: float = 3.0) -> bool:
+        """Whether the training loss has risen along with that of validation: its terms, or their weights, change."""
+        return self.train_since.sigmas > sigmas and 2 * self.train_since.amount > self.rise.amount
+
 
 @dataclass(frozen=True, kw_only=True)
 class BestEpoch:
@@ -283,8 +283,7 @@ class TrainingLossInEval(Evidence):
         batches: How many batches.
         train_mode: Mean loss in train mode.
         eval_mode: Mean loss of training_step in eval mode.
-        by_validation: Mean of what validation_step logs as the validation loss for these batches; ``None`` where it
-            logs none, or does not take them.
+        by_validation: Mean of the loss that validation_step logs for them; ``None`` if it logs none, or takes none.
         error: Standard error of these means, from the batches' spread.
         val_batches: How many batches of the size of a training batch a validation is worth; 0 where not known.
         augmented: Whether the data set gives another sample when one is read twice; ``None`` where not known.

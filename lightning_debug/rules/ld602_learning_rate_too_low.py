@@ -8,9 +8,10 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     rate takes from it in the short training. Where nobody knows what the least loss is (likelihoods, contrastive and
     quantile losses, terms that are no comparison with targets), lower need not be better; it is then claimed only if
     all those steps together, each as large as the run's first update, cannot change the weights by ``reach`` of their
-    norm either, and the loss would not fall by ``arrive_unknown``. Where no such experiment could be made: the run has
-    ended within ``margin`` of what knowing nothing costs, its nearest neighbours reach ``better`` of that, and all its
-    steps, each as large as the first, cannot change the weights by ``moved`` of their norm.
+    norm either, and the loss would not fall by ``arrive_unknown``. Where no such experiment could be made: the run of
+    at least ``fewest`` batches has ended within ``margin`` of what knowing nothing costs, its nearest neighbours reach
+    ``better`` of that, and all its steps, each as large as the first, cannot change the weights by ``moved`` of their
+    norm.
 Why it hurts: the run spends its time getting nowhere, and looks like a model or data that cannot be learned.
 How to fix: take the higher rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
@@ -116,11 +117,12 @@ def learning_rate_too_low(
     moved: float = 0.01,
     margin: float = 0.05,
     better: float = 0.8,
+    fewest: int = 60,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each optimizer whose rate loses to a higher one by far, or whose steps go nowhere."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
     if not any(seen.contest or seen.applied for seen in latest.values()):
-        stands = _stands_still(record, moved, margin, better)
+        stands = _stands_still(record, moved, margin, better, fewest)
         if stands is not None:
             yield stands
             return
@@ -164,12 +166,12 @@ def _not_comparable(seen: LRRange) -> Skip | None:
     return None
 
 
-def _stands_still(record: Record, moved: float, margin: float, better: float) -> Claim | None:
+def _stands_still(record: Record, moved: float, margin: float, better: float, fewest: int) -> Claim | None:
     """A claim where no step of the run could move the weights, and it learned nothing of what can be learned."""
     early = record.last(EarlyLosses)
     if early is None or early.optimizers != 1 or not early.in_use > 0 or not record.seen(CurveReading):
         return None
-    course = training(record, steps=60, final=True)
+    course = training(record, steps=fewest, final=True)
     if isinstance(course, Skip) or resumed(record):
         return None
     stuck, highest = at_baseline(record, course, margin=margin), max((*newest(record).learning_rates, early.in_use))

@@ -102,7 +102,7 @@ def validation_loss_and_metric_rise(
     if not seen.metric:
         yield Skip("no validation metric was recognised among the logged names")
         return
-    if seen.train_since.sigmas > sigmas and 2 * seen.train_since.amount > seen.rise.amount:
+    if seen.objective_moves(sigmas):
         yield Skip("the training loss rises as well: its terms, or their weights, change")
         return
     better = improves(seen, sigmas=metric, samples=judged_samples(record))
