@@ -58,6 +58,8 @@ CASES = {
         "tokens:ids tokens:ids label:classes",
     ),
     "events": ({"src": randint(0, 50, (8,)), "dst": randint(0, 50, (8,)), "t": torch.arange(8.0)}, "tokens:ids label:classes other:"),
+    "complex": ((randn(8, 64, dtype=torch.complex64), randint(0, 4, (8,))), "other: label:classes"),
+    "complex targets": ((randn(8, 5, dtype=torch.complex64), randn(8, 5, dtype=torch.complex64)), "other: other:"),
     "x and t": ({"x": randn(8, 5), "t": randn(8)}, "input:values label:values"),
     "weights": ((randn(8, 5), randint(0, 3, (8,)), torch.rand(8)), "input:values label:classes other:"),
     "index": ((randn(8, 5), torch.zeros(8).long(), torch.arange(8)), "input:values label:classes tokens:ids"),

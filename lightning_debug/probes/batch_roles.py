@@ -252,7 +252,8 @@ class _Roles:
     def _find_numbers(self) -> None:
         """The last field that could be a label, where something else is left to be the input."""
         left = [index for index in range(len(self.fields)) if index not in self._roles]
-        others = [role for role in self._given if role in ("input", "tokens")]
+        others: list[str] = [role for role in self._given if role in ("input", "tokens")]
+        others += ["input" for item in self.fields if item.tensor.is_complex()]  # a role of its own it has not
         if len(left) + len(others) < 2:
             return
         narrow = [index for index in left if self._is_narrow(index)]
