@@ -1,16 +1,20 @@
 """A collate function that parts inputs from labels, and those that only look like it."""
 
 import random
+from functools import partial
 
 import pytest
 import torch
 from torch.nn.utils.rnn import pad_sequence
+from torch.utils.data import DataLoader
 
+from lightning_debug.callbacks._data_collate import DataCollate
 from lightning_debug.evidence.data_relations import CollatedOrder
 from lightning_debug.finding import Claim
 from lightning_debug.probes.collate_order import parted
 from lightning_debug.record import Record
 from lightning_debug.registry import get
+from tests.data_programs import Context
 
 
 def samples(kind="series", count=10):
@@ -143,3 +147,60 @@ def test_parted_by_type(kind):
         claims = judged(kind, collate)
         assert [name in claim.message for claim in claims] == [True], (kind, collate)
     assert not judged(kind, sorted_together)
+
+
+class Noisy:
+    """Draws from a generator of its own, and counts."""
+
+    def __init__(self):
+        self.generator, self.calls = torch.Generator().manual_seed(0), 0
+
+    def __call__(self, items):
+        self.calls += 1
+        rows, labels = kept(items)
+        return rows + torch.randn(rows.shape, generator=self.generator), labels
+
+    def method(self, items):
+        return self(items)
+
+
+SHARED = torch.Generator().manual_seed(0)
+
+
+def of_the_module(items):
+    torch.rand(1, generator=SHARED)
+    return sorted_apart(items)
+
+
+def test_a_generator_of_the_module_is_not_drawn_from():
+    assert not asked(of_the_module)
+    assert torch.equal(SHARED.get_state(), torch.Generator().manual_seed(0).get_state())
+
+
+def closure(noisy):
+    return lambda items: noisy(items)
+
+
+def asked(collate):
+    part = DataCollate()
+    part.begin(Context(DataLoader(samples(count=24), 6, collate_fn=collate), None))
+    return list(part.end_of_epoch("train") or ())
+
+
+@pytest.mark.parametrize("how", ["object", "method", "closure", "partial"])
+def test_a_collate_function_keeps_its_own_state(how):
+    noisy = Noisy()
+    ways = {"object": noisy, "method": noisy.method, "closure": closure(noisy), "partial": partial(Noisy.method, noisy)}
+    assert not [item for item in asked(ways[how]) if item.field]
+    assert noisy.calls == 0
+    assert torch.equal(noisy.generator.get_state(), torch.Generator().manual_seed(0).get_state())
+
+
+class Data:
+    def collate(self, items):
+        return sorted_apart(items)
+
+
+@pytest.mark.parametrize("collate", [sorted_apart, Data().collate, partial(Data.collate, None)])
+def test_functions_and_methods_are_asked(collate):
+    assert [item.field for item in asked(collate)] == ["batch[1]"]

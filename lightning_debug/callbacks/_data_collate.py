@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
+import inspect
+import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,7 +18,7 @@ from lightning_debug.experiments._surroundings import random_state, set_random_s
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.collate_order import parted
 from lightning_debug.probes.order_loader import asks_for_lists
-from lightning_debug.probes.relation_draws import is_small
+from lightning_debug.probes.relation_draws import generator_of, is_generator, is_small
 
 MOST, SECONDS = 12, 1.0
 """So many samples are asked for, while that takes no more of our own time than this."""
@@ -48,6 +51,9 @@ class DataCollate(DataPart):
             return None
         if source.hands_on_bags(2) or asks_for_lists(source.loader) or not is_small(source.dataset):
             return None
+        own_collate = _own(collate)
+        if own_collate is None:
+            return None
         state = random_state()
         try:
             with silence():
@@ -57,7 +63,7 @@ class DataCollate(DataPart):
                     items.append(own[source.length * place // count])
                     if working_time() - begun > SECONDS:
                         break
-                found = parted(items, copy.deepcopy(collate), lambda: set_random_state(state))
+                found = parted(items, own_collate, lambda: set_random_state(state))
         except Exception:  # a dataset, or a collate function, that wants to be asked by its loader only
             return None
         finally:
@@ -72,6 +78,31 @@ class DataCollate(DataPart):
             moved=found.moved,
             collate=_name(collate),
         )
+
+
+def _own(collate: Any) -> Any:
+    """What may be asked without a trace: a function, a method, a copy of an object; ``None`` where it draws by itself.
+
+    A method is asked as it is, as its owner may be the whole program.
+    """
+    if isinstance(collate, functools.partial):
+        given = (*collate.args, *collate.keywords.values())
+        plain = _own(collate.func) is collate.func and not any(is_generator(one) or generator_of(one) for one in given)
+        return collate if plain else None
+    code, known = getattr(collate, "__code__", None), getattr(collate, "__globals__", {})  # of a method, its function's
+    if code is not None and any(is_generator(known.get(name)) for name in code.co_names):
+        return None
+    owner = getattr(collate, "__self__", None)
+    if owner is not None:
+        return None if generator_of(owner) else collate
+    closure = getattr(collate, "__closure__", None)
+    if inspect.isfunction(collate):
+        held = [cell.cell_contents for cell in closure or () if cell != _EMPTY]
+        return None if any(is_generator(item) or generator_of(item) for item in held) else collate
+    return copy.deepcopy(collate) if is_small(collate) else None
+
+
+_EMPTY = types.CellType()
 
 
 def _name(collate: Any) -> str:

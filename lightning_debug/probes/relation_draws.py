@@ -90,6 +90,11 @@ def generator_of(root: Any, depth: int = 3) -> str:
     return ""
 
 
+def is_generator(item: Any) -> bool:
+    """Whether something is a random generator of its own."""
+    return isinstance(item, _GENERATORS)
+
+
 def _key(item: Any, collate: Callable[..., Any] | None) -> tuple[Any, ...]:
     try:
         batch = collate([item]) if collate is not None else item
