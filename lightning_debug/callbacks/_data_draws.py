@@ -92,6 +92,7 @@ class DataDraws(DataPart):
             workers=source.num_workers,
             persistent=bool(getattr(source.loader, "persistent_workers", False)),
             initialised=init is not None and getattr(init, "__name__", "") != OURS_TO_TRUST,
+            bags=source.hands_on_bags(max(self._stream.samples().sizes, default=0)),
             dataset=type(dataset).__name__,
             **found,
         )

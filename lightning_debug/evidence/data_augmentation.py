@@ -20,6 +20,7 @@ class AugmentationDraws(Evidence):
         workers: Worker processes of the loader.
         persistent: Whether the workers live on from epoch to epoch.
         initialised: Whether the user gave a ``worker_init_fn``.
+        bags: Whether an item is a batch, whose rows may be other ones each time: no other versions of a sample.
         dataset: Class of the dataset.
         owner: Path of the generator that the dataset carries along.
     """
@@ -32,6 +33,7 @@ class AugmentationDraws(Evidence):
     workers: int = 0
     persistent: bool = False
     initialised: bool = False
+    bags: bool = False
     dataset: str = ""
     owner: str = ""
 

@@ -137,7 +137,7 @@ def repeated_augmentation(record: Record, *, workers: int = 1) -> Iterator[Claim
         )
         return
     order = record.last(EpochOrders)
-    if found.varies and order is not None and order.repeated_samples and not order.overfitting:
+    if found.varies and not found.bags and order is not None and order.repeated_samples and not order.overfitting:
         yield Claim(
             message=f"{order.repeated_samples} of {order.epochs} epochs bring the very samples of an earlier epoch, "
             f"all {order.samples}, though {found.dataset} draws another version each time it is asked.",
