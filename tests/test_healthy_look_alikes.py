@@ -13,6 +13,7 @@ from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_reach import ReachTrace
 from lightning_debug.record import Record
 from lightning_debug.registry import get
+from tests.test_data_values_rules import values
 
 
 def claims(code, *evidence):
@@ -98,3 +99,16 @@ def test_marks_of_missing_labels_until_the_loss_falls_below_zero(reduction, loss
                     target=target, reaches_loss=True)  # fmt: skip
     graph = LossGraph(step="training_step", loss=loss, calls=(call,))
     assert bool(claims("LD209", graph)) is claimed
+
+
+@pytest.mark.parametrize(("seconds", "claimed"), [("raw", True), ("later", False), ("one far out", False)])
+def test_a_clock_that_validation_does_not_scale(seconds, claimed):
+    torch.manual_seed(0)
+    train, val = torch.randn(512, 12), torch.randn(256, 12)
+    if seconds == "raw":
+        val[:, 0] = 172800 * torch.rand(256)
+    elif seconds == "later":
+        val[:, 0] = 40 + val[:, 0]
+    else:
+        val[7, 0] = 1e6
+    assert bool(claims("LD515", *values(train), *values(val, stage="validate"))) is claimed

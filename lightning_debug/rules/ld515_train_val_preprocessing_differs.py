@@ -7,7 +7,8 @@ What it sees: mean and standard deviation of each feature (column or channel) in
     `bounded` times apart, and means a deviation apart or lowest and highest values as many deviations from the mean
     (the same data on another scale, to within `same` deviations), or the means of many features, which correlate
     by at least `alike` in the two sets, as much wider apart as the deviations are larger. Or a few of the features,
-    where the others are alike: their means are `single` of the larger deviations apart, and these differ `scale` times.
+    where the others are alike: their means are `single` of the larger deviations apart, and these differ `scale` times
+    (or one such deviation, where these differ `huge` times).
     At least `samples` samples on both sides; the p-value of the shift is given.
 Why it hurts: the network is asked about inputs that it was not trained on. Validation loss and metrics then say
     nothing about the model, and early stopping and model selection follow them.
@@ -112,6 +113,7 @@ def train_val_preprocessing_differs(
     same: float = 0.1,
     alike: float = 0.5,
     single: float = 3.0,
+    huge: float = 100.0,
     samples: int = 16,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each field."""
@@ -138,7 +140,7 @@ def train_val_preprocessing_differs(
         rescaled = close >= 1.0 or _is_rescaled(train, val, same) or _spread_alike(features, ratio, alike)
         signed = _signed(train, val) and rescaled and factor >= bounded
         scaled = (factor >= scale * few or signed) and not _wanders(record, train.field, ratio)
-        odd = [item for item in features if _is_on_another_scale(item, single, scale)]
+        odd = [item for item in features if _is_on_another_scale(item, single, scale, huge)]
         one = odd[0] if 0 < 4 * len(odd) <= len(features) else None
         if apart < shift * few and not scaled and one is None:
             continue
@@ -249,11 +251,14 @@ def _is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstL
     return max(abs(low), abs(high)) <= same
 
 
-def _is_on_another_scale(feature: tuple[float, float, float, float], single: float, scale: float) -> bool:
-    """Whether a feature lies elsewhere and spreads otherwise: drift, a clock or a heavy tail does one of the two."""
+def _is_on_another_scale(feature: tuple[float, float, float, float], single: float, scale: float, huge: float) -> bool:
+    """Whether a feature lies elsewhere and spreads otherwise: drift, a clock or a heavy tail does one of the two.
+
+    A value that is far out moves the mean by a small part of the deviation it makes.
+    """
     first, deviation, second, other = feature
-    far = abs(second - first) >= single * max(deviation, other)
-    return far and max(other / deviation, deviation / other) >= scale
+    apart, factor = abs(second - first) / max(deviation, other), max(other / deviation, deviation / other)
+    return (apart >= single and factor >= scale) or (apart >= 1.0 and factor >= huge)
 
 
 def _spread_alike(features: list[tuple[float, float, float, float]], ratio: float, alike: float) -> bool:
