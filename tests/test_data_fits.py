@@ -5,9 +5,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lightning_debug.evidence.data import FieldValues
+from lightning_debug.evidence.data import FieldValues, LabelCounts
 from lightning_debug.evidence.data_relations import SampleCopies
-from lightning_debug.evidence.data_values import FirstLayerInput
+from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_reach import ReachTrace
@@ -80,3 +80,11 @@ def test_states_of_a_memory_that_is_filled_come_again(grows):
     copied = SampleCopies(samples=200, copies=60, exact=60, expected=0.01, compared=32, grows=grows)
     found = list(get("LD507").function(Record([copied])))
     assert [isinstance(item, Claim) for item in found] == [not grows]
+
+
+@pytest.mark.parametrize(("true", "said"), [((1,) * 32, 0), ((250,) * 4 + (0,) * 28, 1)])
+def test_units_that_the_loss_itself_asks_for_are_used(true, said):
+    """A contrastive loss counts the places in the batch, whatever the labels that come along."""
+    labels = LabelCounts(stage="train", field="batch[1]", classes=(0, 1, 2, 3), counts=(250,) * 4, complete=True)
+    fit = ClassFit(stage="train", units=32, plain=True, true=true)
+    assert len(list(get("LD516").function(Record([labels, fit])))) == said

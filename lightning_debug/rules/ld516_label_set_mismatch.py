@@ -173,7 +173,8 @@ def _units(
         return
     fit, train = fits[-1], trains[0]
     classes = {one for item in trains for one in item.classes}
-    used = {*classes, *elsewhere, fit.ignored}
+    targets = {one for item in fits for one, count in enumerate(item.true) if count}  # of pairs in a batch, say
+    used = {*classes, *elsewhere, *targets, fit.ignored}
     unused = [one for one in range(fit.units) if one not in used]
     if not unused or fit.units > most or max(classes) >= fit.units or sum(train.counts) < each * fit.units:
         return
