@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from lightning_debug.evidence import Moment, RunContext
+from lightning_debug.evidence import Hindrance, Moment, RunContext
 
 
 class Severity(str, enum.Enum):
@@ -112,11 +112,19 @@ class Skip:
         reason: Half a sentence that can follow "not judged, because".
         code: The rule's code.
         name: The rule's name.
+        hindrance: Whether the user can change what stands in the way (a compiled model, too little time), rather than
+            that the rule does not apply.
     """
 
     reason: str
     code: str = ""
     name: str = ""
+    hindrance: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.reason, Hindrance):
+            object.__setattr__(self, "hindrance", True)
+            object.__setattr__(self, "reason", str.__str__(self.reason))
 
 
 @dataclass(frozen=True)

@@ -81,7 +81,7 @@ def judge(
         missing = [kind for kind in one.needs if not record.seen(kind)]
         if missing:
             if one.code >= "LD1":  # that this tool did not fail is no news
-                skip = Skip(_reason(record, missing[0]), one.code, one.name)
+                skip = _missing(record, missing[0], one)
                 skips[one.code, skip.reason] = skip
             continue
         said = known.get(one.code) if known is not None else None
@@ -143,9 +143,10 @@ def _ask(record: Record, one: Rule, thresholds: Mapping[str, Any]) -> Judged:
     return Judged(one, read, tuple(findings), tuple(skips))
 
 
-def _reason(record: Record, kind: type[Evidence]) -> str:
-    told = [item.reason for item in record.of(Unavailable) if item.evidence == kind.__name__]
-    return told[-1] if told else f"no {kind.__name__} was recorded"
+def _missing(record: Record, kind: type[Evidence], one: Rule) -> Skip:
+    told = [item for item in record.of(Unavailable) if item.evidence == kind.__name__]
+    reason, hindrance = (told[-1].reason, told[-1].hindrance) if told else (f"no {kind.__name__} was recorded", False)
+    return Skip(reason, one.code, one.name, hindrance)
 
 
 def _stamp(record: Record, one: Rule, claim: Claim) -> Finding:

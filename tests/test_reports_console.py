@@ -79,7 +79,7 @@ def test_one_fault_in_many_places_does_not_drown_the_rest():
 
 def test_many_causes_and_many_reasons_are_cut():
     causes = [finding(f"LD{100 + n}", "fault", ERROR, "It is so.", "net") for n in range(30)]
-    skips = [Skip(f"part {n} is compiled", f"LD{300 + n}", "x") for n in range(9)]
+    skips = [Skip(f"part {n} is compiled", f"LD{300 + n}", "x", hindrance=True) for n in range(9)]
     skips += [Skip(f"no part {n}", f"LD{310 + n}", "x") for n in range(9)]
     text = summary(Report(tuple(causes), tuple(skips)))
     assert "and 18 more causes: LD112 fault, LD113 fault" in text

@@ -16,9 +16,11 @@ from lightning_debug.curves import neighbours
 from lightning_debug.curves.kind import loss_kind
 from lightning_debug.curves.names import plain
 from lightning_debug.curves.noise import standard_error
+from lightning_debug.evidence import Hindrance
 from lightning_debug.evidence.answers import AnswerConfidence
 from lightning_debug.evidence.curves import LossKind, ReferenceLoss, TrainingLossInEval
 from lightning_debug.experiments.clock import working_time
+from lightning_debug.experiments.hindrance import Hindering
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated, offload_of
 from lightning_debug.probes.answers import Answers, Single, answer_confidence
 from lightning_debug.probes.batch_fields import batch_fields
@@ -62,11 +64,11 @@ def kind_of_loss(trainer: Trainer, pl_module: LightningModule, batch: Any, batch
     except Unrepeatable as refused:
         return LossKind(reason=str(refused))
     except Exception:  # the run's own step raises it where the user can see it
-        return LossKind(reason="the training step raises")
+        return LossKind(reason=Hindrance("the training step raises"))
     return loss_kind([graph])
 
 
-class StepRaises(RuntimeError):
+class StepRaises(Hindering):
     """The user's step takes a batch once only."""
 
 

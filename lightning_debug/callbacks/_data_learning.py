@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_debug.callbacks._data_part import DataContext, Stage
-from lightning_debug.evidence import Evidence, Unavailable
+from lightning_debug.evidence import Evidence, Hindrance, Unavailable
 from lightning_debug.evidence.data_relations import LabelLearning
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.relation_runs import NothingCompared, scores_and_labels, told_by_loss
@@ -56,7 +56,8 @@ def label_learning(
         held_out: The validation samples, where their own neighbours may tell what training's do not.
     """
     if str(getattr(context.trainer.state.status, "value", "")) == "interrupted":
-        return Unavailable(evidence="LabelLearning", reason="training did not come to its end", at=context.moment())
+        reason = Hindrance("training did not come to its end")
+        return Unavailable(evidence="LabelLearning", reason=reason, at=context.moment())
     stage: Stage = "validate" if kept["validate"].samples >= ENOUGH_HELD_OUT else "train"
     step = "validation_step" if stage == "validate" else "training_step"
     batches, by_loss = kept[stage].batches.first(), False

@@ -8,7 +8,7 @@ from typing import Any
 from lightning_debug.callbacks._lightning import LightningModule, is_compiled
 from lightning_debug.callbacks._look_budget import charge, may_look
 from lightning_debug.callbacks._taps import Shadow, may_be_traced
-from lightning_debug.evidence import Evidence
+from lightning_debug.evidence import Evidence, Hindrance
 from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import Field
@@ -132,5 +132,5 @@ class StepWatch:
 def can_watch(pl_module: LightningModule) -> str:
     """Why steps cannot be watched; ``""`` if they can."""
     if is_compiled(pl_module) or compiled_functions(pl_module):
-        return "the model is compiled, and its steps cannot be watched from outside"
+        return Hindrance("the model is compiled, and its steps cannot be watched from outside")
     return ""

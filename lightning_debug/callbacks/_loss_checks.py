@@ -13,7 +13,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_co
 from lightning_debug.callbacks._look_budget import TOO_LONG, looking, may_begin, priced
 from lightning_debug.callbacks._loss_windows import LossWindows
 from lightning_debug.callbacks._taps import Shadow
-from lightning_debug.evidence import Evidence
+from lightning_debug.evidence import Evidence, Hindrance
 from lightning_debug.evidence.loss import LossGraph
 from lightning_debug.evidence.loss_checks import (
     BatchScaling,
@@ -85,7 +85,7 @@ class LossChecks:
         if not pl_module.automatic_optimization:
             return "the optimization is manual, so that what an optimizer step averages over is not known"
         if is_compiled(pl_module) or compiled_functions(pl_module):
-            return "the model is compiled, and its loss calls are not seen"
+            return Hindrance("the model is compiled, and its loss calls are not seen")
         if changed_by_tracing(pl_module):
             return "watching this model's steps would change their last bits"
         if trainer.accumulate_grad_batches > 1:

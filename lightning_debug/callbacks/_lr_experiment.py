@@ -12,6 +12,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.callbacks._lightning_data import Batches
 from lightning_debug.callbacks._lr_runner import NoLoss, SandboxRunner, StepFailed
 from lightning_debug.callbacks._lr_schedule import Schedule, planned_steps, schedule
+from lightning_debug.evidence import Hindrance
 from lightning_debug.evidence.lr_range import LRContest, LRRange, LRTrial
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox
@@ -90,10 +91,8 @@ def run_experiment(
     if quick:
         length = int(affordable / TRIALS)
         if affordable < 1.3 * FEWEST:
-            raise NotTried(
-                f"there is no time for it: a step takes {step_seconds:.2g} s, and {max(seconds, 0):.2g} s are left "
-                "of the experiments' share"
-            )
+            told = f"a step takes {step_seconds:.2g} s, and {max(seconds, 0):.2g} s are left of the experiments' share"
+            raise NotTried(Hindrance(f"there is no time for it: {told}"))
         plan = dataclasses.replace(plan, trial_steps=max(FEWEST, min(length, plan.trial_steps)))
     runner.measured = min(runner.measured, max(1, plan.trial_steps // 8))
     budget = Budget(runner.clock() + seconds, runner.clock)

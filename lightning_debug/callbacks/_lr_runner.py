@@ -15,6 +15,7 @@ from lightning_debug.callbacks._lr_hearing import Hearing
 from lightning_debug.callbacks._lr_schedule import set_rates
 from lightning_debug.experiments._surroundings import random_state, set_random_state
 from lightning_debug.experiments.clock import working_time
+from lightning_debug.experiments.hindrance import Hindering
 from lightning_debug.experiments.isolation import Sandbox
 
 MOST_BATCHES = 64
@@ -33,7 +34,7 @@ class NoLoss(Exception):
         super().__init__(reason)
 
 
-class StepFailed(Exception):
+class StepFailed(Hindering):
     """The user's step, or the reading of a batch, raises.
 
     Args:

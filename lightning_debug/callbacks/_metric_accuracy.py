@@ -18,7 +18,7 @@ from torchmetrics import Metric
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.evidence.metrics import AccuracyComparison
 from lightning_debug.experiments.isolation import Unrepeatable, in_eager, isolated
-from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 from lightning_debug.probes.bytecode import plain_function
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
@@ -115,7 +115,7 @@ class AccuracyReplay:
                     try:
                         sandbox.validation_step(batch, batch_idx)
                     except Exception as error:
-                        raise NotJudged(f"validation_step raises {type(error).__name__} when run again") from error
+                        raise BrokenOff(f"validation_step raises {type(error).__name__} when run again") from error
                     if batch_idx == 0 and _can_end(pl_module):
                         with contextlib.suppress(Exception):  # it may need what a whole validation leaves
                             sandbox.hook(_END)

@@ -16,7 +16,7 @@ from lightning_debug.callbacks._look_budget import looking, may_begin, may_look
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
 from lightning_debug.experiments.clock import working_time
-from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.experiments.model_runs import kept_samples, sandbox_of
 from lightning_debug.probes.activation_units import UnitTrace, feeds_layer, is_gate
 from lightning_debug.probes.batch_slicing import batch_size
@@ -186,7 +186,7 @@ def _units(trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: 
                 sandbox.training_step(part, batch_idx)
         except Exception as error:
             trace.release()
-            raise NotJudged(f"training_step raises {type(error).__name__} in eval mode: {error}") from error
+            raise BrokenOff(f"training_step raises {type(error).__name__} in eval mode: {error}") from error
     found: dict[Key, _Unit] = {}
     repeats: Counter[tuple[str, str, str]] = Counter()
     for layer in trace.layers:

@@ -18,7 +18,7 @@ from lightning_debug.callbacks._lr_apply import apply_rate
 from lightning_debug.callbacks._lr_early import EarlyWatch
 from lightning_debug.callbacks._lr_experiment import Experiment, NoLoss, NotTried, StepFailed, run_experiment
 from lightning_debug.callbacks._lr_show import Progress, show
-from lightning_debug.evidence import ProbeFailure
+from lightning_debug.evidence import Hindrance, ProbeFailure
 from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
 from lightning_debug.experiments._surroundings import silence
 from lightning_debug.experiments.isolation import Unrepeatable, isolated
@@ -103,7 +103,7 @@ class LRRangeFinder(DebugCallback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so if there was nothing to train on."""
         if not self._started:
-            self._refuse("there are no training batches, or training was over before", trainer)
+            self._refuse(Hindrance("there are no training batches, or training was over before"), trainer)
         if self._suspect is not None:  # training itself did not raise
             self.session.observe(self._suspect)
 
@@ -131,7 +131,7 @@ class LRRangeFinder(DebugCallback):
                 self._buffer = BufferedBatches()
             return
         except Exception as error:  # a data set that cannot even say how long it is
-            self._refuse(f"the training set raises {type(error).__name__}: {error}", trainer)
+            self._refuse(Hindrance(f"the training set raises {type(error).__name__}: {error}"), trainer)
             return
         self._experiment(trainer, pl_module, batches)
 
@@ -166,9 +166,9 @@ class LRRangeFinder(DebugCallback):
         """Says what was seen of a short run."""
         self._tell_early(trainer)
         if not self._misuse() and self._batches <= self.at_step and self.at_step:
-            self._refuse(f"training ended before step {self.at_step}", trainer)
+            self._refuse(Hindrance(f"training ended before step {self.at_step}"), trainer)
         if self._buffer is not None:
-            self._refuse("the run was over before enough batches had passed by", trainer)
+            self._refuse(Hindrance("the run was over before enough batches had passed by"), trainer)
         self._buffer = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
@@ -235,7 +235,7 @@ class LRRangeFinder(DebugCallback):
         if _ranks.is_sharded(trainer):
             return "the model is sharded over ranks"
         if self._hosted and remaining(self.session) <= 0:
-            return "there is no time for it (experiment_seconds)"
+            return Hindrance("there is no time for it (experiment_seconds)")
         return ""
 
     def _refuse(self, reason: str, trainer: Trainer) -> None:

@@ -11,6 +11,7 @@ from lightning_debug.callbacks._metric_accuracy import AccuracyReplay
 from lightning_debug.callbacks._metric_averages import AverageWatch
 from lightning_debug.callbacks._metric_state import StateWatch
 from lightning_debug.callbacks._ranks import is_sharded
+from lightning_debug.evidence import Hindrance
 from lightning_debug.evidence.metrics import AccuracyComparison, BatchAverages, MetricStates
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.order_loader import hands_on_items
@@ -60,7 +61,7 @@ class MetricAuditor(DebugCallback):
             )
         if steps_are_compiled(pl_module):
             self._state = self._averages = None
-            reason = "training_step is compiled, and replacing self.log would have it compiled again"
+            reason = Hindrance("training_step is compiled, and replacing self.log would have it compiled again")
             for kind in (MetricStates, BatchAverages):
                 self.unavailable(kind, reason, trainer)
         if is_sharded(trainer) and self._accuracy is not None:

@@ -9,6 +9,7 @@ from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._experiment_budget import remaining, spending, spent
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.callbacks._look_budget import price
+from lightning_debug.evidence import Hindrance
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.overfit import overfit_batch
@@ -65,7 +66,8 @@ class OverfitBatchCheck(DebugCallback):
             self.unavailable(OverfitCheck, "it is made on rank 0 only", trainer)
             return
         if self._seconds(0.0, 0.0) <= 0:
-            self.unavailable(OverfitCheck, "the experiments of this fit have used up their seconds", trainer)
+            told = Hindrance("the experiments of this fit have used up their seconds")
+            self.unavailable(OverfitCheck, told, trainer)
             return
         pass_seconds = price(self.session) or 0.0
         if self._hosted and FEWEST_PASSES * pass_seconds > self._seconds(pass_seconds, 0.0):
@@ -118,4 +120,4 @@ class OverfitBatchCheck(DebugCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says so if the batch never came."""
         if self._batches <= self.at_step:
-            self.unavailable(OverfitCheck, f"training ended before step {self.at_step}", trainer)
+            self.unavailable(OverfitCheck, Hindrance(f"training ended before step {self.at_step}"), trainer)

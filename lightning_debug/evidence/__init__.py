@@ -6,13 +6,14 @@ import importlib
 import pkgutil
 
 from lightning_debug.evidence._base import Evidence, Moment, decode, encode, from_plain, to_plain
-from lightning_debug.evidence.run import ProbeFailure, RuleFailure, RunContext, Unavailable
+from lightning_debug.evidence.run import Hindrance, ProbeFailure, RuleFailure, RunContext, Unavailable
 
 for _module in pkgutil.iter_modules(__path__, f"{__name__}."):
     importlib.import_module(_module.name)  # so that decode() knows every kind
 
 __all__ = [
     "Evidence",
+    "Hindrance",
     "Moment",
     "ProbeFailure",
     "RuleFailure",

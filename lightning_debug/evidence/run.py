@@ -47,6 +47,18 @@ class RunContext(Evidence):
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+class Hindrance(str):
+    """A reason that tells of something in the way which can be changed, rather than of a rule that does not apply.
+
+    Time that was used up, a compiled model, what cannot be run and put back, a run or step that broke off.
+
+    >>> Hindrance("the model is compiled")
+    'the model is compiled'
+    """
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Unavailable(Evidence):
     """A kind of evidence that could not be had, and why: rules that need it are skipped with the reason.
@@ -54,10 +66,17 @@ class Unavailable(Evidence):
     Args:
         evidence: The kind (class name) that is missing.
         reason: Why, as half a sentence that can follow "not judged, because".
+        hindrance: Whether that can be changed; so it is where the reason is a :class:`Hindrance`.
     """
 
     evidence: str
     reason: str
+    hindrance: bool = False
+
+    def __post_init__(self) -> None:
+        if isinstance(self.reason, Hindrance):
+            object.__setattr__(self, "hindrance", True)
+            object.__setattr__(self, "reason", str.__str__(self.reason))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,7 @@ from lightning_debug.evidence.overfit import OverfitCall, OverfitCheck, OverfitT
 from lightning_debug.experiments._overfit_goal import Goal
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable
-from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.probes.overfit_reading import ALIKE, FitTrace, Lost, read_fields
 from lightning_debug.probes.overfit_steps import Adam, gradient_states
 
@@ -143,7 +143,7 @@ class Attempt:
         except (NotJudged, Unrepeatable, torch.OutOfMemoryError, MemoryError):
             raise
         except Exception as error:
-            raise NotJudged(f"training_step raises {type(error).__name__} when run again: {error}") from error
+            raise BrokenOff(f"training_step raises {type(error).__name__} when run again: {error}") from error
 
     def _first(self, examples: Any, samples: int | None, batch: Any) -> tuple[Any, int | None, Reading]:
         """Reads the first step; with the whole batch, where a step takes full ones only."""
@@ -241,7 +241,7 @@ class Attempt:
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:  # a graph that the step before has freed: the run's own step tells of it
-            raise NotJudged(f"backward raises {type(error).__name__}: {str(error).splitlines()[0]}") from error
+            raise BrokenOff(f"backward raises {type(error).__name__}: {str(error).splitlines()[0]}") from error
 
     def _lost(self, batch: Any, samples: int | None) -> tuple[str, str]:
         """Where the examples become alike on their way through the model, at the run's own parameters."""

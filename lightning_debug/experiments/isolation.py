@@ -34,6 +34,7 @@ from lightning_debug.experiments._surroundings import (
     uninterrupted,
     wait,
 )
+from lightning_debug.experiments.hindrance import Hindering
 from lightning_debug.probes.trace import compiled_functions
 
 LARGE = 2**30
@@ -42,7 +43,7 @@ LARGE = 2**30
 _depth = 0
 
 
-class Unrepeatable(RuntimeError):
+class Unrepeatable(Hindering, RuntimeError):
     """Steps cannot be run and undone here.
 
     Attributes:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable
-from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import Uncuttable, take_samples
 
@@ -184,7 +184,7 @@ def _run(trainer: Trainer, sandbox: Sandbox, batch: Any, step: str) -> Any:
     except Unrepeatable:
         raise
     except Exception as error:
-        raise NotJudged(f"{step} raises {type(error).__name__} when run again: {error}") from error
+        raise BrokenOff(f"{step} raises {type(error).__name__} when run again: {error}") from error
 
 
 def _field(batch: Any, path: str) -> Tensor:

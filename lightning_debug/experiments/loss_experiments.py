@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.evidence import Hindrance
 from lightning_debug.evidence.loss_checks import BatchScaling, ValidationLossComparison
 from lightning_debug.experiments._surroundings import uncollected
 from lightning_debug.experiments.clock import working_time
@@ -32,6 +33,13 @@ class NotJudged(Exception):
     def __init__(self, reason: str) -> None:
         self.reason = reason
         super().__init__(reason)
+
+
+class BrokenOff(NotJudged):
+    """The step that was run again raised."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(Hindrance(reason))
 
 
 def batch_scaling(
@@ -166,7 +174,7 @@ def _run(sandbox: Sandbox, pl_module: LightningModule, step: Callable[..., Any],
     except Unrepeatable:
         raise
     except Exception as error:
-        raise NotJudged(f"{step.__name__} raises {type(error).__name__} when run again: {error}") from error
+        raise BrokenOff(f"{step.__name__} raises {type(error).__name__} when run again: {error}") from error
     return StepRun(tap, sandbox.loss(output), dict(sandbox.logged))
 
 

@@ -14,7 +14,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.model import ModeGap, NormState
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable
-from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.experiments.model_runs import sandbox_of
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 
@@ -61,7 +61,7 @@ def mode_gap(
         except (Unrepeatable, NotJudged):
             raise
         except Exception as error:
-            raise NotJudged(f"training_step raises {type(error).__name__} when run again: {error}") from error
+            raise BrokenOff(f"training_step raises {type(error).__name__} when run again: {error}") from error
         finally:
             for module, momentum, tracks in momenta:
                 module.momentum, module.track_running_stats = momentum, tracks
@@ -94,7 +94,7 @@ def _loss(sandbox: Sandbox, batch: Any, batch_idx: int, *, training: bool) -> fl
     except (Unrepeatable, NotJudged):
         raise
     except Exception as error:
-        raise NotJudged(f"training_step raises {type(error).__name__} in eval mode: {error}") from error
+        raise BrokenOff(f"training_step raises {type(error).__name__} in eval mode: {error}") from error
 
 
 def _value(sandbox: Sandbox, output: Any) -> float:

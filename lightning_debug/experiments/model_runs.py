@@ -14,7 +14,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.experiments._surroundings import uncollected
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
-from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, take_samples
 from lightning_debug.probes.model_trace import ModelTrace, changed
 from lightning_debug.probes.trace import compiled_functions
@@ -86,7 +86,7 @@ class Passes:
             raise
         except Exception as error:
             trace.release()
-            raise NotJudged(f"{self.step} raises {type(error).__name__} on {self.samples} samples: {error}") from error
+            raise BrokenOff(f"{self.step} raises {type(error).__name__} on {self.samples} samples: {error}") from error
         if _state(self._module, trained=True) != weights:  # as in sharpness-aware steps
             trace.release()
             raise NotJudged(f"{self.step} changes weights itself, and what it computes then depends on every sample")
@@ -281,7 +281,7 @@ def gradients(
             except (Unrepeatable, NotJudged):
                 raise
             except Exception as error:
-                raise NotJudged(f"training_step raises {type(error).__name__} when run again: {error}") from error
+                raise BrokenOff(f"training_step raises {type(error).__name__} when run again: {error}") from error
             return float(loss.detach())
 
         value = backward()

@@ -16,7 +16,7 @@ from lightning_debug.evidence.data_relations import TargetOffset
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.experiments.label_exchange import loss_by_labels, require_target
-from lightning_debug.experiments.loss_experiments import NotJudged
+from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 from lightning_debug.probes.relation_fingerprints import spread
@@ -65,7 +65,7 @@ def _heard(sandbox: Sandbox, pl_module: LightningModule, trainer: Trainer, step:
     except Unrepeatable:
         raise
     except Exception as error:
-        raise NotJudged(f"{step} raises {type(error).__name__} when run again: {error}") from error
+        raise BrokenOff(f"{step} raises {type(error).__name__} when run again: {error}") from error
     loss = sandbox.loss(output)
     reaching = tap.reaching(loss) if loss is not None else []
     return reaching or tap.heard

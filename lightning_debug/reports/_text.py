@@ -16,11 +16,6 @@ from lightning_debug.rule import Rule
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _NOTHING_SEEN = re.compile(r"^no [A-Z]\w+ was recorded$")
-_HINDERED = re.compile(
-    r"compiled|without leaving a trace|experiment_seconds|used up|took \d+ s already|no time for it|cut short after"
-    r"|\bended before|over before|did not come to its end|\braises? ",
-    re.IGNORECASE,
-)
 NOTHING_SEEN = "nothing was recorded that they could judge"
 
 
@@ -187,28 +182,24 @@ def shown_path(path: str) -> str:
     return path if relative.startswith("..") else relative
 
 
-def skips_by_reason(report: Report) -> list[tuple[str, tuple[str, ...]]]:
+def skips_by_reason(report: Report, *, hindrances: bool = False) -> list[tuple[str, tuple[str, ...]]]:
     """Reason and codes of what was not judged; first what can be changed, then what a rule or probe said itself.
 
     Where evidence is simply absent (most often the program has no such part) the reasons are merged into one.
+
+    Args:
+        report: The report.
+        hindrances: Whether to give only what can be changed.
     """
     groups: dict[str, list[str]] = {}
+    changeable: set[str] = set()
     for skip in report.skips:
         reason = one_line(skip.reason).rstrip(".")
         groups.setdefault(NOTHING_SEEN if _NOTHING_SEEN.match(reason) else reason, []).append(skip.code)
-    ordered = sorted(groups, key=lambda reason: (reason == NOTHING_SEEN, not is_hindrance(reason), groups[reason]))
-    return [(reason, tuple(dict.fromkeys(groups[reason]))) for reason in ordered]
-
-
-def is_hindrance(reason: str) -> bool:
-    """Whether a reason tells of something in the way that can be changed, rather than of a rule that does not apply.
-
-    Time that was used up, a compiled model, what cannot be run and put back, a run or step that broke off.
-
-    >>> is_hindrance("the model is compiled"), is_hindrance("no batch holds sequences of tokens")
-    (True, False)
-    """
-    return _HINDERED.search(reason) is not None
+        changeable.update([reason] if skip.hindrance else [])
+    ordered = sorted(groups, key=lambda reason: (reason == NOTHING_SEEN, reason not in changeable, groups[reason]))
+    kept = [reason for reason in ordered if reason in changeable or not hindrances]
+    return [(reason, tuple(dict.fromkeys(groups[reason]))) for reason in kept]
 
 
 def rule_of(code: str) -> Rule | None:

@@ -30,7 +30,6 @@ from lightning_debug.reports._text import (
     by_code,
     clean,
     ending,
-    is_hindrance,
     label,
     listed,
     on_ranks,
@@ -195,7 +194,7 @@ def _not_judged(report: Report) -> list[str]:
     count = sum(len(codes) for _, codes in reasons)
     if reasons and report.status.startswith("failed") and any(item.code.startswith("LD1") for item in report.headlines):
         return [f"{plural(count, 'rule')}, most of them because the run ended there; the report names each reason"]
-    told = [item for item in reasons if is_hindrance(item[0])][:REASONS]
+    told = skips_by_reason(report, hindrances=True)[:REASONS]
     lines = [f"{listed(codes, limit=6)}, because {reason}" for reason, codes in told]
     left = plural(count - sum(len(codes) for _, codes in told), "more rule" if lines else "rule")
     if len(told) < len(reasons):

@@ -10,7 +10,7 @@
         "findings": [
           {"code", "name", "severity", "message", "subject", "measured", "fix", "at", "explained_by", "ranks"}
         ],
-        "skips": [{"code", "name", "reason"}],
+        "skips": [{"code", "name", "reason", "hindrance"}],
         "context": {...} or null
       },
       "record": {"seen": {"<kind>": <count>}, "evidence": [{"kind", "at", ...}]}
@@ -56,7 +56,7 @@ def to_document(report: Report, record: Record, settings: Mapping[str, Any] | No
         "report": {
             "status": report.status,
             "findings": [_finding(one) for one in report.findings],
-            "skips": [{"code": skip.code, "name": skip.name, "reason": skip.reason} for skip in report.skips],
+            "skips": [dataclasses.asdict(skip) for skip in report.skips],
             "context": None if report.context is None else to_plain(report.context),
         },
         "record": record.to_plain(),

@@ -51,7 +51,7 @@ def unsettled(seen: LRRange, culprit: LRRange | None = None) -> Skip | None:
     if seen.applied:
         return Skip(f"the rate was set to {seen.suggestion:.2g}, as the experiment suggests")
     if seen.contest is None and seen.cut_short:
-        return Skip("the experiment was cut short before the answer was clear")
+        return Skip("the experiment was cut short before the answer was clear", hindrance=True)
     return None
 
 

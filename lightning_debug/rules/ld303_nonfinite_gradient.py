@@ -85,7 +85,7 @@ def nonfinite_gradient(record: Record, *, growth: float = 1000.0, lowest_scale: 
     """Claims steps whose gradient is not finite, by the operation that made it so."""
     for gap in record.of(Unavailable):
         if gap.evidence == NonFiniteStep.__name__:
-            yield Skip(gap.reason)
+            yield Skip(gap.reason, hindrance=gap.hindrance)
     for event in record.of(NonFiniteStep):
         if event.gradient_count and not broken_before(event) and not _scaled(event, lowest_scale):
             yield _claim(record, event, growth)

@@ -127,8 +127,8 @@ def learning_rate_too_low(
             yield stands
             return
     if not latest:
-        told_why = [item.reason for item in record.of(Unavailable) if item.evidence == LRRange.__name__]
-        yield Skip(told_why[-1] if told_why else "no other rate was tried")
+        gaps = [item for item in record.of(Unavailable) if item.evidence == LRRange.__name__]
+        yield Skip(gaps[-1].reason, hindrance=gaps[-1].hindrance) if gaps else Skip("no other rate was tried")
     for seen in latest.values():
         reason = _not_comparable(seen) or unsettled(seen)
         if reason is not None:

@@ -114,7 +114,8 @@ def cannot_overfit_batch(
     elif seen.fits:
         return
     elif seen.cut_short:
-        yield Skip(f"the check of two examples was cut short after {seen.steps} steps in {seen.seconds:.1f} seconds")
+        told = f"the check of two examples was cut short after {seen.steps} steps in {seen.seconds:.1f} seconds"
+        yield Skip(told, hindrance=True)
     elif is_understood(seen):
         yield from _understood(seen, share, share_unexplained, still, _frozen(record, frozen))
     elif nothing_moves(seen):

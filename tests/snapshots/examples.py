@@ -106,9 +106,9 @@ CLIPPED = finding(
     at=Moment(epoch=2, step=64),
 )
 SKIPS = (
-    Skip("the model is compiled", "LD404", "dropout-ignores-mode"),
+    Skip("the model is compiled", "LD404", "dropout-ignores-mode", hindrance=True),
     Skip("no LossGraph was recorded", "LD204", "wrong-input-to-nll-loss"),
-    Skip("the model is compiled", "LD409", "samples-mix"),
+    Skip("the model is compiled", "LD409", "samples-mix", hindrance=True),
     Skip("no ModeSnapshot was recorded", "LD205", "softmax-on-single-unit"),
 )
 FULL = Report((SOFTMAX, SLOW, NAN, *map(_left_in_eval, range(5)), CLIPPED), SKIPS, CONTEXT, "finished")
