@@ -237,19 +237,6 @@ def test_histories_that_go_on_where_training_ends_are_quiet():
     assert "LD510" not in codes(train, loader(items[:, 1:-1], items[:, -1], shuffle=False))
 
 
-@pytest.mark.parametrize("stage", ["no targets", "targets"])
-def test_values_that_were_held_out_of_the_same_samples(stage):
-    """Ratings: what a user rated is the input of both, and validation asks for the ratings that were taken out."""
-    torch.manual_seed(3)
-    ratings = torch.randint(1, 6, (300, 40)) * (torch.rand(300, 40) < 0.4)
-    taken = torch.rand(300, 40) < 0.3
-    known, out = (ratings * ~taken).float(), (ratings * taken).float()
-    train = loader(known, known) if stage == "targets" else DataLoader(known, batch_size=20, shuffle=True)
-    assert "LD510" not in codes(train, loader(known, out, shuffle=False))
-    if stage == "no targets":
-        assert "LD510" in codes(train, loader(known, known, shuffle=False))
-
-
 def test_overlapping_windows_split_at_random():
     torch.manual_seed(3)
     wave = torch.sin(torch.arange(700) / 9) + 0.1 * torch.randn(700).cumsum(0)

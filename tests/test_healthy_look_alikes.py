@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from lightning_debug.callbacks._curve_measures import reference
 from lightning_debug.evidence.curves import LossKind
@@ -13,6 +14,7 @@ from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_reach import ReachTrace
 from lightning_debug.record import Record
 from lightning_debug.registry import get
+from tests.data_programs import codes, loader
 from tests.test_data_values_rules import values
 
 
@@ -112,3 +114,16 @@ def test_a_clock_that_validation_does_not_scale(seconds, claimed):
     else:
         val[7, 0] = 1e6
     assert bool(claims("LD515", *values(train), *values(val, stage="validate"))) is claimed
+
+
+@pytest.mark.parametrize("stage", ["no targets", "targets"])
+def test_values_that_were_held_out_of_the_same_samples(stage):
+    """Ratings: what a user rated is the input of both, and validation asks for the ratings that were taken out."""
+    torch.manual_seed(3)
+    ratings = torch.randint(1, 6, (300, 40)) * (torch.rand(300, 40) < 0.4)
+    taken = torch.rand(300, 40) < 0.3
+    known, out = (ratings * ~taken).float(), (ratings * taken).float()
+    train = loader(known, known) if stage == "targets" else DataLoader(known, batch_size=20, shuffle=True)
+    assert "LD510" not in codes(train, loader(known, out, shuffle=False))
+    if stage == "no targets":
+        assert "LD510" in codes(train, loader(known, known, shuffle=False))
