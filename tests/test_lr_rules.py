@@ -165,6 +165,15 @@ def test_an_optimizer_that_warms_up_by_itself_is_not_judged_by_its_first_steps(n
     assert [isinstance(one, Claim) for one in found] == [claimed]
 
 
+@pytest.mark.parametrize(("end", "steps", "claimed"), [(0.688, 300, True), (0.5, 300, False), (0.688, 90, False)])
+def test_an_optimizer_that_warms_up_by_itself_is_judged_by_a_whole_run(end, steps, claimed):
+    contest = LRContest(other=0.3, steps=20, start=0.69, in_use=(0.6899,) * 3, others=(0.3,) * 3)
+    trial = LRRange(in_use=3e-7, name="RAdam", contest=contest, planned_steps=300)
+    reading = CurveReading(final=True, training=TrainingCourse(steps=steps, start=0.69, end=end))
+    found = list(learning_rate_too_low(Record([trial, LossKind(supervised=True), reading])))
+    assert [isinstance(one, Claim) for one in found] == [claimed]
+
+
 def test_a_rate_that_nobody_measured_is_not_told():
     early = EarlyLosses(losses=(0.5, 40.0, 2e5, 2e9, 3e14, 6e20, math.inf), name="SGD")
     [found] = learning_rate_too_high(Record([early]))

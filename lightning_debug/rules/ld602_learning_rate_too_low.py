@@ -16,8 +16,8 @@ Why it hurts: the run spends its time getting nowhere, and looks like a model or
 How to fix: take the higher rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
 When to ignore: when so little is meant to change. Silent on fine-tuning that improves at its low rate, on runs
-    resumed from a checkpoint, on schedules whose peak is sane, on RAdam (it warms up by itself), on several
-    optimizers, and where no rate learns.
+    resumed from a checkpoint, on schedules whose peak is sane, on RAdam (it warms up by itself) unless the whole run
+    has stood still, on several optimizers, and where no rate learns.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -130,7 +130,7 @@ def learning_rate_too_low(
         gaps = [item for item in record.of(Unavailable) if item.evidence == LRRange.__name__]
         yield Skip(gaps[-1].reason, hindrance=gaps[-1].hindrance) if gaps else Skip("no other rate was tried")
     for seen in latest.values():
-        reason = _not_comparable(seen) or unsettled(seen)
+        reason = _not_comparable(seen, stood=_stood(record, seen, share, 2 * fewest)) or unsettled(seen)
         if reason is not None:
             yield reason
             continue
@@ -157,11 +157,21 @@ def learning_rate_too_low(
         )
 
 
-def _not_comparable(seen: LRRange) -> Skip | None:
+def _stood(record: Record, seen: LRRange, share: float, fewest: int) -> bool:
+    """Whether the whole run, which was no short trial, has taken no more from the loss than a trial at its rate."""
+    if seen.contest is None or not record.seen(CurveReading):
+        return False
+    course = training(record, steps=fewest, final=True)
+    if isinstance(course, Skip):
+        return False
+    return all(course.start - course.end < share * other for other in falls(seen.contest)[1])
+
+
+def _not_comparable(seen: LRRange, *, stood: bool) -> Skip | None:
     """Why short trials tell nothing of the rate in use, whatever they found."""
     if seen.resumed:
         return Skip("training is resumed, and its learning rate may be that of a late phase")
-    if _OWN_WARM_UP in seen.name.lower():
+    if _OWN_WARM_UP in seen.name.lower() and not stood:
         return Skip(f"the first steps of {seen.name} are small by design, and trials hold little else")
     return None
 
