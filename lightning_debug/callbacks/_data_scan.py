@@ -159,8 +159,7 @@ def _scan(run: DataRun, source: Source, loaders: int, *, bar: bool, live: bool) 
         if not live:
             loader, recorded = private_loader(source)
         for batch in _shown(loader, stage, _length(recorded or loader), bar=bar):
-            with run.auditor.attempt("scanning a batch", run.context.trainer):
-                run.read(stage, source.index, 0, _prepared(run, batch, source.index) if live else batch)
+            _hand_on(run, source, batch, live=live)
             count += 1
         outcome = "complete"
     except NotScanned as error:
@@ -180,6 +179,14 @@ def _scan(run: DataRun, source: Source, loaders: int, *, bar: bool, live: bool) 
     finally:
         read = run.delivered[stage] - before
         session.observe(ScannedData(at=run.context.moment(), read=read, outcome=outcome, **facts))
+
+
+def _hand_on(run: DataRun, source: Source, batch: Any, *, live: bool) -> None:
+    try:
+        run.read(source.stage, source.index, 0, _prepared(run, batch, source.index) if live else batch)
+    except Exception:  # a guard around each batch would cost as much as reading some
+        with run.auditor.attempt("scanning a batch", run.context.trainer):
+            raise
 
 
 def _prepared(run: DataRun, batch: Any, index: int) -> Any:
