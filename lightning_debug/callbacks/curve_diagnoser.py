@@ -125,7 +125,8 @@ class CurveDiagnoser(DebugCallback):
             value = self._heard.take(value, last=trainer.is_last_batch)
         if value is not None:
             log.loss(value, batches_seen(trainer), last=trainer.is_last_batch)
-        log.keep(batch)
+        if self._heard is None or self._kind is None or self._kind.supervised:
+            log.keep(batch)
 
     def on_validation_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
