@@ -8,7 +8,7 @@ from torch.utils.data import DataLoader
 from lightning_debug.callbacks._curve_measures import reference
 from lightning_debug.evidence.curves import LossKind
 from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
-from lightning_debug.evidence.model import ModeGap, NormState
+from lightning_debug.evidence.modes import ModeGap, NormState
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_reach import ReachTrace

@@ -20,9 +20,9 @@ from lightning_debug.evidence.model import (
     Initialisation,
     InputDependence,
     LinearChain,
-    ModeGap,
     SampleMixing,
 )
+from lightning_debug.evidence.modes import ModeGap
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.future_leak import future_leak
 from lightning_debug.experiments.input_dependence import input_dependence, where_lost

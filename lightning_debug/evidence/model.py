@@ -44,8 +44,7 @@ class SampleMixing(Evidence):
         prediction: The loss call where that happens.
         batch_first: Whether the module of the first call was built with ``batch_first=True``.
         declared: A name that says samples are meant to meet.
-        paired: The line where whole samples are put in the places of others before the model, for a loss that takes
-            no target from the batch; empty where there is none.
+        paired: The line that puts samples in the places of others before the model, for a loss without targets.
     """
 
     samples: int = 0
@@ -124,54 +123,6 @@ class InputDependence(Evidence):
     spread: float = 1.0
     targets_vary: bool = True
     cause: Place = Place()
-
-
-@dataclass(frozen=True, kw_only=True)
-class NormState:
-    """A batch-norm and its running statistics.
-
-    Args:
-        path: Path in the model.
-        class_name: Its class.
-        momentum: As set; ``None`` for a plain average.
-        updates: Updates of its statistics so far; ``None`` where they are not counted.
-        untouched: Whether its statistics are what a new layer has: mean 0, variance 1.
-        distance: Largest distance of a channel's running mean from that of the batch, in the batch's deviations.
-        tracks: Its ``track_running_stats``.
-    """
-
-    path: str
-    class_name: str = "BatchNorm1d"
-    momentum: float | None = 0.1
-    updates: int | None = None
-    untouched: bool = False
-    distance: float = 0.0
-    tracks: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModeGap(Evidence):
-    """The loss of one training batch in train mode, in eval mode, and in eval mode with the batch's own statistics.
-
-    Args:
-        samples: How many samples the batch held.
-        steps: Training steps so far.
-        first_loss: Its loss in train mode before training.
-        train_loss: In train mode now.
-        eval_loss: In eval mode now.
-        cured_loss: In eval mode, once batch-norms held the statistics of this batch.
-        norms: Batch-norms with running statistics that are in train mode in training.
-        last: Whether training is over.
-    """
-
-    samples: int = 0
-    steps: int = 0
-    first_loss: float = 0.0
-    train_loss: float = 0.0
-    eval_loss: float = 0.0
-    cured_loss: float = 0.0
-    norms: tuple[NormState, ...] = ()
-    last: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.instancenorm import _InstanceNorm
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
-from lightning_debug.evidence.model import ModeGap, NormState
+from lightning_debug.evidence.modes import ModeGap, NormState
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable
 from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.experiments.model_runs import sandbox_of

@@ -71,7 +71,7 @@ Repaired:
     trainer.fit(Classifier(), train, val)
 
 Example:
-    >>> from lightning_debug.evidence.model import ModeGap, NormState
+    >>> from lightning_debug.evidence.modes import ModeGap, NormState
     >>> from lightning_debug.record import Record
     >>> norm = NormState(path="net.1", momentum=0.0, updates=48, untouched=True, distance=11.0)
     >>> gap = ModeGap(samples=32, steps=48, first_loss=0.7, train_loss=0.1, eval_loss=3.2, cured_loss=0.09,
@@ -90,7 +90,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.model import ModeGap, NormState
+from lightning_debug.evidence.modes import ModeGap, NormState
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
