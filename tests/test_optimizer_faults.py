@@ -221,7 +221,25 @@ class ZeroedInStep(Classifier):
         return super().training_step(batch, batch_idx)
 
 
+class ZeroedAtTheGate(ZeroedInStep):
+    """Blocks whose gates begin closed, so that most gradients are zero at first."""
+
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(8, 8) for _ in range(10))
+        self.gates = nn.Parameter(torch.zeros(10, 1))
+
+    def scores(self, inputs):
+        for gate, block in zip(self.gates, self.blocks, strict=True):
+            inputs = inputs + gate * block(inputs).tanh()
+        return super().scores(inputs)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD([*self.blocks.parameters(), self.gates, *self.head.parameters()], 1e-8)
+
+
 def test_accumulation_void():
+    assert "LD607" in found(ZeroedAtTheGate(), max_epochs=2, accumulate_grad_batches=3)
     assert found(ZeroedEachTime(), max_epochs=1) == ["LD607"]
     assert found(ZeroedInStep(), max_epochs=2, accumulate_grad_batches=3) == ["LD607"]
     assert found(Classifier(), max_epochs=3, accumulate_grad_batches=32) == ["LD607"]

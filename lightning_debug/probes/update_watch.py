@@ -21,6 +21,9 @@ BUDGET = 2**26
 SAMPLES = 8
 """Parameters of each optimizer whose gradients are followed between steps."""
 
+STAND_INS = 4
+"""Others whose gradients are followed too, the first that are not zero: a net may begin with most of them zero."""
+
 LARGEST = 2**21
 """Values of the largest gradient that is copied."""
 
@@ -129,7 +132,7 @@ class UpdateWatch:
         self._handles: list[Any] = []
         self._bare: list[Tensor] = []  # parameters that had no hooks before ours
         self._measure = False
-        self._arrivals = 0
+        self._arrivals = self._stand_ins = 0
         left = BUDGET
         for track in self.tracks.values():
             values = track.held.parameter.detach()
@@ -194,9 +197,11 @@ class UpdateWatch:
             return
         if not track.nonzero or not self._measure:
             track.nonzero = track.nonzero or bool((gradient != 0).any())
-        if not track.sampled:
-            return
-        self._account(track, gradient)
+        if not track.sampled and track.nonzero and self._stand_ins < STAND_INS and gradient.numel() <= LARGEST:
+            track.sampled = True
+            self._stand_ins += 1
+        if track.sampled:
+            self._account(track, gradient)
 
     def _account(self, track: Track, gradient: Tensor) -> None:
         present = track.held.parameter.grad
