@@ -24,7 +24,6 @@ import io
 import json
 import logging
 import math
-import os
 import statistics
 import subprocess
 import sys
@@ -51,9 +50,6 @@ CLOSE = 64
 
 EPOCH = 200
 """Steps of an epoch."""
-
-KEPT = {"MALLOC_TRIM_THRESHOLD_": "2000000000", "MALLOC_MMAP_THRESHOLD_": "2000000000"}
-"""glibc keeps memory that was freed: where it hands that back, one of two equal fits pays 5 ms of faults a step."""
 
 
 class Turns:
@@ -278,8 +274,7 @@ def row(name: str, model: str, asked: argparse.Namespace) -> str:
     command = [sys.executable, "-m", "benchmarks.overhead", *how, "--block"]
     blocks: list[dict[str, float]] = []
     for index in range(2 * max(1, asked.blocks // 2)):
-        run = [*command, str(index)]
-        told = subprocess.run(run, capture_output=True, text=True, check=True, env=os.environ | KEPT).stdout
+        told = subprocess.run([*command, str(index)], capture_output=True, text=True, check=True).stdout
         blocks.append(json.loads(told.splitlines()[-1]))
     ratios = [math.sqrt(one["median"] * other["median"]) for one, other in zip(blocks[::2], blocks[1::2], strict=True)]
     means = [math.sqrt(one["mean"] * other["mean"]) for one, other in zip(blocks[::2], blocks[1::2], strict=True)]
