@@ -4,10 +4,12 @@ import random
 from functools import partial
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import DataLoader
 
+from lightning_debug import Debugger
 from lightning_debug.callbacks._data_collate import DataCollate
 from lightning_debug.evidence.data_relations import CollatedOrder
 from lightning_debug.finding import Claim
@@ -15,6 +17,7 @@ from lightning_debug.probes.collate_order import parted
 from lightning_debug.record import Record
 from lightning_debug.registry import get
 from tests.data_programs import Context
+from tests.helpers import trainer
 
 
 def samples(kind="series", count=10):
@@ -204,3 +207,55 @@ class Data:
 @pytest.mark.parametrize("collate", [sorted_apart, Data().collate, partial(Data.collate, None)])
 def test_functions_and_methods_are_asked(collate):
     assert [item.field for item in asked(collate)] == ["batch[1]"]
+
+
+COUNTED, TOTAL = {"calls": 0}, 0
+
+
+class Counting(pl.LightningDataModule):
+    """Whose collate function counts its calls in each way there is, and makes batches by the counts."""
+
+    def __init__(self, nested):
+        super().__init__()
+        self.nested, self.calls, self.seen = nested, 0, []
+
+    def collate(self, items):
+        self.calls += 1
+        self.seen.append(self.calls)
+        return sorted_together(items)
+
+    def train_dataloader(self):
+        inner = 0
+
+        def collate(items):
+            nonlocal inner
+            global TOTAL
+            inner, TOTAL = inner + 1, TOTAL + 1
+            COUNTED["calls"] += 1
+            self.seen.append(inner)
+            return self.collate(items)
+
+        return DataLoader(samples("image", 24), 6, collate_fn=collate if self.nested else self.collate)
+
+
+class Plain(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.layer = torch.nn.Linear(108, 1)
+
+    def training_step(self, batch, batch_idx):
+        return self.layer(batch[0].flatten(1)).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), 1e-4)
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_a_collate_function_that_counts_counts_the_run_alone(nested):
+    global TOTAL
+    COUNTED["calls"], TOTAL = 0, 0
+    data = Counting(nested)
+    trainer(Debugger(console=False), max_epochs=1).fit(Plain(), datamodule=data)
+    assert data.calls == 4
+    assert len(data.seen) == (8 if nested else 4)
+    assert (COUNTED["calls"], TOTAL) == ((4, 4) if nested else (0, 0))

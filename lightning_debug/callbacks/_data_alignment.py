@@ -10,7 +10,7 @@ import numpy as np
 from lightning_debug.callbacks._data_leaks import ordering_of
 from lightning_debug.callbacks._data_part import Source
 from lightning_debug.evidence.data_relations import LabelAlignment
-from lightning_debug.experiments._surroundings import random_state, set_random_state, silence
+from lightning_debug.experiments.asking import put_back
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
@@ -73,16 +73,14 @@ def alignment_when_asked(source: Source | None) -> LabelAlignment | None:
     """
     if source is None or source.streams or source.collate_fn is None or source.hands_on_bags(2):
         return None
-    dataset, state = rows_of(source.dataset).base, random_state()
+    dataset = rows_of(source.dataset).base
     if not is_small(dataset):
         return None
     try:
-        with silence():
+        with put_back(source.collate_fn):
             count, batch = _asked(dataset, source.collate_fn)
     except Exception:  # a dataset, or a collate function, that wants to be asked by its loader only
         return None
-    finally:
-        set_random_state(state)
     fields = batch_roles(batch)
     stream = SampleStream()
     stream.add(fields, next((item.size for item in fields if item.size), 0))

@@ -14,7 +14,8 @@ from torch.utils.data import default_collate, default_convert
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.data_relations import CollatedOrder
-from lightning_debug.experiments._surroundings import random_state, set_random_state, silence
+from lightning_debug.experiments._surroundings import random_state, set_random_state
+from lightning_debug.experiments.asking import put_back
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.collate_order import parted
 from lightning_debug.probes.order_loader import asks_for_lists
@@ -56,7 +57,7 @@ class DataCollate(DataPart):
             return None
         state = random_state()
         try:
-            with silence():
+            with put_back(own_collate):
                 own, begun, items = copy.deepcopy(source.dataset), working_time(), []
                 count = min(MOST, source.length, source.batch_size or MOST)
                 for place in range(count):
@@ -66,8 +67,6 @@ class DataCollate(DataPart):
                 found = parted(items, own_collate, lambda: set_random_state(state))
         except Exception:  # a dataset, or a collate function, that wants to be asked by its loader only
             return None
-        finally:
-            set_random_state(state)
         if found is None:
             return CollatedOrder(at=self._context.moment(), samples=len(items), collate=_name(collate))
         return CollatedOrder(

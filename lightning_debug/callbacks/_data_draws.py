@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.evidence import Evidence, Unavailable
 from lightning_debug.evidence.data_augmentation import AugmentationDraws
-from lightning_debug.experiments._surroundings import random_state, set_random_state, silence
+from lightning_debug.experiments.asking import put_back
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.order_loader import asks_for_lists
 from lightning_debug.probes.relation_draws import NotCopied, draws
@@ -75,16 +75,13 @@ class DataDraws(DataPart):
             raise NotCopied("the data stream in without an index")
         if is_fixed(dataset, self._stream.samples().keys):
             raise NotCopied("the loader delivers the samples as they are in memory")
-        state = random_state()
         try:
-            with silence():
+            with put_back(source.collate_fn):
                 found = draws(dataset, source.collate_fn, lists=asks_for_lists(source.loader))
         except NotCopied:
             raise
         except Exception as error:  # a dataset that wants to be asked by its loader only
             raise NotCopied(f"a copy of the dataset raises {type(error).__name__}") from error
-        finally:
-            set_random_state(state)
         init = getattr(source.loader, "worker_init_fn", None)
         init = init.func if isinstance(init, functools.partial) else init
         return AugmentationDraws(

@@ -63,6 +63,7 @@ class StepCode:
         self._made: set[type] = set()
         self._scanned: dict[types.CodeType, None] = {}
         self._functions: list[types.FunctionType] = []
+        self._loose: list[types.FunctionType] = []
         self._variables: dict[tuple[int, str], tuple[dict[str, Any], str, str]] = {}
         self._fresh: list[tuple[dict[str, Any], str, str]] = []
 
@@ -70,6 +71,8 @@ class StepCode:
         """Takes in more classes; whether that showed anything new."""
         self._classes.update(dict.fromkeys(classes))
         before = len(self._scanned)
+        while self._loose:
+            self._scan(self._loose.pop())
         more = True
         while more:
             known = (len(self._scanned), len(self._called))
@@ -79,6 +82,10 @@ class StepCode:
                         self._scan(function)
             more = known != (len(self._scanned), len(self._called))
         return len(self._scanned) > before
+
+    def take(self, function: types.FunctionType) -> None:
+        """Takes in a function that is called by itself, before :meth:`grow`."""
+        self._loose.append(function)
 
     def new_functions(self) -> list[types.FunctionType]:
         """Functions found since the last call."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
+import types
 from collections.abc import Iterator
 from typing import Any
 
@@ -48,13 +50,32 @@ class Snapshot:
             entries: Names of the methods that will be called.
         """
         code = StepCode(entries)
+        self._follow(code, Manner())
+        self._walk.reasons.extend(code.reasons)
+
+    def add_call(self, function: Any, name: str) -> None:
+        """Remembers what a function, or an object that will be asked, holds and reaches; passes over what it must.
+
+        Args:
+            function: Also a method, a partial, or an object that is called or indexed.
+            name: What to call it.
+        """
+        self.add(function, name, lenient=True)
+        code = StepCode(frozenset())
+        while isinstance(function, functools.partial):
+            function = function.func
+        function = getattr(function, "__func__", function)
+        if isinstance(function, types.FunctionType):
+            code.take(function)
+        self._follow(code, Manner(lenient=True))
+
+    def _follow(self, code: StepCode, how: Manner) -> None:
         with _bare():
             while code.grow(self._walk.classes):
                 for function in code.new_functions():
-                    self._walk.function(function, (None, function.__qualname__), Manner())
+                    self._walk.function(function, (None, function.__qualname__), how)
                 for namespace, name, label in code.new_variables():
-                    self._walk.variable(namespace, name, label)
-        self._walk.reasons.extend(code.reasons)
+                    self._walk.variable(namespace, name, label, how)
 
     def restore(self) -> None:
         """Puts everything back.

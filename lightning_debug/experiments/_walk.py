@@ -111,10 +111,10 @@ class Walk:
                 except Exception as error:  # an object that answers no questions
                     self._refuse(value, path, how, f"{type(error).__name__}: {error}".splitlines()[0])
 
-    def variable(self, namespace: dict[str, Any], name: str, label: str) -> None:
+    def variable(self, namespace: dict[str, Any], name: str, label: str, manner: Manner) -> None:
         """Walks from a module's variable and remembers what it is bound to."""
         self.keepers.append(Name(namespace, name))
-        self.walk(namespace.get(name), label, Manner())
+        self.walk(namespace.get(name), label, manner)
 
     def function(self, value: types.FunctionType, path: Path, how: Manner) -> None:
         """Collects what a function holds: variables shared with the one around it, defaults, attributes."""

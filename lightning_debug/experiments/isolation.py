@@ -293,7 +293,8 @@ def _remember(
         if root is not None:
             bulky = name.startswith("optimizers") and not name.endswith("param_groups")
             state.add(root, name, copies=updates or not bulky)
-    for index, extra in enumerate([lightning.data_module(trainer), *also]):
-        if extra is not None:
-            state.add(extra, f"also[{index}]", lenient=True)
+    if (data := lightning.data_module(trainer)) is not None:
+        state.add(data, "the datamodule", lenient=True)
+    for index, extra in enumerate(also):
+        state.add_call(extra, f"also[{index}]")
     return state
