@@ -211,3 +211,17 @@ def _rewrite(stream: Any, saved: tuple[Any, int]) -> None:
     stream.truncate()
     stream.write(saved[0])
     stream.seek(saved[1])
+
+
+def is_atom(value: Any) -> bool:
+    """Whether a value is of such a type, or a tuple of these."""
+    kind = type(value)
+    return kind in ATOMS or (kind in (tuple, frozenset) and ATOMS.issuperset(map(type, value)))
+
+
+def referent(proxy: Any) -> Any:
+    """What a weak proxy stands for; None if that is gone."""
+    try:
+        return proxy.__repr__.__self__
+    except ReferenceError:
+        return None

@@ -39,21 +39,21 @@ from lightning_debug.experiments._kinds import (
     accessor,
     draws,
     is_alive,
+    is_atom,
     is_leaf,
     is_record,
     is_user_code,
+    referent,
     slots_of,
 )
+from lightning_debug.experiments._paths import Path, render
 from lightning_debug.experiments._tensors import Face, Storage, inner_tensors
 
 LIMIT = 200_000
 """How many objects may be walked; beyond it the run is refused rather than held up."""
 
-LARGE = 1 << 26
-"""Arrays of so many bytes are taken for constant where they belong to a data set."""
-
-Path = tuple[Any, str | tuple[str, Any]]
-"""Linked steps: the path before, and the last step as text or as a form and the key that it is to show."""
+LARGE, MANY, SAMPLES = 1 << 26, 1 << 12, 20_000
+"""What is taken for constant in data: arrays of so many bytes, items of containers of more, objects beyond so many."""
 
 
 class Manner(NamedTuple):
@@ -89,27 +89,31 @@ class Walk:
         self._offload, self._limit = offload, limit
         self._seen: dict[int, Any] = {}
         self._stack: list[tuple[Any, Path, Manner]] = []
-        self._later: list[tuple[Any, Path, Manner]] = []
+        self._later: collections.deque[tuple[Any, Path, Manner]] = collections.deque()
 
     def walk(self, root: Any, name: str, manner: Manner) -> None:
         """Walks from one object; ``name`` is what reasons call it."""
         self._push(root, (None, name), manner)
+        samples = 0
         while self._stack or self._later:
-            if not self._stack:  # what is passed over in data must still be refused where it is met elsewhere
-                self._stack, self._later = self._later, []
-            value, path, how = self._stack.pop()
-            if len(self._seen) > self._limit:
+            # what is passed over in data must still be refused where it is met elsewhere; counters lie above samples
+            value, path, how = self._stack.pop() if self._stack else self._later.popleft()
+            samples += how.lenient
+            if how.lenient and samples > SAMPLES:
+                self._later.clear()
+            elif len(self._seen) > self._limit:
                 self._refuse(value, path, how, f"beyond the {self._limit} objects that are looked at")
                 self._stack.clear()
-                continue
-            if type(value) in weakref.ProxyTypes:
-                value = _referent(value)
-            if id(value) not in self._seen:
-                self._seen[id(value)] = value
-                try:
-                    self._visit(value, path, how)
-                except Exception as error:  # an object that answers no questions
-                    self._refuse(value, path, how, f"{type(error).__name__}: {error}".splitlines()[0])
+            else:
+                self._meet(referent(value) if type(value) in weakref.ProxyTypes else value, path, how)
+
+    def _meet(self, value: Any, path: Path, how: Manner) -> None:
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value
+            try:
+                self._visit(value, path, how)
+            except Exception as error:  # an object that answers no questions
+                self._refuse(value, path, how, f"{type(error).__name__}: {error}".splitlines()[0])
 
     def variable(self, namespace: dict[str, Any], name: str, label: str, manner: Manner) -> None:
         """Walks from a module's variable and remembers what it is bound to."""
@@ -127,7 +131,7 @@ class Walk:
             self._push(held, path, how)
 
     def _push(self, value: Any, path: Path, how: Manner) -> None:
-        if not _is_atom(value) and id(value) not in self._seen:
+        if not is_atom(value) and id(value) not in self._seen:
             (self._later if how.lenient else self._stack).append((value, path, how))
 
     def _push_all(self, values: Any, form: str, path: Path, how: Manner, keys: Items[Any] | None = None) -> bool:
@@ -135,11 +139,29 @@ class Walk:
         kinds = {*map(type, values)}  # a million strings, or pairs of them, take a glance
         if kinds <= ATOMS or (kinds == {tuple} and ATOMS.issuperset(map(type, itertools.chain.from_iterable(values)))):
             return False
+        if how.lenient and len(values) > MANY:
+            return False
         for index, value in enumerate(values):
             if type(value) in EMPTY and not value:
                 self._empties.targets.append(value)
-            elif not _is_atom(value):
+            elif not self._plain(value):
                 self._push(value, (path, (form, index if keys is None else keys[index])), how)
+        return True
+
+    def _plain(self, value: Any) -> bool:
+        """Takes a list or dict of atoms, and a tuple of these, such as samples are; whether it was one."""
+        kind = type(value)
+        if kind in ATOMS:
+            return True
+        if kind in (tuple, frozenset):
+            return all(map(self._plain, value))
+        if not (kind is list and ATOMS.issuperset(map(type, value))) and not (
+            kind is dict and ATOMS.issuperset(map(type, itertools.chain(value, value.values())))
+        ):
+            return False
+        if id(value) not in self._seen:
+            self._seen[id(value)] = value
+            self.keepers.append(Sequence(value) if kind is list else Mapping(value))
         return True
 
     def _visit(self, value: Any, path: Path, how: Manner) -> None:
@@ -276,25 +298,3 @@ class Walk:
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             why = why or ("an iterator, which cannot be set back" if hasattr(value, "__next__") else "not known")
             self.reasons.append(f"{render(path)} ({kind}): {why}")
-
-
-def _is_atom(value: Any) -> bool:
-    kind = type(value)
-    return kind in ATOMS or (kind in (tuple, frozenset) and ATOMS.issuperset(map(type, value)))
-
-
-def _referent(proxy: Any) -> Any:
-    try:
-        return proxy.__repr__.__self__
-    except ReferenceError:
-        return None
-
-
-def render(path: Path | None) -> str:
-    """A path as the user would write it."""
-    steps: list[str] = []
-    while path is not None:
-        step = path[1]
-        steps.append(step if isinstance(step, str) else step[0].format(step[1]))
-        path = path[0]
-    return "".join(reversed(steps))
