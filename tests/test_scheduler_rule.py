@@ -51,6 +51,14 @@ class OncePerEpoch(ByHand):
         self.lr_schedulers().step()
 
 
+class AtTheEndOfEpochs(Scheduled):
+    """Its schedulers are at each batch offered, and stepped at the last."""
+
+    def lr_scheduler_step(self, scheduler, metric):
+        if self.trainer.is_last_batch:
+            scheduler.step()
+
+
 FAULTS = {
     "one cycle an epoch": lambda: Scheduled(lambda o: schedules.OneCycleLR(o, 1e-2, total_steps=40)),
     "cosine of steps": lambda: Scheduled(lambda o: schedules.CosineAnnealingLR(o, 40)),
@@ -147,10 +155,20 @@ HEALTHY = {
         interval="step",
     ),
     "constant": lambda: Scheduled(lambda o: schedules.ConstantLR(o, 0.5, 2)),
+    "stepped by its own hook": lambda: AtTheEndOfEpochs(lambda o: schedules.MultiStepLR(o, [2, 3]), interval="step"),
 }
 
 
-SHORT = ("one cycle", "cosine", "restarts", "step", "milestones", "warm-up", "warm-up and cosine")
+SHORT = (
+    "one cycle",
+    "cosine",
+    "restarts",
+    "step",
+    "milestones",
+    "warm-up",
+    "warm-up and cosine",
+    "stepped by its own hook",
+)
 
 
 @pytest.mark.parametrize(

@@ -121,10 +121,13 @@ class Schedules:
         keep = forecast.keepers(pl_module, trainer)
         words = forecast.words_of(pl_module.configure_optimizers)
         misplaced = forecast.misplaced_keys(pl_module.configure_optimizers)
+        own = forecast.decides_itself(pl_module.lr_scheduler_step)
         highest: list[float] = []
         state = random_state()
         for place, config in enumerate(configs):
             try:
+                if own:
+                    raise forecast.NotForeseen("lr_scheduler_step of the model decides when it steps them")
                 both = {
                     interval: self._forecast(trainer, config, interval, plan, keep, words, misplaced)
                     for interval in ("step", "epoch")

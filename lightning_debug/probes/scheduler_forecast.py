@@ -211,6 +211,20 @@ def _source(function: Any) -> str:
         return ""
 
 
+def decides_itself(function: Any) -> bool:
+    """Whether a method that steps a scheduler asks its object when to (``if self.trainer.is_last_batch``)."""
+    function = inspect.unwrap(getattr(function, "__func__", function))
+    if str(getattr(function, "__module__", "")).partition(".")[0] in ("pytorch_lightning", "lightning"):
+        return False
+    try:
+        tree = ast.parse(_source(function))
+    except SyntaxError:
+        return False
+    heads = [node.args.args for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    first = heads[0][0].arg if heads and heads[0] else "self"
+    return any(isinstance(node, ast.Name) and node.id == first for node in ast.walk(tree))
+
+
 def words_of(function: Any) -> tuple[str, ...]:
     """The identifiers and keys in a function's source that tell whether its author counts steps or epochs."""
     try:
