@@ -3,7 +3,9 @@
 import dataclasses
 
 import pytest
+import torch
 
+from lightning_debug.callbacks._curve_measures import _other_sizes
 from lightning_debug.evidence.curves import (
     CurveReading,
     LossKind,
@@ -206,15 +208,21 @@ def test_what_was_trained_before_or_still_falls_has_not_settled(start, late, sai
     assert bool(_claims(underfitting(Record([LossKind(supervised=True), reference, reading])))) is said
 
 
-@pytest.mark.parametrize(("train", "said"), [(0.9, True), (430.0, False)])
-def test_where_nothing_was_learned_no_split_is_blamed(train, said):
+@pytest.mark.parametrize(("train", "sizes", "said"), [(0.9, False, True), (0.9, True, False), (430.0, False, False)])
+def test_where_nothing_was_learned_or_samples_are_longer_no_split_is_blamed(train, sizes, said):
     course = TrainingCourse(steps=290, span=290, start=2.3, end=train)
     seen = ValidationCourse(name="val_loss", count=8, end=train / 3, noise=0.01)
     again = TrainingLossInEval(
         epoch=8, batches=16, train_mode=train, eval_mode=train, by_validation=train, error=0.02 * train, val_batches=16,
-        augmented=False,
+        augmented=False, other_sizes=sizes,
     )  # fmt: skip
     record = Record(
         [LossKind(supervised=True), again, CurveReading(final=True, epochs=8, training=course, validation=seen)]
     )
     assert bool(_claims(validation_far_below_training(record))) is said
+
+
+@pytest.mark.parametrize(("length", "other"), [(20, False), (26, False), (60, True), (10, True)])
+def test_longer_samples_are_told_by_the_range_of_training(length, other):
+    batches = [{"x": torch.zeros(4, size, 3), "y": torch.zeros(4)} for size in (18, 22)]
+    assert _other_sizes(batches, {"x": torch.zeros(9, length, 3), "y": torch.zeros(9)}) is other

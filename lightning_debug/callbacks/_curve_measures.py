@@ -35,6 +35,9 @@ FEWEST_SAMPLES = 48
 FEWEST_BATCHES = 3
 """Batches that are measured however slow they are."""
 
+OTHER_SIZE = 1.5
+"""Sequences that are so many times longer are another task: a filter has settled, a context is full."""
+
 CLASSES = ("cross_entropy", "nll_loss", "binary_cross_entropy", "binary_cross_entropy_with_logits")
 AMOUNTS = ("mse_loss", "l1_loss")
 
@@ -124,6 +127,7 @@ def remeasured(
         error=standard_error(found["eval"]),
         val_batches=_validation_batches(trainer, _size(batches[0]), _size(val_batch)),
         augmented=_reads_differ(trainer, pl_module) if data else None,
+        other_sizes=_other_sizes(batches, val_batch),
     )
 
 
@@ -154,6 +158,20 @@ def _validation_batches(trainer: Trainer, train: int, val: int) -> int:
     """How many batches of the training set's size a validation is worth."""
     counts = [count for count in trainer.num_val_batches if math.isfinite(count)]
     return max(1, round(sum(counts) * val / train)) if train and val else int(sum(counts))
+
+
+def _other_sizes(batches: list[Any], val_batch: Any) -> bool:
+    """Whether a field of a validation batch is far longer, or shorter, than it is in any of these batches."""
+    seen: dict[str, list[torch.Size]] = {}
+    for batch in batches:
+        for name, field in batch_fields(batch):
+            seen.setdefault(name, []).append(field.shape[1:])
+    return any(
+        size > OTHER_SIZE * max(sizes) or size * OTHER_SIZE < min(sizes)
+        for name, field in batch_fields(val_batch)
+        if name in seen and all(len(shape) == field.dim() - 1 for shape in seen[name])
+        for size, *sizes in zip(field.shape[1:], *seen[name], strict=True)
+    )
 
 
 def _size(batch: Any) -> int:

@@ -287,6 +287,8 @@ class TrainingLossInEval(Evidence):
         error: Standard error of these means, from the batches' spread.
         val_batches: How many batches of the size of a training batch a validation is worth; 0 where not known.
         augmented: Whether the data set gives another sample when one is read twice; ``None`` where not known.
+        other_sizes: Whether a batch of the validation set has a size, that of samples aside, far outside of those
+            of the training batches (longer sequences).
     """
 
     epoch: int
@@ -297,3 +299,4 @@ class TrainingLossInEval(Evidence):
     error: float = math.inf
     val_batches: int = 0
     augmented: bool | None = None
+    other_sizes: bool = False

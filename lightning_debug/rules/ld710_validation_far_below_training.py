@@ -8,7 +8,8 @@ Why it hurts: the validation set is easier than the training set, or holds what 
 How to fix: look at the split: shuffle before splitting, by groups where samples belong together; look for
     copies.
 When to ignore: when the validation set is easier on purpose. Silent where the data set gives another sample
-    when it is read twice (augmentation), and where the validation step does not take training batches.
+    when it is read twice (augmentation), where the validation step does not take training batches, and where
+    samples of validation are far longer or shorter than those of training.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -108,6 +109,9 @@ def validation_far_below_training(
         return
     if again.augmented or again.augmented is None:
         yield Skip("the training data are augmented, or it is not known whether they are")
+        return
+    if again.other_sizes:
+        yield Skip("samples of validation have another size than those of training: another length, other losses")
         return
     train, late = again.by_validation, course.end
     apart = train - seen.end
