@@ -9,6 +9,7 @@ from lightning_debug.evidence import Moment
 from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_relations import SampleCopies
 from lightning_debug.evidence.data_values import RegressionFit
+from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.registry import get
 from tests.data_programs import KINDS, codes, loader, make
@@ -152,6 +153,16 @@ def test_lines_of_a_text_recur(role, copies, said):
     copied = SampleCopies(samples=1000, copies=copies, exact=copies, expected=0.01, compared=32)
     record = Record([FieldValues(stage="train", field="batch[0]", role=role), copied])
     assert len(list(get("LD507").function(record))) == said
+
+
+@pytest.mark.parametrize(("copies", "conflicting", "said"), [(750, 900, 0), (700, 900, 1), (750, 100, 1)])
+def test_several_actions_are_tried_in_each_context(copies, conflicting, said):
+    copied = SampleCopies(
+        samples=1000, copies=copies, largest=4, exact=copies, expected=0.01, compared=32, labelled=True,
+        conflicting=conflicting, fewest_conflicting=conflicting // 2,
+    )  # fmt: skip
+    assert len([item for item in get("LD520").function(Record([copied])) if isinstance(item, Claim)]) == said
+    assert len([item for item in get("LD507").function(Record([copied])) if isinstance(item, Claim)]) == said
 
 
 class Flipped(Dataset):

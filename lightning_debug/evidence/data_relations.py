@@ -91,6 +91,8 @@ class SampleCopies(Evidence):
         samples: Samples compared.
         copies: Samples beyond the first of each kind.
         largest: Size of the largest group of equal samples.
+        once: Samples that have no equal.
+        twice: Groups of two equal samples.
         places: Places of the first few pairs in the dataset, or in the epoch.
         in_dataset: Whether the dataset itself was compared, not what the loader delivered.
         exact: Pairs of equal samples among those looked at closely.
@@ -111,6 +113,8 @@ class SampleCopies(Evidence):
     samples: int = 0
     copies: int = 0
     largest: int = 1
+    once: int = 0
+    twice: int = 0
     places: tuple[tuple[int, int], ...] = ()
     in_dataset: bool = False
     exact: int = 0
@@ -126,6 +130,12 @@ class SampleCopies(Evidence):
     sampler: str = ""
     streams: bool = False
     dataset: str = ""
+
+    @property
+    def each_answered_anew(self) -> bool:
+        """Whether every input is there equally often, with labels that mostly differ: several actions tried in it."""
+        whole = self.largest > 1 and (self.samples - self.copies) * self.largest == self.samples
+        return whole and 2 * self.conflicting > self.samples
 
 
 @dataclass(frozen=True, kw_only=True)

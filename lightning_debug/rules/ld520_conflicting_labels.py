@@ -8,8 +8,8 @@ Why it hurts: no net can get both right: the loss has a floor, and accuracy a ce
     apart.
 How to fix: keep one label for each input (the majority's), or give the net the field that tells the samples apart.
 When to ignore: when labels are opinions and every opinion counts, or below a few per cent of label noise. Silent on
-    amounts, on soft and multi-label targets, on tiny discrete inputs, and on a few situations that come again and again
-    (games, simulations).
+    amounts, on soft and multi-label targets, on tiny discrete inputs, on a few situations that come again and again
+    (games, simulations), and where every input is there equally often and most labels differ (logged actions).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -92,6 +92,9 @@ def conflicting_labels(
             continue
         if found.largest * 10 > found.samples or (found.streams and 2 * found.copies > found.samples):
             yield Skip("the inputs are a few situations that come again and again, and labels may be drawn in each")
+            continue
+        if found.each_answered_anew:
+            yield Skip("every input is there equally often, mostly with another label: actions that were tried in it")
             continue
         yield Claim(
             message=f"{found.conflicting} of {found.samples} training samples equal another in all {found.compared} "
