@@ -121,6 +121,12 @@ def test_a_small_set_that_is_repeated_whole_is_no_duplication():
     assert severities(loader(inputs.repeat(20, 1)[:150], labels.repeat(20)[:150]))["LD507"] is Severity.WARNING
 
 
+def test_a_bootstrap_sample_is_no_duplication():
+    inputs, labels = make("tabular")
+    drawn = torch.randint(0, 600, (600,))
+    assert severities(loader(inputs[drawn], labels[drawn]))["LD507"] is Severity.INFO
+
+
 def severities(train):
     return {item.code: item.severity for item in found(train).findings}
 

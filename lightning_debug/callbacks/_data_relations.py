@@ -191,6 +191,8 @@ class DataRelations(DataPart):
             samples=len(samples),
             copies=found.copies,
             largest=found.largest,
+            once=len(samples) - int(found.grouped.sum()),
+            twice=found.twice,
             places=found.places,
             in_dataset=in_dataset,
             exact=exact,

@@ -28,6 +28,7 @@ class Groups:
     Args:
         copies: Samples beyond the first of each group.
         largest: Samples in the largest group.
+        twice: Groups of two samples.
         places: Pairs of places, the first of each group with another.
         grouped: For each sample, whether it has an equal.
         group: For each sample, the number of its group.
@@ -35,6 +36,7 @@ class Groups:
 
     copies: int
     largest: int
+    twice: int
     places: tuple[tuple[int, int], ...]
     grouped: npt.NDArray[np.bool_]
     group: npt.NDArray[np.int64]
@@ -49,14 +51,17 @@ def groups(keys: Keys, most: int = 5) -> Groups:
     """
     ascending = np.sort(keys)
     if not (ascending[1:] == ascending[:-1]).any():  # as nearly always
-        return Groups(0, 1, (), np.zeros(len(keys), bool), np.arange(len(keys)))
+        return Groups(0, 1, 0, (), np.zeros(len(keys), bool), np.arange(len(keys)))
     _, first, group, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
     grouped = counts[group] > 1
     again = np.flatnonzero(grouped & (first[group] != np.arange(len(keys))))
     pairs: dict[int, tuple[int, int]] = {}
     for place in again[: 50 * most]:
         pairs.setdefault(int(group[place]), (int(first[group[place]]), int(place)))
-    return Groups(len(keys) - len(first), int(counts.max(initial=1)), tuple(pairs.values())[:most], grouped, group)
+    twice = int((counts == 2).sum())
+    return Groups(
+        len(keys) - len(first), int(counts.max(initial=1)), twice, tuple(pairs.values())[:most], grouped, group
+    )
 
 
 def conflicts(found: Groups, labels: Array) -> tuple[int, int]:

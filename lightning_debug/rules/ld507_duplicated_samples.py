@@ -9,12 +9,13 @@ Why it hurts: copies count many times in the loss, an epoch is shorter than it l
 How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_index=True)``; look for a list that is
     filled twice, a ``ConcatDataset`` of overlapping parts, or a glob that finds each file under two names.
 When to ignore: when samples are repeated on purpose. Copies that balance rare classes, and a few samples that are
-    repeated whole to make a longer epoch (each equally often, at least ``repeats`` times), are told as a note, and so is
-    a bootstrap sample: as many draws with replacement as there are samples leave 36.8 % of them once and 18.4 % twice,
-    within ``deviations`` standard deviations. Silent on samplers that draw with replacement or are of your own writing,
-    unless the dataset itself is seen to hold the copies; on datasets that draw their samples themselves (a replay memory) or are filled while training goes on (a
-    queue of games, loaders that are made anew), on streams, on tiny discrete inputs, and where every input is there
-    equally often and most labels differ (actions that were tried in it).
+    repeated whole to make a longer epoch (each equally often, at least ``repeats`` times), are told as a note, and
+    so is a bootstrap sample: as many draws with replacement as there are samples leave 36.8 % of them once and 18.4
+    % twice, within ``deviations`` standard deviations. Silent on samplers that draw with replacement or are of your
+    own writing, unless the dataset itself is seen to hold the copies; on datasets that draw their samples
+    themselves (a replay memory) or are filled while training goes on (a queue of games, loaders that are made
+    anew), on streams, on tiny discrete inputs, and where every input is there equally often and most labels differ
+    (actions that were tried in it).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
