@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from lightning_debug.evidence.data_relations import LabelAlignment
 from lightning_debug.experiments.asking import put_back
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import batch_roles
+from lightning_debug.probes.own_copy import own_copy
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_draws import is_small
 from lightning_debug.probes.relation_once import alignment_of_epoch
@@ -90,7 +90,7 @@ def alignment_when_asked(source: Source | None) -> LabelAlignment | None:
 
 def _asked(dataset: Any, collate: Any) -> tuple[int, Any]:
     """How many samples were asked for, and the batch that they make."""
-    own, begun, items = copy.deepcopy(dataset), working_time(), []
+    own, begun, items = own_copy(dataset), working_time(), []
     for place in range(min(MOST, len(own))):
         items.append(own[place])
         if working_time() - begun > SECONDS:

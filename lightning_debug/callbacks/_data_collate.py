@@ -19,6 +19,7 @@ from lightning_debug.experiments.asking import put_back
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.collate_order import parted
 from lightning_debug.probes.order_loader import asks_for_lists
+from lightning_debug.probes.own_copy import own_copy
 from lightning_debug.probes.relation_draws import generator_of, is_generator, is_small
 
 MOST, SECONDS = 12, 1.0
@@ -58,7 +59,7 @@ class DataCollate(DataPart):
         state = random_state()
         try:
             with put_back(own_collate):
-                own, begun, items = copy.deepcopy(source.dataset), working_time(), []
+                own, begun, items = own_copy(source.dataset), working_time(), []
                 count = min(MOST, source.length, source.batch_size or MOST)
                 for place in range(count):
                     items.append(own[source.length * place // count])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import random
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_debug.probes.batch_roles import tensors_and_texts
+from lightning_debug.probes.own_copy import own_copy
 from lightning_debug.probes.relation_fingerprints import fingerprints
 
 MOST_BYTES = 2**26
@@ -43,7 +43,7 @@ def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4, *, l
     if length < 1 or not is_small(dataset):
         raise NotCopied(f"the dataset holds {length} samples, or too much to copy")
     try:
-        one, two = copy.deepcopy(dataset), copy.deepcopy(dataset)
+        one, two = own_copy(dataset), own_copy(dataset)
     except Exception as error:
         raise NotCopied(f"a copy of the dataset raises {type(error).__name__}") from error
     spread = [length * index // count for index in range(min(count, length))]
