@@ -137,8 +137,7 @@ def _in_place(error: ErrorRaised) -> Diagnosis:
     met = re.search(r"Tensor (\[[\d, ]*\])\](?:, which is output \d+ of (?:\w*::)?(\w+))?", text)
     shape = integers(met[1]) if met else ()
     maker = met[2].removesuffix("0").removesuffix("Backward").lower() if met and met[2] else ""
-    writers = [row for row in error.rows if row.in_place and row.gradient]
-    row = next((row for row in reversed(writers) if row.output == shape), next(iter(writers[::-1]), None))
+    row = _writer(error, shape)
     needs = f"{maker} needs" if maker else "the backward pass needs"
     if row is not None:
         where = f"{row.module} ({row.module_type})" if row.grouped else row.line
@@ -161,6 +160,15 @@ def _in_place(error: ErrorRaised) -> Diagnosis:
         )
     )
     return Diagnosis("LD113", cause, f"values of shape {shape_text(shape)} that {needs} were changed in place.", fix)
+
+
+def _writer(error: ErrorRaised, shape: tuple[int, ...]) -> ShapeRow | None:
+    """The operation that changed values of a shape: a queue of keys is written as it lies, and needed transposed."""
+    writers = [row for row in error.rows[::-1] if row.in_place and "norm" not in row.operation]  # they count batches
+    told = [row for row in writers if row.gradient]
+    same = [row for row in (*told, *writers) if row.output == shape]
+    turned = [row for row in (*told, *writers) if sorted(row.output) == sorted(shape)]
+    return next(iter((*same, *turned, *told)), None)
 
 
 _SYMBOLS = {"add": "+", "sub": "-", "mul": "*", "div": "/"}

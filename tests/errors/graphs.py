@@ -95,6 +95,14 @@ fit(Net(), loader(torch.randn(16, 10), torch.randint(3, (16,))))
         "h[:, 0] = 0", "h = h * (torch.arange(10) > 0)", r"clone\(\)",
     ),
     Case(
+        "queue_written_before_backward", "LD113", "in-place", "",
+        net("self.net, self.norm = nn.Linear(10, 6), nn.BatchNorm1d(6)\nself.register_buffer('queue', torch.randn(8, 6))",
+            "return self.norm(self.net(x))",
+            "x, y = batch\nkey = self(x)\nloss = F.cross_entropy(key @ self.queue.T, y)\nself.queue[:4] = key[:4].detach()\nreturn loss",
+            DATA),
+        "key @ self.queue.T", "key @ self.queue.clone().T", r"clone\(\)",
+    ),
+    Case(
         "parameter_in_place", "LD113", "leaf-in-place", "",
         net(NET + "\nself.scale = nn.Parameter(torch.ones(10))", "self.scale *= 0.9\nreturn self.net(x * self.scale)", CLASSIFY, DATA),
         "self.scale *= 0.9", "self.scale.data = self.scale.data * 0.9", r"no_grad",
