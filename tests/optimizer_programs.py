@@ -58,7 +58,7 @@ def inspected(model: pl.LightningModule, data: Any = None, **options: Any) -> Op
     """Fits with the inspector alone, its failures let through."""
     torch.manual_seed(options.pop("seed", 0))
     inspector = OptimizerInspector()
-    trainer(*options.pop("callbacks", []), inspector, **options).fit(model, data or loader())
+    trainer(*options.pop("callbacks", []), inspector, **options).fit(model, loader() if data is None else data)
     failed = [item for item in inspector.report.findings if item.code in ("LD001", "LD002")]
     assert not failed, failed[0].measured
     return inspector

@@ -4,6 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lightning_debug.evidence.model import InputDependence
+from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
+from lightning_debug.record import Record
+from lightning_debug.rules.ld606_weight_decay_too_strong import weight_decay_too_strong
 from tests.optimizer_programs import ByHand, Classifier, found, inspected, loader
 
 
@@ -92,6 +96,22 @@ def test_weight_decay_too_strong(kind, decay):
 def test_weight_decay_too_strong_where_gradients_are_accumulated():
     """No step falls on a batch that is looked at later."""
     assert "LD606" in found(Shrunk(torch.optim.AdamW, 20.0), max_epochs=8, accumulate_grad_batches=4)
+
+
+def test_weights_that_a_decay_has_emptied_get_gradients_larger_than_it():
+    """The first steps tell, where predictions have become constant."""
+    looks = [(1, 8.1, 4.4), (3, 7.2, 3.5), (11, 1.3, 0.35), (39, 0.55, 0.45), (77, 0.06, 0.11), (202, 0.02, 0.06)]
+    audits = [
+        UpdateAudit(
+            steps=steps,
+            groups=(GroupUpdate(optimizer="SGD", weight_decay=0.5, weight_norm=weights, gradient_norm=gradient),),
+        )
+        for steps, weights, gradient in looks
+    ]
+    constant = InputDependence(steps=76, change=0.0, scale=0.02, targets_vary=True)
+    assert not list(weight_decay_too_strong(Record(audits)))
+    (claim,) = weight_decay_too_strong(Record([*audits, constant]))
+    assert "pulls 1.86 times as hard" in claim.message
 
 
 class KeepsList(Classifier):

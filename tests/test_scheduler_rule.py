@@ -3,6 +3,7 @@
 import pytest
 import torch
 from torch.optim import lr_scheduler as schedules
+from torch.utils.data import DataLoader, IterableDataset
 
 from tests.optimizer_programs import ByHand, Classifier, found, inspected, loader
 
@@ -182,6 +183,21 @@ def test_an_endless_run_is_not_judged():
     model = Scheduled(lambda o: schedules.CosineAnnealingLR(o, 1000))
     inspector = inspected(model, loader(64), max_epochs=-1, max_time="00:00:00:01")
     assert any(item.code == "LD604" for item in inspector.report.skips)
+
+
+class Stream(IterableDataset):
+    """Without an end."""
+
+    def __iter__(self):
+        while True:
+            inputs = torch.randn(8)
+            yield inputs, (inputs.sum() > 0).long()
+
+
+@pytest.mark.parametrize(("interval", "codes"), [("epoch", ["LD604"]), ("step", [])])
+def test_an_epoch_without_an_end_never_steps_a_warm_up_of_epochs(interval, codes):
+    model = Scheduled(lambda o: schedules.LambdaLR(o, lambda step: min(1.0, (step + 1) / 20)), interval=interval)
+    assert inspected(model, DataLoader(Stream(), 8), max_steps=30).report.codes == codes
 
 
 class Plateau(Classifier):

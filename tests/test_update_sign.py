@@ -14,6 +14,7 @@ from lightning_debug.rules.ld608_steps_go_uphill import steps_go_uphill
 
 DATA = torch.randn(8)
 LABELS = torch.arange(8) % 3
+SIDES = 1.0 - 2.0 * (torch.arange(8) % 2)
 
 
 def rows():
@@ -51,6 +52,10 @@ SIGNS = {
     "policy gradient": (lambda: -(Normal(out(), 1.0).log_prob(DATA) * torch.randn(8)).mean(), 0),
     "distance of two outputs": (lambda: -(out() - out()).pow(2).mean(), 0),
     "size of an output": (lambda: -out().pow(2).mean(), 0),
+    "hinge by hand": (lambda: torch.clamp(1 - SIDES * out(), min=0).mean() + 0.01 * out().pow(2).sum(), 1),
+    "hinge, negated": (lambda: -F.relu(1 - out() * SIDES).mean(), -1),
+    "hinge of a critic": (lambda: F.relu(1 - out()).mean(), 0),
+    "hinge under returns": (lambda: -F.relu(1 - out() * DATA).mean(), 0),
     "squares against squares": (lambda: (out() - DATA).pow(2).mean() - (out() - 2 * DATA).pow(2).mean(), 0),
 }
 

@@ -60,6 +60,7 @@ class Schedules:
         self._line = forecast.place_of(pl_module.configure_optimizers)
         self._foreseen: list[dict[str, ScheduleForecast]] = []
         self._following: Following | None = None
+        self._held: list[ScheduleForecast] = []
         self._window(trainer, pl_module)
         configs = list(trainer.lr_scheduler_configs)
         if not configs:
@@ -71,6 +72,9 @@ class Schedules:
             self._refuse(trainer, plan)
             for config in configs:
                 self._in_use(trainer, config, plan)
+            if math.isinf(trainer.num_training_batches) and trainer.max_steps > 0 and not trainer.global_step:
+                steps = trainer.max_steps  # of one epoch, where the stream turns out to have no end before
+                self._foresee(trainer, pl_module, configs, Plan(1, steps, steps, steps), held=True)
         else:
             self._foresee(trainer, pl_module, configs, plan)
         self._following = Following(callback, configs, self._foreseen, self._line)
@@ -117,7 +121,9 @@ class Schedules:
         past = min(trainer.current_epoch, max(1, math.ceil(steps / each)))
         return Plan(max(1, math.ceil(steps / each)), each, int(batches), steps, done, past)
 
-    def _foresee(self, trainer: Trainer, pl_module: LightningModule, configs: list[Any], plan: Plan) -> None:
+    def _foresee(
+        self, trainer: Trainer, pl_module: LightningModule, configs: list[Any], plan: Plan, held: bool = False
+    ) -> None:
         keep = forecast.keepers(pl_module, trainer)
         words = forecast.words_of(pl_module.configure_optimizers)
         misplaced = forecast.misplaced_keys(pl_module.configure_optimizers)
@@ -133,6 +139,8 @@ class Schedules:
                     for interval in ("step", "epoch")
                 }
             except forecast.NotForeseen as refused:
+                if held:
+                    continue
                 self._refuse(trainer, refused.reason)
                 self._in_use(trainer, config, refused.reason)
                 highest.append(math.nan)
@@ -149,6 +157,9 @@ class Schedules:
                 )
                 for name, item in both.items()
             }
+            if held:
+                self._held += [both["epoch"]] if config.interval == "epoch" and pl_module.automatic_optimization else []
+                continue
             self._foreseen.append(both)
             self._in_use(trainer, config)
             if pl_module.automatic_optimization:
@@ -222,6 +233,10 @@ class Schedules:
 
     def epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Compares how often schedulers stepped with how often Lightning steps them."""
+        if not trainer.current_epoch and trainer.global_step >= trainer.max_steps:
+            for item in self._held:  # the first epoch was the whole run
+                self._callback.session.observe(dataclasses.replace(item, at=moment(trainer)))
+        self._held = []
         if self._following is not None:
             self._following.epoch_end(trainer, pl_module)
 

@@ -81,6 +81,9 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
     if name in ("GatherBackward", "IndexBackward") and type(inputs[0]).__name__.startswith("LogSoftmaxBackward"):
         found.append((-sign, "cross_entropy"))  # the log-probabilities of labels, chosen by hand
         return True
+    if _is_hinge(name, node):
+        found.append((sign, "the hinge loss"))
+        return True
     if _is_likelihood(name, node):
         found.append((-sign, "the loss of a likelihood"))
         return True
@@ -117,6 +120,21 @@ def _is_squared_error(node: Any, name: str) -> bool:
     if type(inner).__name__.rstrip("0123456789") not in ("SubBackward", "RsubBackward"):
         return False
     return len(inner.next_functions) == 2 and sum(item is None for item, _ in inner.next_functions) == 1
+
+
+def _is_hinge(name: str, node: Any) -> bool:
+    """What is above 0 of a number less a score times labels of -1 and 1."""
+    if name not in ("ReluBackward", "ClampBackward", "ClampMinBackward"):
+        return False
+    margin = node.next_functions[0][0]
+    if type(margin).__name__.rstrip("0123456789") != "RsubBackward" or len(margin.next_functions) != 1:
+        return False
+    product = margin.next_functions[0][0]
+    if type(product).__name__.rstrip("0123456789") != "MulBackward":
+        return False
+    saved = [getattr(product, name, None) for name in ("_saved_self", "_saved_other")]
+    signs = [item for item in saved if isinstance(item, Tensor) and not item.requires_grad and item.dim()]
+    return len(signs) == 1 and bool((signs[0].abs() == 1).all().tolist())
 
 
 def _is_likelihood(name: str, node: Any) -> bool:

@@ -4,7 +4,8 @@ What it sees: on the steps looked at, the decay's share of the update is at leas
     the middle of those steps), and the norm of a parameter group has fallen to ``shrunk`` of what it was or less, over
     at least ``min_steps`` optimizer steps. Where the decay is added to the gradient and is ``dominant`` times as large
     on every step looked at, the first ones too, steady shrinking alone will do: next to nothing was left of the
-    gradient. ``outweighs`` times is enough where predictions do not depend on the input any more.
+    gradient. ``outweighs`` times is enough where predictions do not depend on the input any more; there ``ratio`` on
+    one step is enough too, if the norm has fallen to ``gone``: the gradients of what is left have another size.
 Why it hurts: the optimizer's main work is then to make the weights small. Signals fade from layer to layer, outputs
     become constant, and the loss stays at that of guessing.
 How to fix: lower ``weight_decay``. Usual values are 0 to 1e-4 with Adam and SGD, 0.01 to 0.1 with AdamW; Adam adds the
@@ -106,6 +107,7 @@ def weight_decay_too_strong(
     min_steps: int = 10,
     dominant: float = 100.0,
     outweighs: float = 10.0,
+    gone: float = 0.05,
 ) -> Iterator[Claim]:
     """Claims one finding for each parameter group that shrinks under its decay."""
     constant = any(constant_outputs(record))
@@ -120,17 +122,19 @@ def weight_decay_too_strong(
         shares = [share for _, group in looks if (share := _share(group)) is not None]
         left = after.weight_norm / before.weight_norm
         fades = left <= shrunk or _drowned(looks, outweighs if constant else dominant)
-        if shares and statistics.median(shares) >= ratio and fades:
+        pulls = statistics.median(shares) if shares else 0.0
+        if constant and left <= gone:
+            pulls = max(shares, default=0.0)
+        if pulls >= ratio and fades:
             where = f" (group {index})" if index else ""
             yield Claim(
                 message=f"weight_decay={after.weight_decay:g} of {optimizer}{where} pulls "
-                f"{statistics.median(shares):.3g} times as hard as the gradient: the norm of the weights falls "
-                f"from {before.weight_norm:.3g} to "
-                f"{after.weight_norm:.3g} within {last.steps - first.steps} steps.",
+                f"{pulls:.3g} times as hard as the gradient: the norm of the weights falls from "
+                f"{before.weight_norm:.3g} to {after.weight_norm:.3g} within {last.steps - first.steps} steps.",
                 subject="weight_decay" if not index else f"weight_decay of group {index}",
                 measured={
                     "weight_decay": after.weight_decay,
-                    "decay_to_gradient": statistics.median(shares),
+                    "decay_to_gradient": pulls,
                     "norm_before": before.weight_norm,
                     "norm_after": after.weight_norm,
                     "steps": last.steps - first.steps,

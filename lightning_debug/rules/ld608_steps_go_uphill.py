@@ -126,8 +126,9 @@ def steps_go_uphill(
             subject="loss",
             measured={"loss_function": last.loss_function, "loss_sign": -1, "cosine": cosines[0], "steps": len(first)},
             fix="Return the squared error, or the negative log-likelihood: turn the sign of the loss."
-            if " " in last.loss_function
-            else f"Turn the sign of the loss: return {last.loss_function}(...) itself, not its negative.",
+            if last.loss_function in ("the squared error", "the loss of a likelihood")
+            else f"Turn the sign of the loss: return {last.loss_function}"
+            f"{'' if ' ' in last.loss_function else '(...)'} itself, not its negative.",
             at=last.at,
         )
     elif last.loss_sign > 0 and uphill:
