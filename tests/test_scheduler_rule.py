@@ -197,7 +197,7 @@ class Stream(IterableDataset):
 @pytest.mark.parametrize(("interval", "codes"), [("epoch", ["LD604"]), ("step", [])])
 def test_an_epoch_without_an_end_never_steps_a_warm_up_of_epochs(interval, codes):
     model = Scheduled(lambda o: schedules.LambdaLR(o, lambda step: min(1.0, (step + 1) / 20)), interval=interval)
-    assert inspected(model, DataLoader(Stream(), 8), max_steps=30).report.codes == codes
+    assert found(model, DataLoader(Stream(), 8), max_steps=30) == codes
 
 
 class Plateau(Classifier):
