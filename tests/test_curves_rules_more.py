@@ -8,6 +8,7 @@ import torch
 from lightning_debug.callbacks._curve_measures import _other_sizes
 from lightning_debug.evidence.curves import (
     CurveReading,
+    EpochValues,
     LossKind,
     ReferenceLoss,
     Shift,
@@ -219,6 +220,19 @@ def test_where_nothing_was_learned_or_samples_are_longer_no_split_is_blamed(trai
     record = Record(
         [LossKind(supervised=True), again, CurveReading(final=True, epochs=8, training=course, validation=seen)]
     )
+    assert bool(_claims(validation_far_below_training(record))) is said
+
+
+@pytest.mark.parametrize(("now", "said"), [(0.3, True), (0.88, False)])
+def test_a_validation_loss_that_swings_is_compared_with_the_same_weights(now, said):
+    seen = ValidationCourse(name="val_loss", count=8, end=0.3, noise=0.01)
+    again = TrainingLossInEval(
+        epoch=8, batches=16, train_mode=0.9, eval_mode=0.9, by_validation=0.9, error=0.01, val_batches=16,
+        augmented=False,
+    )  # fmt: skip
+    course = TrainingCourse(steps=290, span=290, start=2.3, end=0.9)
+    reading = CurveReading(final=True, epochs=8, training=course, validation=seen)
+    record = Record([LossKind(supervised=True), EpochValues(train_loss=0.9, val_loss=now), again, reading])
     assert bool(_claims(validation_far_below_training(record))) is said
 
 

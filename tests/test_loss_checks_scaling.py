@@ -7,6 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lightning_debug.evidence.loss_checks import BatchScaling
+from lightning_debug.record import Record
+from lightning_debug.rules.ld211_loss_summed_over_batch import loss_summed_over_batch
 from tests.loss_programs import Trained, blobs, digits, findings, loader, mlp, skips
 
 MINE = ("LD211",)
@@ -203,3 +206,12 @@ def test_finds_a_sum_with_dropout_on():
         return F.cross_entropy(self.net(batch[0]), batch[1], reduction="sum")
 
     assert findings(Trained(net, loss), loader(*blobs()), select=MINE)["LD211"]
+
+
+@pytest.mark.parametrize(
+    ("penalty", "second", "said"), [(0.5, 0.5, True), (0.5, 2.5, False), (0.0, 0.0, True), (9.0, 9.0, False)]
+)
+def test_a_penalty_on_weights_is_paid_by_each_part(penalty, second, said):
+    parts = ((8.0 + penalty, 12.0), (5.0 + second, 15.0))
+    seen = BatchScaling(samples=16, whole=20.0, cuts=(8, 4), parts=parts, terms=2, batches=20)
+    assert bool(list(loss_summed_over_batch(Record([seen])))) is said

@@ -2,7 +2,8 @@
 
 What it sees: the loss of up to 16 samples of the first batch, computed in isolation (eval mode, same weights, same
     random numbers): once together, and in two parts, cut at two places. The parts' losses add up to that of the whole
-    within ``tolerance``, and each part has at least ``share`` of it, so it is a sum and no mean.
+    within ``tolerance``, and each part has at least ``share`` of it, so it is a sum and no mean. A term that all of
+    them have alike, such as a penalty on weights, is left out.
 Why it hurts: gradients grow with the batch size: another batch size is another learning rate, the smaller last batch
     of an epoch is a smaller step, clipping thresholds and weight decay weigh otherwise, and the loss cannot be compared
     with that of another run.
@@ -98,7 +99,8 @@ def loss_summed_over_batch(record: Record, *, tolerance: float = 1e-3, share: fl
     seen = record.last(BatchScaling)
     if seen is None or len(seen.parts) < 2 or seen.batches == 1:
         return
-    if not all(_adds_up(seen.whole, one, two, tolerance, share) for one, two in seen.parts):
+    term = _apart(seen, tolerance)
+    if not all(_adds_up(seen.whole - term, one - term, two - term, tolerance, share) for one, two in seen.parts):
         return
     if (seen.terms > 1 and seen.draws) or seen.function in ("div", "rdiv"):
         return
@@ -114,6 +116,13 @@ def loss_summed_over_batch(record: Record, *, tolerance: float = 1e-3, share: fl
         fix=fix,
         at=seen.at,
     )
+
+
+def _apart(seen: BatchScaling, tolerance: float) -> float:
+    """What is added to the loss whatever the samples: a penalty on weights, which each part pays as well."""
+    over = [one + two - seen.whole for one, two in seen.parts]
+    alike = max(over) - min(over) <= tolerance * abs(seen.whole) / 2
+    return min(over) if alike and 0 < min(over) <= abs(seen.whole) / 4 else 0.0
 
 
 def _adds_up(whole: float, one: float, two: float, tolerance: float, share: float) -> bool:

@@ -9,7 +9,8 @@ How to fix: look at the split: shuffle before splitting, by groups where samples
     copies.
 When to ignore: when the validation set is easier on purpose. Silent where the data set gives another sample
     when it is read twice (augmentation), where the validation step does not take training batches, and where
-    samples of validation are far longer or shorter than those of training.
+    samples of validation are far longer or shorter than those of training; likewise where the last validation,
+    with the same weights, is no lower (a loss that swings from epoch to epoch).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -87,7 +88,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.curves import CurveReading, EpochValues
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -114,6 +115,10 @@ def validation_far_below_training(
         yield Skip("samples of validation have another size than those of training: another length, other losses")
         return
     train, late = again.by_validation, course.end
+    there = [item.val_loss for item in record.of(EpochValues) if item.at.step == again.at.step and item.val_loss]
+    if any(value > share * train for value in there):
+        yield Skip("with the weights that training batches were measured with, validation is no lower")
+        return
     apart = train - seen.end
     other = again.error * math.sqrt(again.batches / again.val_batches) if again.val_batches else math.inf
     if seen.end > share * min(train, late) or apart < sigmas * error_of(again.error, other):
