@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from lightning_debug.evidence.curves import CurveReading, TrainingCourse, TrainingLossInEval, ValidationCourse
 from lightning_debug.evidence.optimization import ParameterCoverage, UpdateAudit, WatchedParameter
-from lightning_debug.probes.update_sign import against, loss_sign
+from lightning_debug.probes.update_sign import SQUARE, against, loss_sign
 from lightning_debug.record import Record
 from lightning_debug.rules.ld406_parameter_not_in_optimizer import parameter_not_in_optimizer
 from lightning_debug.rules.ld608_steps_go_uphill import steps_go_uphill
@@ -75,6 +75,10 @@ TERMS = {
     "one negated": (lambda: 0.5 * costs() - F.mse_loss(out(), DATA), "mse_loss"),
     "all negated": (lambda: -costs() - F.mse_loss(out(), DATA), ""),
     "entropy as a bonus": (lambda: costs() - 0.01 * -(rows().exp() * rows()).sum(1).mean(), ""),
+    "masked squares": (lambda: (DATA - out())[DATA > -9].pow(2).mean() - costs(), "cross_entropy"),
+    "its own square": (lambda: (DATA - out())[DATA > -9].pow(2).mean() - (out() - out()).pow(2).mean(), SQUARE),
+    "its own square, added": (lambda: costs() + (out() - out()).pow(2).mean(), ""),
+    "its own square alone": (lambda: costs().exp() - (out() - out()).pow(2).mean(), ""),
     "penalty of size": (lambda: costs() + 0.01 * out().pow(2).mean(), ""),
     "hinge of two errors": (lambda: F.relu(1 + F.mse_loss(out(), DATA) - F.mse_loss(out(), -DATA)), ""),
 }

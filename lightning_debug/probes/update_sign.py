@@ -21,6 +21,8 @@ KNOWN = {
 }
 """Nodes of torch's loss functions, which are there to be made small."""
 
+SQUARE = "the square of a difference"
+
 _SAME = ("MeanBackward", "SumBackward", "ToCopyBackward", "CloneBackward", "ViewBackward", "SqueezeBackward",
          "UnsqueezeBackward", "ReshapeAliasBackward", "AliasBackward", "UnsafeViewBackward")  # fmt: skip
 
@@ -43,14 +45,16 @@ def loss_sign(loss: Tensor) -> tuple[int, str]:
     """
     found: list[tuple[int, str]] = []
     whole = _walk(loss.grad_fn, 1, found, 64)
-    signs = {sign for sign, _ in found}
-    if len(signs) != 1 or not whole:
+    known = [(sign, name) for sign, name in found if name != SQUARE]
+    if len({sign for sign, _ in known}) != 1 or not whole:
         return 0, ""
-    return found[0]
+    return known[0]
 
 
 def against(loss: Tensor) -> str:
     """The known loss function that enters a sum with a minus, while another enters it with a plus; else ``""``.
+
+    What enters with a minus may be the square of a difference of two values of the model as well.
 
     >>> import torch
     >>> scores, data = torch.zeros(2, 3, requires_grad=True), torch.ones(2, 3)
@@ -60,8 +64,10 @@ def against(loss: Tensor) -> str:
     """
     found: list[tuple[int, str]] = []
     _walk(loss.grad_fn, 1, found, 64)
-    signs = {sign for sign, _ in found}
-    return next(name for sign, name in found if sign < 0) if len(signs) == 2 else ""
+    if not any(sign > 0 and name != SQUARE for sign, name in found):
+        return ""
+    taken = [name for sign, name in found if sign < 0]
+    return min(taken, key=lambda name: name == SQUARE, default="")
 
 
 def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool:  # noqa: C901 - by kind of node
@@ -97,7 +103,7 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
         _walk(inputs[0], sign * first, found, left - 1)
         if len(inputs) > 1:
             _walk(inputs[1], -sign * first, found, left - 1)
-        return bool(found)
+        return any(name != SQUARE for _, name in found)
     if name in ("MulBackward", "DivBackward"):
         factor = _factor(node, inputs)
         if factor is None and name == "MulBackward" and _weighs(node, inputs):
@@ -107,6 +113,8 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
         if factor is None:
             return False
         return _walk(next(item for item in inputs if item is not None), sign * factor, found, left - 1)
+    if name == "PowBackward" and getattr(node, "_saved_exponent", None) == 2 and "Sub" in type(inputs[0]).__name__:
+        found.append((sign, SQUARE))
     return False
 
 
@@ -115,7 +123,11 @@ def _is_squared_error(node: Any, name: str) -> bool:
     if name != "PowBackward" or getattr(node, "_saved_exponent", None) != 2:
         return False
     inner = node.next_functions[0][0]
-    while type(inner).__name__.rstrip("0123456789") in ("DivBackward", *_SAME):  # a square hides the unit's sign
+    while type(inner).__name__.rstrip("0123456789") in (
+        "DivBackward",
+        "IndexBackward",
+        *_SAME,
+    ):  # a square hides the unit's sign
         inner = inner.next_functions[0][0]
     if type(inner).__name__.rstrip("0123456789") not in ("SubBackward", "RsubBackward"):
         return False

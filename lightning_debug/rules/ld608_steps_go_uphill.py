@@ -155,11 +155,11 @@ def _falls_without_end(record: Record, min_steps: int, far: float) -> Iterator[C
         return
     name = looks[-1].against
     yield Claim(
-        message=f"{name} enters the loss of training_step with a minus: in {course.steps} steps the loss falls from "
+        message=f"{name.capitalize() if ' ' in name else name} enters the loss of training_step with a minus: in {course.steps} steps the loss falls from "
         f"{course.start:.4g} to {course.end:.4g}, below zero, as {name} grows without bound.",
         subject="loss",
         measured={"loss_function": name, "start": course.start, "end": course.end, "steps": course.steps},
-        fix=f"Turn the sign of that term: add {name}(...) to the other terms.",
+        fix=f"Turn the sign of that term: add {name}{'' if ' ' in name else '(...)'} to the other terms.",
         at=looks[-1].at,
     )
 
