@@ -154,8 +154,9 @@ def _falls_without_end(record: Record, min_steps: int, far: float) -> Iterator[C
     if course.end >= -1.0 or course.end >= -far * abs(course.start):
         return
     name = looks[-1].against
+    head = name.capitalize() if " " in name else name
     yield Claim(
-        message=f"{name.capitalize() if ' ' in name else name} enters the loss of training_step with a minus: in {course.steps} steps the loss falls from "
+        message=f"{head} enters the loss of training_step with a minus: in {course.steps} steps the loss falls from "
         f"{course.start:.4g} to {course.end:.4g}, below zero, as {name} grows without bound.",
         subject="loss",
         measured={"loss_function": name, "start": course.start, "end": course.end, "steps": course.steps},
