@@ -12,6 +12,7 @@ import torch
 import torchmetrics
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 from torch.utils.data import Dataset
 
 from lightning_debug.experiments.isolation import in_sandbox
@@ -112,12 +113,16 @@ class Stateful(Base):
 
 
 class Manual(Base):
-    """Two optimizers and their schedules, stepped by hand."""
+    """Two optimizers and their schedules, stepped by hand; weights that a step of power iteration makes when read."""
 
     def __init__(self) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.critic = nn.Linear(6, 1)
+
+    def build(self) -> nn.Module:
+        layers = super().build()
+        return nn.Sequential(spectral_norm(nn.Linear(6, 6)), spectral_norm(nn.Linear(6, 6, bias=False)), *layers)
 
     def training_step(self, batch, batch_idx):
         first, second = self.optimizers()

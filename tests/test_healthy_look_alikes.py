@@ -59,6 +59,23 @@ def test_maps_of_different_sizes_are_no_table():
     assert reason
 
 
+def test_sparse_rows_are_read_as_they_are():
+    torch.manual_seed(0)
+    labels = torch.arange(80) % 4
+    rows = (torch.rand(80, 300) < 0.02 + 0.2 * (torch.arange(300) % 4 == labels[:, None])).float()
+    parts = zip(rows.split(20), labels.split(20), strict=True)
+    kind = LossKind(function="cross_entropy", target="batch[1]", supervised=True, plain=True)
+    found, reason = reference([[part.to_sparse(), known] for part, known in parts], kind)
+    assert found == reference([[rows, labels]], kind)[0], reason
+    assert found is not None
+    batch = [rows.to_sparse(), labels]
+    weights = nn.ParameterList([torch.zeros(300, 4)])
+    with ReachTrace(weights, batch, batch_roles(batch)) as watch:
+        torch.sparse.mm(batch[0], weights[0])
+    assert watch.error is None
+    assert watch.layers
+
+
 class Beside(nn.Module):
     """A field stands beside features of another, as places and dates do."""
 

@@ -259,7 +259,8 @@ def _sample(batch: Any, target: str) -> tuple[tuple[str, str], Tensor, Tensor] |
     tables = {
         name: field
         for name, field in fields.items()
-        if field.is_floating_point() and field.dim() > 1 and len(field) == len(wanted) and field.numel()
+        if not field.is_nested and field.is_floating_point() and field.dim() > 1 and len(field) == len(wanted)
+        if field.numel()
     }
     if not tables:
         return None

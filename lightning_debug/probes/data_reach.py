@@ -187,7 +187,8 @@ class ReachTrace:
         output = next(tensors(call.output), None)
         if output is not None:
             self._after[id(output)] = weakref.ref(output), len(self.layers)
-        if not operand.is_floating_point() or not operand.numel() or name in NORMS or name == "embedding":
+        dense = operand.layout is torch.strided and not operand.is_nested
+        if not (dense and operand.is_floating_point() and operand.numel()) or name in (*NORMS, "embedding"):
             self.layers.append(FirstLayerInput(**known, layout=axis))
             return
         values = operand.movedim(axis, -1).reshape(-1, operand.shape[axis])

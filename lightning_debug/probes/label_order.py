@@ -15,7 +15,8 @@ MOST_FEATURES = 512
 
 def features(inputs: Tensor) -> Tensor:
     """Up to 512 evenly spread values of each sample, on the CPU."""
-    rows = inputs.detach().reshape(len(inputs), -1)
+    whole = inputs.detach() if inputs.layout is torch.strided else inputs.detach().to_dense()
+    rows = whole.reshape(len(inputs), -1)
     step = max(1, rows.shape[1] // MOST_FEATURES)
     return rows[:, ::step][:, :MOST_FEATURES].float().cpu()
 

@@ -66,7 +66,7 @@ def _pair(
     consumers = list(_through(first, users))
     after = {op.name for op in _through(second, users)}
     before = trace.origin(first.inputs[0] if first.inputs else None, RESHAPES)
-    weights = [getattr(item, "weight", None) for item in (one, two)]
+    weights = [vars(item).get("_parameters", {}).get("weight") if item is not None else None for item in (one, two)]
     return LinearPair(
         first=place(first),
         second=place(second),
@@ -90,7 +90,7 @@ def _is_flat(module: nn.Module | None) -> bool:
 def _gives_coefficients(module: nn.Module | None) -> bool:
     """Whether a layer narrows and has no bias: what it gives are coefficients of the next one's basis."""
     narrows = isinstance(module, nn.Linear) and module.out_features < module.in_features
-    return narrows and getattr(module, "bias", None) is None
+    return narrows and vars(module)["_parameters"].get("bias", module) is None  # reading a parametrised one makes it
 
 
 def _is_split(first: nn.Module | None, second: nn.Module | None) -> bool:

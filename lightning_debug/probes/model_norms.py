@@ -53,9 +53,9 @@ def equal_rows(root: nn.Module) -> dict[str, Tensor]:
                 matrix = value.ndim > 1 and 1 < value.numel() <= MOST_VALUES
                 if value.requires_grad and matrix and bool((value == value.flatten()[0]).all()):
                     found[name] = value.detach().clone()
-        if not isinstance(module, KINDS) or not isinstance(module.weight, nn.Parameter):
+        weight = module._parameters.get("weight") if isinstance(module, KINDS) else None  # noqa: SLF001 - reading a
+        if not isinstance(weight, nn.Parameter):  # parametrised one makes it anew, and steps what it is made with
             continue
-        weight = module.weight
         if not weight.requires_grad or weight.ndim < 2 or weight.shape[0] < 2 or weight.numel() > MOST_VALUES:
             continue
         if rows_alike(weight):
