@@ -102,6 +102,20 @@ def test_finds_a_sum_that_is_logged_as_the_loss(how, form):
     assert "'val/loss' is" in found.message
 
 
+@pytest.mark.parametrize("name", ["val_mae", "val_nll"])
+def test_finds_a_sum_under_a_name_that_says_mean(name):
+    def train(self, batch):
+        loss = classify(self, batch)
+        self.log("train_nll", loss)
+        return loss
+
+    def validate(self, batch):
+        return {name: F.cross_entropy(self.net(batch[0]), batch[1], reduction="sum")}
+
+    (found,) = compared(mlp(64, 10), train, validate, digits(160))
+    assert f"{name!r} is" in found.message
+
+
 def test_finds_scores_that_are_reshaped_for_transposed():
     def train(self, batch):
         return F.cross_entropy(self.net(batch[0]).transpose(1, 2), batch[1])

@@ -38,6 +38,24 @@ class GroupDropped(Classifier):
         return torch.optim.AdamW([{"params": groups[False], "weight_decay": 0.01}], 1e-2)
 
 
+class WeightsDropped(Classifier):
+    """Groups by name, where the one for weights takes those of the head only."""
+
+    def configure_optimizers(self):
+        wanted = [item for name, item in self.named_parameters() if name.endswith(("bias", "head.weight"))]
+        return torch.optim.AdamW(wanted, 1e-2)
+
+
+class BiasesOfTrained(WeightsDropped):
+    """Healthy: the weights were trained before, and their biases alone are tuned."""
+
+    def __init__(self):
+        super().__init__()
+        with torch.no_grad():
+            for layer in (self.body[0], self.body[2]):
+                layer.weight.mul_(torch.linspace(0.3, 6.0, 16)[:, None])
+
+
 class MadeAnew(Classifier):
     def scores(self, inputs):
         return super().scores(nn.Linear(8, 8)(inputs))
@@ -80,6 +98,7 @@ class Unfrozen(Classifier):
         (InAList, "layers"),
         (HeadReplaced, "head"),
         (GroupDropped, None),
+        (WeightsDropped, "body"),
         (MadeAnew, "training_step"),
         (LossForgotten, "criterion"),
         (Unfrozen, "body"),
@@ -90,6 +109,10 @@ def test_parameters_left_out(program, subject):
     assert {item.code for item in report.headlines} == {"LD406"}
     assert subject is None or report.headlines[0].subject == subject
     assert report.headlines[0].at.step <= (2 if program is not Unfrozen else 14)
+
+
+def test_biases_alone_may_be_tuned():
+    assert not inspected(BiasesOfTrained(), max_epochs=1).report.headlines
 
 
 class CalledInstead(Classifier):

@@ -176,12 +176,23 @@ class DataRelations(DataPart):
                 dataset=name_of(source),
                 overfitting=self._overfitting,
             )
-        compared = raw if raw is not None and raw.rows.shape[1] > 1 else samples
+        compared = raw if raw is not None and raw.rows.shape[1] > 1 and not self._withheld(raw, samples) else samples
         if samples.kind or source is None or not source.hands_on_bags(max(samples.sizes, default=0)):
-            yield self._copies(compared, source, sampler, in_dataset=compared is raw)
+            yield self._copies(compared, source, sampler, raw, in_dataset=compared is raw)
         yield from self._aligned(samples, raw)
 
-    def _copies(self, samples: Samples, source: Source | None, sampler: Any, *, in_dataset: bool) -> SampleCopies:
+    def _withheld(self, raw: Samples, samples: Samples) -> int:
+        """Samples that the dataset holds and never gives, though each of its indices was asked for once."""
+        source = self._source
+        if source is None or not self._fixed or not len(source.dataset) == len(raw) == len(samples):
+            return 0
+        if draws_again(ordering_of(source)[0]) or not among(samples.keys, raw.keys).all():
+            return 0
+        return len(raw) - int(among(raw.keys, samples.keys).sum())
+
+    def _copies(
+        self, samples: Samples, source: Source | None, sampler: Any, raw: Samples | None, *, in_dataset: bool
+    ) -> SampleCopies:
         found = groups(samples.keys)
         exact, near, expected = chance(samples, np.flatnonzero(found.grouped)) if found.copies else (0, 0, 0.0)
         labelled = samples.kind == "classes"
@@ -195,6 +206,7 @@ class DataRelations(DataPart):
             twice=found.twice,
             places=found.places,
             in_dataset=in_dataset,
+            withheld=0 if in_dataset or raw is None else self._withheld(raw, samples),
             exact=exact,
             near=near,
             expected=expected,
@@ -266,11 +278,9 @@ class DataRelations(DataPart):
         if 0 not in self._validation or train is None or (train.streams and not train.transforms):
             return
         if not self._fixed:
-            given = augmented_neighbours(self._validation[0].samples(), self._first)
-            names = ("samples", "wrong", "raw_samples", "raw_wrong", "pair", "pair_share")
-            values = dict[str, Any](zip(names, given, strict=True), at=self._context.moment())
+            values = augmented_neighbours(self._validation[0].samples(), self._first)
             transform = type(train.transforms[0]).__name__ if train.transforms else ""
-            yield AugmentedNeighbours(**values, transform=transform)
+            yield AugmentedNeighbours(**values, transform=transform, at=self._context.moment())
 
     def _is_changed(self, raw: Samples) -> bool:
         assert self._first is not None

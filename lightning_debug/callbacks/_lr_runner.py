@@ -104,9 +104,11 @@ class SandboxRunner:
         self._hearing.at(lr)
         try:
             loss = self._automatic_step() if self._module.automatic_optimization else self._manual_step_together()
-        except (NoLoss, torch.OutOfMemoryError, MemoryError):
+        except NoLoss:
             raise
         except Exception as error:
+            if self._done and isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+                raise  # not at the first step, which training will make, too
             raise StepFailed(error, self._done) from error
         self._done += 1
         return loss

@@ -49,6 +49,10 @@ class AugmentedNeighbours(Evidence):
         raw_wrong: The same share among those.
         pair: The two labels most often confused, and
         pair_share: their share among the wrong ones.
+        pair_samples: Samples of one of those two labels that are nearest to a raw sample of one of them.
+        pair_wrong: Share of those whose labels differ.
+        raw_pair_samples: How many raw samples are so, and
+        raw_pair_wrong: the same share of them.
         transform: Class of the dataset's transform, where it has one.
     """
 
@@ -58,4 +62,8 @@ class AugmentedNeighbours(Evidence):
     raw_wrong: float = 0.0
     pair: tuple[str, str] = ("", "")
     pair_share: float = 0.0
+    pair_samples: int = 0
+    pair_wrong: float = 0.0
+    raw_pair_samples: int = 0
+    raw_pair_wrong: float = 0.0
     transform: str = ""

@@ -104,6 +104,7 @@ class SampleCopies(Evidence):
         fewest_conflicting: Of those, how many would need another label for all groups to agree.
         balancing: Whether the copies make rare classes as frequent as others.
         drawn_again: Whether the sampler may draw a sample more than once, where the dataset was not compared.
+        withheld: Samples that the dataset holds and does not give, though each of its indices was asked for once.
         sampler: Class of the loader's sampler.
         grows: Whether the dataset is filled while training goes on: a memory of games or of transitions.
         streams: Whether samples come without an index.
@@ -126,6 +127,7 @@ class SampleCopies(Evidence):
     fewest_conflicting: int = 0
     balancing: bool = False
     drawn_again: bool = False
+    withheld: int = 0
     grows: bool = False
     sampler: str = ""
     streams: bool = False

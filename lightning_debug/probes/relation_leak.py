@@ -180,14 +180,13 @@ def _median(values: Array) -> float:
     return float(np.sort(values)[(len(values) - 1) // 2])
 
 
-def augmented_neighbours(raw: Samples, augmented: Samples) -> tuple[int, float, int, float, tuple[str, str], float]:
+def augmented_neighbours(raw: Samples, augmented: Samples) -> dict[str, Any]:
     """Whose neighbours augmented samples are, of those that lie as near to raw samples as raw ones to each other.
 
     Returns:
-        Such samples, share of them next to another label, raw samples, the same share for those, the pair of labels
-        most often confused, its share.
+        The fields of :class:`AugmentedNeighbours` that samples alone decide.
     """
-    nothing = (0, 0.0, len(raw.rows), 0.0, ("", ""), 0.0)
+    nothing = {"raw_samples": len(raw.rows)}
     one, two = raw.rows, augmented.rows
     if min(len(one), len(two)) < 32 or one.shape[1] != two.shape[1] or raw.kind != "classes" or raw.tokens:
         return nothing
@@ -199,16 +198,30 @@ def augmented_neighbours(raw: Samples, augmented: Samples) -> tuple[int, float, 
     np.fill_diagonal(own, np.inf)
     raw_labels = raw.kept_labels
     usual = _median(own.min(1))
-    raw_wrong = float((raw_labels[own.argmin(1)] != raw_labels).mean())
+    among_raw = np.stack([raw_labels, raw_labels[own.argmin(1)]], 1)
     across = squared_distances(two, one)
     at_home = across.min(1) <= usual
     if not at_home.any():
         return nothing
-    labels, nearest = augmented.kept_labels[at_home], raw_labels[across.argmin(1)][at_home]
-    wrong = labels != nearest
-    pair, share = ("", ""), 0.0
-    if wrong.any():
-        pairs, counts = np.unique(np.sort(np.stack([labels, nearest], 1)[wrong], 1), axis=0, return_counts=True)
-        best = pairs[counts.argmax()]
-        pair, share = (str(int(best[0])), str(int(best[1]))), float(counts.max() / wrong.sum())
-    return int(at_home.sum()), float(wrong.mean()), len(one), raw_wrong, pair, share
+    among = np.stack([augmented.kept_labels, raw_labels[across.argmin(1)]], 1)[at_home]
+    wrong, raw_wrong = (part[:, 0] != part[:, 1] for part in (among, among_raw))
+    found = {
+        "samples": int(at_home.sum()),
+        "wrong": float(wrong.mean()),
+        "raw_samples": len(one),
+        "raw_wrong": float(raw_wrong.mean()),
+    }
+    if not wrong.any():
+        return found
+    pairs, counts = np.unique(np.sort(among[wrong], 1), axis=0, return_counts=True)
+    best = pairs[counts.argmax()]
+    inside, raw_inside = (np.isin(part, best).all(1) for part in (among, among_raw))
+    return {
+        **found,
+        "pair": (str(int(best[0])), str(int(best[1]))),
+        "pair_share": float(counts.max() / wrong.sum()),
+        "pair_samples": int(inside.sum()),
+        "pair_wrong": float(wrong[inside].mean()),
+        "raw_pair_samples": int(raw_inside.sum()),
+        "raw_pair_wrong": float(raw_wrong[raw_inside].mean()) if raw_inside.any() else 0.0,
+    }

@@ -14,7 +14,8 @@ from lightning_debug.evidence.loss_checks import ValidationLossComparison
 from lightning_debug.probes.loss_pairs import equal_terms, relation
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 
-_LOSS_NAME = re.compile(r"(?:^|[^a-z])loss(?:$|[^a-z])")
+_LOSS_NAME = re.compile(r"(?:^|[^a-z])(?:loss|mae|mse|mean)(?:$|[^a-z])")
+_STAGE = re.compile(r"(?:^|(?<=[^a-z]))(?:train|training|val|valid|validation)(?:$|(?=[^a-z]))")
 _TOTAL_NAME = re.compile(r"(?:^|[^a-z])(?:sum|summed|total|count|num|per|tot)(?:$|[^a-z])")
 
 
@@ -52,7 +53,7 @@ def validation_loss_comparison(training: StepRun, validation: StepRun, samples: 
         if how not in ("equal", "unknown") and not {id(first), id(second)} & settled:
             return _told(how, first, second, samples, key=_key(validation.logged, _value(second)))
     for first, second in equal:
-        summed = _summed(first, second, validation, samples)
+        summed = _summed(first, second, training, validation, samples)
         if summed is not None:
             return summed
     if equal:
@@ -65,21 +66,24 @@ def _deduplicated(calls: list[HeardLoss]) -> list[HeardLoss]:
 
 
 def _summed(
-    first: HeardLoss, second: HeardLoss, validation: StepRun, samples: int | None
+    first: HeardLoss, second: HeardLoss, training: StepRun, validation: StepRun, samples: int | None
 ) -> ValidationLossComparison | None:
     """The pair's values are the same but for how many of them were added up."""
     before = _value(first)
     if first.reduction != "mean" or not equal_terms(first, second) or not before:
         return None
-    names = {name: _number(value) for name, value in validation.logged.items() if _is_loss(name)}
+    means = {_bare(name) for name, value in training.logged.items() if _is_near(_number(value), before)}
+    names = {
+        name: _number(value) for name, value in validation.logged.items() if _is_loss(name) or _bare(name) in means
+    }
     counts = {float(samples or 0), float(first.target.numel())}
     if first.is_classes:
         counts.add(float((first.target != first.options.get("ignore_index", -100)).sum()))
-    if any(math.isclose(value, before, rel_tol=1e-4) for value in names.values() if value is not None):
+    if any(_is_near(value, before) for value in names.values()):
         return None
     for name, value in names.items():
         for count in counts:
-            if value is not None and count > 1 and math.isclose(value, before * count, rel_tol=1e-4):
+            if count > 1 and _is_near(value, before * count):
                 return _told("summed", first, second, samples, key=name, value=value, factor=count)
     return None
 
@@ -107,10 +111,23 @@ def _key(logged: Mapping[str, Any], value: float | None) -> str:
 def _is_loss(name: str) -> bool:
     """Whether a name is that of a loss which is a mean.
 
-    >>> [_is_loss(name) for name in ("val_loss", "val/loss_epoch", "loss", "val_loss_sum", "glossary")]
-    [True, True, True, False, False]
+    >>> [_is_loss(name) for name in ("val_loss", "val/loss_epoch", "loss", "val_mae", "val_loss_sum", "glossary")]
+    [True, True, True, True, False, False]
     """
     return bool(_LOSS_NAME.search(name.lower())) and not _TOTAL_NAME.search(name.lower())
+
+
+def _bare(name: str) -> str:
+    """A name without its stage.
+
+    >>> [_bare(name) for name in ("train_nll", "val_nll", "nll/valid", "validity")]
+    ['_nll', '_nll', 'nll/', 'validity']
+    """
+    return _STAGE.sub("", name.lower())
+
+
+def _is_near(value: float | None, other: float) -> bool:
+    return value is not None and math.isclose(value, other, rel_tol=1e-4)
 
 
 def _value(call: HeardLoss) -> float | None:

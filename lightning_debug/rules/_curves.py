@@ -192,11 +192,21 @@ def unrest(record: Record) -> float | None:
 def diverges(course: ValidationCourse, *, sigmas: float, worse: float, price: float) -> bool:
     """Whether the validation loss rises from its lowest part by much of what it had fallen, and stays up.
 
-    Half as much will do where that is half of its lowest value, too.
+    Half as much will do where that is half of its lowest value, too, or where a metric that counts samples falls.
     """
     fell, lowest = max(price - course.lowest, 0.0), abs(course.lowest)
-    enough = max(min(worse * fell, 0.5 * lowest), 0.5 * worse * fell, 0.1 * lowest)
+    least = 0.2 if worsens(course, sigmas=sigmas) else 0.5
+    enough = max(min(worse * fell, least * lowest), 0.5 * worse * fell, 0.1 * lowest)
     return course.rise.sigmas >= sigmas and course.rise.amount >= enough and course.all_above
+
+
+def worsens(course: ValidationCourse, *, sigmas: float) -> bool:
+    """Whether a metric that counts samples, and so is no other name of the loss, has fallen since the loss was lowest.
+
+    By its own noise, and by one sample in a hundred.
+    """
+    counts = course.metric_samples > 0 and course.mode == "max"
+    return counts and course.metric_since.sigmas <= -sigmas and course.metric_since.amount <= -0.01
 
 
 def tracked(course: ValidationCourse, *, price: float) -> bool:

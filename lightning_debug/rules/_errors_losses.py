@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised, ShapeRow
-from lightning_debug.rules._errors_types import REAL, WHOLE
+from lightning_debug.rules._errors_types import REAL, WHOLE, below_zero, loss_weight
 from lightning_debug.rules._errors_words import Diagnosis, call_of, described, integers, named, numel
 
 CLASSES = ("cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss")
@@ -20,7 +20,7 @@ def loss_faults(error: ErrorRaised) -> Diagnosis | None:
     """What is wrong between prediction and target."""
     if error.operation in CLASSES and len(error.operands) >= 2:
         scores, target = error.operands[0], _target(error)
-        return _classes(error, scores, target) or _scores_against_labels(error, scores, target)
+        return loss_weight(error) or _classes(error, scores, target) or _scores_against_labels(error, scores, target)
     if error.operation in PAIRS and len(error.operands) >= 2:
         return _pairs(error, error.operands[0], _target(error))
     if "all elements of input should be between 0 and 1" in error.message:
@@ -143,8 +143,7 @@ def _class_range(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand)
     measured = {"classes": classes, "smallest": least, "largest": most}
     message = f"{call_of(error)} gets labels {least}..{most} ({name}) for {classes} classes (0..{classes - 1})."
     if least < 0 and most < classes:
-        fix = f"Leave those samples out, or name the label: ignore_index={least}."
-        return Diagnosis("LD106", "negative-label", message, fix, measured=measured)
+        return Diagnosis("LD106", "negative-label", message, below_zero(target, name), measured=measured)
     if least >= 1 and most == classes:
         fix = f"Labels begin at 0: {name} - 1, best in the dataset."
         return Diagnosis("LD106", "labels-from-one", message, fix, measured=measured)

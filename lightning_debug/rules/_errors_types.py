@@ -248,3 +248,25 @@ def _by_text(error: ErrorRaised) -> Diagnosis | None:
         f"{call_of(error)} gets {given} where {wanted} is wanted.",
         f"Cast it: x{cast}, best where the dataset makes it.",
     )
+
+
+def loss_weight(error: ErrorRaised) -> Diagnosis | None:
+    """Class weights of another dtype than the scores beside them."""
+    weight = next((item for item in error.operands[2:] if item.argument == "weight"), None)
+    wanted = error.operands[0].dtype if error.operands else ""
+    if weight is None or weight.dtype == wanted or not {weight.dtype, wanted} <= set(REAL):
+        return None
+    if not _DTYPES.search(error.message):
+        return None
+    also = " (NumPy and scikit-learn make float64)" if weight.dtype == "float64" else ""
+    fix = f"Make the weights {wanted}: torch.as_tensor(weights, dtype=torch.{wanted}){also}."
+    message = f"{call_of(error)} gets class weights of {weight.dtype}, {named(weight)}, beside scores of {wanted}."
+    return Diagnosis("LD105", "class-weights-dtype", message, fix, weight.name)
+
+
+def below_zero(label: ErrorOperand, name: str) -> str:
+    """What to do about class labels that begin below 0."""
+    least = label.minimum
+    if (least, label.second, label.maximum) == (-1, -1, 1):
+        return f"If -1 and 1 are the classes, map them: ({name} + 1) // 2; if -1 is not to count: ignore_index=-1."
+    return f"Leave those samples out, or name the label: ignore_index={least}."

@@ -100,6 +100,11 @@ def _input(seen: OverfitCheck, call: OverfitCall) -> Cause | None:
             call.line,
             "Compute the scores from the batch that training_step is given.",
         )
+    return alike_input(seen, call)
+
+
+def alike_input(seen: OverfitCheck, call: OverfitCall) -> Cause | None:
+    """All that the scores are made from is the same for every sample."""
     used = [field for field in seen.fields if field.name in call.fields]
     if not used or len(used) < len(call.fields):
         return None
@@ -110,13 +115,15 @@ def _input(seen: OverfitCheck, call: OverfitCall) -> Cause | None:
             used[0].name,
             f"Look at where the data set makes {names}: it holds nothing but zeros.",
         )
-    if all(field.alike for field in used):
-        return Cause(
-            f"its input ({names}) is the same for every sample of the batch, while the targets differ",
-            used[0].name,
-            f"Look at where the data set makes {names}: it must give each sample its own.",
-        )
-    return None
+    if not all(field.alike for field in used):
+        return None
+    shapes = [field.shape for field in used]
+    others = [item.name for item in seen.fields if item not in used and not item.alike and item.shape in shapes]
+    fix = f"Look at where the data set makes {names}: it must give each sample its own."
+    if others:
+        fix = f"Look at what the model is given: {others[0]} differs between samples, and no score depends on it."
+    told = f"its input ({names}) is the same for every sample of the batch, while the targets differ"
+    return Cause(told, used[0].name, fix)
 
 
 def _output(seen: OverfitCheck, call: OverfitCall) -> Cause | None:

@@ -4,8 +4,9 @@ What it sees: one batch of the first validation, run in isolation through both s
     random numbers), and the loss calls of both compared. A difference of more than ``tolerance`` is reported only where
     it is explained: validation takes a softmax or a sigmoid of the very scores that training gives to its loss, or
     scores where log-probabilities belong; arranges the same numbers otherwise; compares the same scores with labels
-    moved by one position; or logs as its loss a sum where training takes the mean of the same values. Where both
-    agree in eval mode: forward takes a softmax in that mode only, so that cross_entropy is given probabilities.
+    moved by one position; or logs the sum of the same values as its loss, as a mean (``val_mae``), or under the name
+    that training gives its mean. Where both agree in eval mode: forward takes a softmax in that mode only, so that
+    cross_entropy is given probabilities.
 Why it hurts: the validation loss is not the loss that is minimised. It cannot be compared with the training loss, and
     whatever it chooses (the checkpoint, the epoch to stop at, the learning rate) is chosen by another quantity.
 How to fix: compute the loss in one method that both steps call, and take softmax, sigmoid or argmax only for metrics.

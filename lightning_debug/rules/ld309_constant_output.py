@@ -96,10 +96,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.model import InputDependence
+from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._model import constant_outputs, named
+from lightning_debug.rules._overfit import Cause, alike_input
 
 
 @rule(
@@ -113,12 +115,20 @@ def constant_output(
 ) -> Iterator[Claim]:
     """Claims one finding for each prediction that is constant now."""
     for now in constant_outputs(record, minimum_steps, rounding, share):
-        yield _claim(now)
+        yield _claim(now, _input(record, now))
 
 
-def _claim(seen: InputDependence) -> Claim:
+def _input(record: Record, seen: InputDependence) -> Cause | None:
+    """What is known of the batch, where all that these predictions are made from is alike."""
+    checks = [(check, call) for check in record.of(OverfitCheck) for call in check.calls if call.line == seen.line]
+    return next((found for found in (alike_input(*pair) for pair in checks) if found is not None), None)
+
+
+def _claim(seen: InputDependence, alike: Cause | None) -> Claim:
     cause = seen.cause
     where = f"; differences between samples end at {named(cause)}" if cause.name else ""
+    if alike is not None and not cause.name:
+        where = f": {alike.told}"
     line = f" at {cause.line}" if cause.name and cause.line else ""
     how = f"change by {seen.change:.2g} of {seen.scale:.2g}" if seen.scale else "are all 0"
     return Claim(
@@ -134,6 +144,8 @@ def _claim(seen: InputDependence) -> Claim:
         },
         fix=f"Look at {named(cause)}{line}, where all samples become alike."
         if cause.name
+        else alike.fix
+        if alike is not None
         else "Lower the learning rate, normalise the inputs, and print the spread of each layer's output over samples.",
         at=seen.at,
     )

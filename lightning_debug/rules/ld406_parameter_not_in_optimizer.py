@@ -10,7 +10,8 @@ How to fix: give the optimizer ``self.parameters()``, or add the missing group. 
     ``nn.ModuleDict``, replace layers before ``configure_optimizers`` runs, add a group when unfreezing.
 When to ignore: when the part is left out on purpose; then say so with ``requires_grad_(False)``, which also saves its
     gradients. It is silent on parts in eval mode, on parts whose values show that they were trained before (a feature
-    extractor that is used as it is), and on weights beside optimised biases.
+    extractor that is used as it is, or whose biases alone are tuned), and on weights of an installed library's model
+    beside optimised biases.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -108,7 +109,8 @@ def _by_accident(item: WatchedParameter, evidence: ParameterCoverage) -> bool:
     if item.changed or item.metric or item.in_eval:
         return False
     if item.sibling_optimized:
-        return len(item.shape) < 2  # weights beside optimised biases: tuned so on purpose
+        # weights beside optimised biases: biases alone are tuned on purpose, though not around random weights
+        return len(item.shape) < 2 or (item.untrained is True and not item.library)
     if item.name == "?":
         return item.untrained is True
     return item.untrained is True or item.unfrozen or bool(evidence.stale)

@@ -3,7 +3,8 @@
 What it sees: at least ``share`` of the training samples (``said`` of texts, whose idioms and indents recur), and at
     least ``fewest``, are exact copies of others in every value compared. What chance would make is left out: of
     discrete values that make equal samples by chance many more differ in a value or two, and copies must be
-    ``margin`` times as many as the values' entropy lets expect.
+    ``margin`` times as many as the values' entropy lets expect. Or a dataset holds as many samples as it has indices,
+    is asked for each of them once, and gives half of its samples at most.
 Why it hurts: copies count many times in the loss, an epoch is shorter than it looks, and a random split puts copies
     of training samples into validation.
 How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_index=True)``; look for a list that is
@@ -97,6 +98,9 @@ def duplicated_samples(
     share = said if is_text(record) else share
     draws = record.last(AugmentationDraws)
     for found in record.of(SampleCopies):
+        if 2 * found.withheld >= max(found.samples, 2 * fewest):
+            yield _withheld(found)
+            continue
         if found.streams:
             yield Skip("the data stream in without an index")
             continue
@@ -117,10 +121,7 @@ def duplicated_samples(
         if found.each_answered_anew:
             yield Skip("every input is there equally often, mostly with another label: no copies of samples")
             continue
-        whole = found.largest >= repeats and (found.samples - found.copies) * found.largest == found.samples
-        meant = "; each is there equally often" if whole else "; they balance rare classes" if found.balancing else ""
-        if not meant and _is_bootstrap(found, deviations):
-            meant = "; they are as many as draws with replacement make, once for each sample: a bootstrap sample"
+        meant = _meant(found, repeats, deviations)
         first = found.places[0] if found.places else None
         where = f" ({'rows' if found.in_dataset else 'places in the epoch'} {first[0]} and {first[1]})" if first else ""
         yield Claim(
@@ -142,6 +143,29 @@ def duplicated_samples(
             at=found.at,
             severity=INFO if meant else None,
         )
+
+
+def _meant(found: SampleCopies, repeats: int, deviations: float) -> str:
+    """What shows that the copies are there on purpose."""
+    if found.largest >= repeats and (found.samples - found.copies) * found.largest == found.samples:
+        return "; each is there equally often"
+    if found.balancing:
+        return "; they balance rare classes"
+    if _is_bootstrap(found, deviations):
+        return "; they are as many as draws with replacement make, once for each sample: a bootstrap sample"
+    return ""
+
+
+def _withheld(found: SampleCopies) -> Claim:
+    given = found.samples - found.copies
+    return Claim(
+        message=f"{found.dataset} holds {found.samples} samples, is asked for each of its {found.samples} indices, and "
+        f"gives {given} of them, {found.samples / given:.3g} times each on average.",
+        subject="training dataset",
+        measured={"copies": found.copies, "samples": found.samples, "never given": found.withheld},
+        fix=f"Look at what {found.dataset}.__getitem__ does with its index: each must lead to a sample of its own.",
+        at=found.at,
+    )
 
 
 def _is_bootstrap(found: SampleCopies, deviations: float) -> bool:

@@ -125,13 +125,23 @@ def augmentation_changes_label(
     if found.samples < samples or found.raw_samples < 2 * samples:
         yield Skip("too few augmented samples lie near samples that are not augmented")
         return
-    error = 3 * (found.raw_wrong * (1 - found.raw_wrong) / found.raw_samples) ** 0.5
-    if found.wrong <= wrong + found.raw_wrong or found.wrong <= times * (found.raw_wrong + error):
+    pair = f"labels {found.pair[0]} and {found.pair[1]}"
+    if _is_more(found.wrong, found.raw_wrong, found.raw_samples, wrong, times):
+        message = (
+            f"{found.wrong:.0%} of {found.samples} augmented samples are nearest to a sample of another label, "
+            f"where {found.raw_wrong:.0%} of samples that are not augmented are (most often {pair})."
+        )
+    elif min(found.pair_samples, found.raw_pair_samples) >= samples and _is_more(
+        found.pair_wrong, found.raw_pair_wrong, found.raw_pair_samples, wrong, times
+    ):
+        message = (
+            f"Among {pair}, {found.pair_wrong:.0%} of {found.pair_samples} augmented samples are nearest to a sample "
+            f"of the other one, where {found.raw_pair_wrong:.0%} of samples that are not augmented are."
+        )
+    else:
         return
     yield Claim(
-        message=f"{found.wrong:.0%} of {found.samples} augmented samples are nearest to a sample of another label, "
-        f"where {found.raw_wrong:.0%} of samples that are not augmented are (most often labels {found.pair[0]} and "
-        f"{found.pair[1]}).",
+        message=message,
         subject=found.transform or f"{draws.dataset if draws else ''}.__getitem__",
         measured={
             "wrong": found.wrong,
@@ -139,8 +149,14 @@ def augmentation_changes_label(
             "wrong without augmentation": found.raw_wrong,
             "samples without augmentation": found.raw_samples,
             "pair": list(found.pair),
+            "wrong in that pair": found.pair_wrong,
             "share of that pair": found.pair_share,
         },
         fix="Leave out the transform that turns one class into the other, or have it change the label too.",
         at=found.at,
     )
+
+
+def _is_more(share: float, raw: float, samples: int, least: float, times: float) -> bool:
+    error = 3 * (raw * (1 - raw) / samples) ** 0.5
+    return share > least + raw and share > times * (raw + error)

@@ -110,6 +110,8 @@ def training_loss_falls_slowly(
     most = much if course.steps >= long and newest(record).epochs >= 2 * epochs else little
     if newest(record).epochs < epochs or share > most or share < -2 * course.start_error / abs(course.start or 1.0):
         return
+    if course.end > course.start + 2 * course.start_error:
+        return  # by single steps it has risen: in ordered data, say, whose last batches are the hard ones
     slopes = (course.first_slope, course.second_slope)
     uneven = slopes[1].amount - even * slopes[0].amount
     if not still_falls(record, course) or uneven > 2 * slopes[1].error:

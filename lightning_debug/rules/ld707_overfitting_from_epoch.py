@@ -2,9 +2,10 @@
 
 What it sees: with at least `count` validations: the smoothed validation loss fell, then rose from its lowest
     part by `sigmas` standard errors (of the noise around its own course) and by `worse` of its fall (half of that
-    will do where it is half of the lowest value), the last three values all lie above, and the training loss has
-    fallen by `train` since. The epoch is named with the interval that noise leaves. Where the validation step has been
-    run on training batches since then, they must have been spared a share `spared` of the rise.
+    will do where it is half of the lowest value, or a fifth of it while an accuracy has fallen, too), the last three
+    values all lie above, and the training loss has fallen by `train` since. The epoch is named with the interval that
+    noise leaves. Where the validation step has been run on training batches since then, they must have been spared a
+    share `spared` of the rise.
 Why it hurts: from that epoch on the model learns training samples by heart; the last weights are not the best.
 How to fix: keep the weights of that epoch; more or augmented data, dropout or weight decay move it further out.
 When to ignore: when the best checkpoint is kept anyway. Silent where the validation metric has improved

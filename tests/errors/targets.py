@@ -50,6 +50,17 @@ CASES = (
         "self(x), y)", "self(x), y, ignore_index=-1)", r"ignore_index=-1",
     ),
     Case(
+        "signs_for_labels", "LD106", "negative-label", "",
+        net("self.net = nn.Linear(10, 2)", FORWARD, CLASSIFY, f"loader({TABLE}, torch.arange(16) % 2 * 2 - 1)"),
+        "self(x), y", "self(x), (y + 1) // 2", r"\(\w.* \+ 1\) // 2",
+    ),
+    Case(
+        "double_class_weights", "LD105", "class-weights-dtype", "criterion",
+        net(THREE + "\nself.criterion = nn.CrossEntropyLoss(torch.from_numpy(numpy.ones(3)))", FORWARD,
+            "x, y = batch\nreturn self.criterion(self(x), y)", f"loader({TABLE}, {LABELS})"),
+        "numpy.ones(3))", "numpy.ones(3)).float()", r"dtype=torch\.float32",
+    ),
+    Case(
         "nll_module_out_of_range", "LD106", "label-too-large", "criterion",
         net(THREE + "\nself.criterion = nn.NLLLoss()", "return self.net(x).log_softmax(1)",
             "x, y = batch\nreturn self.criterion(self(x), y)", f"loader({TABLE}, torch.arange(16) % 4)"),
