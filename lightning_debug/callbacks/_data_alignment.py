@@ -77,7 +77,7 @@ def alignment_when_asked(source: Source | None) -> LabelAlignment | None:
     if not is_small(dataset):
         return None
     try:
-        with put_back(source.collate_fn):
+        with put_back(source.collate_fn, dataset):
             count, batch = _asked(dataset, source.collate_fn)
     except Exception:  # a dataset, or a collate function, that wants to be asked by its loader only
         return None

@@ -58,7 +58,7 @@ class DataCollate(DataPart):
             return None
         state = random_state()
         try:
-            with put_back(own_collate):
+            with put_back(own_collate, source.dataset):
                 own, begun, items = own_copy(source.dataset), working_time(), []
                 count = min(MOST, source.length, source.batch_size or MOST)
                 for place in range(count):

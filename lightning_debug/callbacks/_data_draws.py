@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.evidence import Evidence, Unavailable
 from lightning_debug.evidence.data_augmentation import AugmentationDraws
-from lightning_debug.experiments.asking import put_back
+from lightning_debug.experiments.asking import Traceable, put_back
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.order_loader import asks_for_lists
 from lightning_debug.probes.relation_draws import NotCopied, draws
@@ -76,10 +76,12 @@ class DataDraws(DataPart):
         if is_fixed(dataset, self._stream.samples().keys):
             raise NotCopied("the loader delivers the samples as they are in memory")
         try:
-            with put_back(source.collate_fn):
+            with put_back(source.collate_fn, dataset):
                 found = draws(dataset, source.collate_fn, lists=asks_for_lists(source.loader))
         except NotCopied:
             raise
+        except Traceable as error:
+            raise NotCopied(f"asking for samples would leave a trace: {error}") from error
         except Exception as error:  # a dataset that wants to be asked by its loader only
             raise NotCopied(f"a copy of the dataset raises {type(error).__name__}") from error
         init = getattr(source.loader, "worker_init_fn", None)

@@ -28,6 +28,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.callbacks._lightning_loader import Loader, NotDrawable
 from lightning_debug.callbacks._lightning_state import data_module, prepare, takes_iterator
 from lightning_debug.experiments._surroundings import random_state, set_random_state
+from lightning_debug.experiments.asking import trace_of
 
 __all__ = ["Batches", "BufferedBatches", "DrawnBatches", "NotDrawable", "training_batches"]
 
@@ -209,6 +210,8 @@ def training_batches(trainer: Trainer, pl_module: LightningModule, *, seed: int 
         return _fill(tree, parts)
 
     reads = tuple(item for leaf in leaves for item in (leaf.dataset, leaf.collate) if item is not None)
+    if trace := trace_of(reads):
+        raise NotDrawable(f"asking the data apart from the run would leave a trace: {trace}")
     return DrawnBatches(trainer, pl_module, rows, held_out, fetch, reads)
 
 

@@ -63,29 +63,24 @@ class StepCode:
         self._made: set[type] = set()
         self._scanned: dict[types.CodeType, None] = {}
         self._functions: list[types.FunctionType] = []
-        self._loose: list[types.FunctionType] = []
         self._variables: dict[tuple[int, str], tuple[dict[str, Any], str, str]] = {}
         self._fresh: list[tuple[dict[str, Any], str, str]] = []
 
-    def grow(self, classes: Iterable[type]) -> bool:
-        """Takes in more classes; whether that showed anything new."""
+    def grow(self, classes: Iterable[type], functions: Iterable[types.FunctionType] = ()) -> bool:
+        """Takes in more classes, and functions that are called by themselves; whether that showed anything new."""
         self._classes.update(dict.fromkeys(classes))
         before = len(self._scanned)
-        while self._loose:
-            self._scan(self._loose.pop())
+        for function in list(functions):
+            self._scan(function)
         more = True
         while more:
             known = (len(self._scanned), len(self._called))
             for kind in list(self._classes):
-                for name, function in _methods(kind):
+                for name, method in _methods(kind):
                     if name in self._called or self._special(kind, name):
-                        self._scan(function)
+                        self._scan(method)
             more = known != (len(self._scanned), len(self._called))
         return len(self._scanned) > before
-
-    def take(self, function: types.FunctionType) -> None:
-        """Takes in a function that is called by itself, before :meth:`grow`."""
-        self._loose.append(function)
 
     def new_functions(self) -> list[types.FunctionType]:
         """Functions found since the last call."""

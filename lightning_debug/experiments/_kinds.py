@@ -70,11 +70,14 @@ Modules, optimizers, tensors and generators are looked into wherever they come f
 
 _SILENT = ("torch._dynamo", "torch._inductor", "torch._functorch", "lightning_debug")
 _WALKED = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor, torch.Generator, torch.UntypedStorage)
+REMEMBERING: type = type(functools.lru_cache(len))
+"""The type of functions that keep their results."""
+
 _CONSTANT = (
     *(numpy.generic, numpy.dtype, enum.Enum, BaseException, types.GenericAlias, types.UnionType, classmethod),
     *(staticmethod, property, types.MemberDescriptorType, types.GetSetDescriptorType, types.MethodDescriptorType),
     *(types.WrapperDescriptorType, types.ClassMethodDescriptorType, types.TracebackType, functools.cached_property),
-    *(random.SystemRandom, type(functools.lru_cache(len)), torch.autograd.graph.Node, torch.Stream, torch.Event),
+    *(random.SystemRandom, REMEMBERING, torch.autograd.graph.Node, torch.Stream, torch.Event),
 )
 _ALIVE = (
     *(threading.Thread, multiprocessing.process.BaseProcess, concurrent.futures.Executor, asyncio.AbstractEventLoop),

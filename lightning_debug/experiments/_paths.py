@@ -1,11 +1,23 @@
-"""Paths to objects that a walk met, written only where they are shown."""
+"""How a walk goes on from an object, and the paths to objects, written only where they are shown."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 Path = tuple[Any, str | tuple[str, Any]]
 """Linked steps: the path before, and the last step as text or as a form and the key that it is to show."""
+
+
+class Manner(NamedTuple):
+    """How a part of the graph is walked.
+
+    Attributes:
+        lenient: Whether what cannot be put back is passed over instead of refused.
+        copies: Whether bytes of tensors and arrays are copied.
+    """
+
+    lenient: bool = False
+    copies: bool = True
 
 
 def render(path: Path | None) -> str:

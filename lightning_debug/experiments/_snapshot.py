@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import types
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
 
 from lightning_debug.experiments._code import StepCode
+from lightning_debug.experiments._paths import Manner
 from lightning_debug.experiments._tensors import detached, restore_versions
-from lightning_debug.experiments._walk import LIMIT, Manner, Walk
+from lightning_debug.experiments._walk import LIMIT, Walk
 
 
 class Snapshot:
@@ -21,10 +20,11 @@ class Snapshot:
     Args:
         offload: Device for the copies of tensors; by default they stay where they are.
         limit: How many objects to look at; more are refused.
+        asked: Whether data among it will be asked for samples, which must not show afterwards.
     """
 
-    def __init__(self, offload: str | None = None, limit: int = LIMIT) -> None:
-        self._walk = Walk(offload, limit)
+    def __init__(self, offload: str | None = None, limit: int = LIMIT, *, asked: bool = False) -> None:
+        self._walk = Walk(offload, limit, asked=asked)
 
     @property
     def reasons(self) -> list[str]:
@@ -50,28 +50,32 @@ class Snapshot:
             entries: Names of the methods that will be called.
         """
         code = StepCode(entries)
-        self._follow(code, Manner())
+        self._follow(code, self._walk.classes, Manner())
         self._walk.reasons.extend(code.reasons)
 
-    def add_call(self, function: Any, name: str) -> None:
+    def add_call(self, function: Any, name: str, *, copies: bool = True) -> None:
         """Remembers what a function, or an object that will be asked, holds and reaches; passes over what it must.
 
         Args:
             function: Also a method, a partial, or an object that is called or indexed.
             name: What to call it.
+            copies: Whether to copy the bytes of its tensors and arrays.
         """
-        self.add(function, name, lenient=True)
-        code = StepCode(frozenset())
-        while isinstance(function, functools.partial):
-            function = function.func
-        function = getattr(function, "__func__", function)
-        if isinstance(function, types.FunctionType):
-            code.take(function)
-        self._follow(code, Manner(lenient=True))
+        self.add(function, name, lenient=True, copies=copies)
+        self._follow(StepCode(()), self._walk.data_classes, Manner(lenient=True))
 
-    def _follow(self, code: StepCode, how: Manner) -> None:
+    def join(self, other: Snapshot) -> None:
+        """Puts back what the other remembers as well."""
+        mine, its = self._walk, other._walk
+        mine.keepers += its.keepers
+        mine.generators += its.generators
+        mine.faces += its.faces
+        mine.reasons += its.reasons
+        mine.storages = {**its.storages, **mine.storages}
+
+    def _follow(self, code: StepCode, classes: Iterable[type], how: Manner) -> None:
         with _bare():
-            while code.grow(self._walk.classes):
+            while code.grow(classes, self._walk.functions):
                 for function in code.new_functions():
                     self._walk.function(function, (None, function.__qualname__), how)
                 for namespace, name, label in code.new_variables():

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import collections
 import functools
+import io
 import itertools
 import types
 import weakref
 from collections.abc import Iterable
 from collections.abc import Sequence as Items
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy
 import torch
@@ -36,6 +37,7 @@ from lightning_debug.experiments._keepers import (
 )
 from lightning_debug.experiments._kinds import (
     ATOMS,
+    REMEMBERING,
     accessor,
     draws,
     is_alive,
@@ -46,7 +48,7 @@ from lightning_debug.experiments._kinds import (
     referent,
     slots_of,
 )
-from lightning_debug.experiments._paths import Path, render
+from lightning_debug.experiments._paths import Manner, Path, render
 from lightning_debug.experiments._tensors import Face, Storage, inner_tensors
 
 LIMIT = 200_000
@@ -56,27 +58,17 @@ LARGE, MANY, SAMPLES = 1 << 26, 1 << 12, 20_000
 """What is taken for constant in data: arrays of so many bytes, items of containers of more, objects beyond so many."""
 
 
-class Manner(NamedTuple):
-    """How a part of the graph is walked.
-
-    Attributes:
-        lenient: Whether what cannot be put back is passed over instead of refused.
-        copies: Whether bytes of tensors and arrays are copied.
-    """
-
-    lenient: bool = False
-    copies: bool = True
-
-
 class Walk:
     """Collects keepers of all that is reachable.
 
     Args:
         offload: Device for copies of tensors; by default they stay where they are.
         limit: How many objects to walk at most.
+        asked: Whether data will be asked for samples. Then those of large data are walked, too, and what gives one
+            thing after the other, or keeps what it was once asked for, is refused in any manner.
     """
 
-    def __init__(self, offload: str | None = None, limit: int = LIMIT) -> None:
+    def __init__(self, offload: str | None = None, limit: int = LIMIT, *, asked: bool = False) -> None:
         self.reasons: list[str] = []
         self._empties = Empties()
         self.keepers: list[Keeper] = [self._empties]
@@ -84,9 +76,12 @@ class Walk:
         self.faces: list[Face] = []
         self.storages: dict[int, Storage] = {}
         self.classes: dict[type, None] = {}
+        self.data_classes: dict[type, None] = {}
+        self.functions: list[types.FunctionType] = []
         self.holders: list[Mapping | Sequence] = []
         self.attached = False
-        self._offload, self._limit = offload, limit
+        self._offload, self._limit, self._asked = offload, limit, asked
+        self._many, self._samples = (limit, limit) if asked else (MANY, SAMPLES)
         self._seen: dict[int, Any] = {}
         self._stack: list[tuple[Any, Path, Manner]] = []
         self._later: collections.deque[tuple[Any, Path, Manner]] = collections.deque()
@@ -99,7 +94,7 @@ class Walk:
             # what is passed over in data must still be refused where it is met elsewhere; counters lie above samples
             value, path, how = self._stack.pop() if self._stack else self._later.popleft()
             samples += how.lenient
-            if how.lenient and samples > SAMPLES:
+            if how.lenient and samples > self._samples:
                 self._later.clear()
             elif len(self._seen) > self._limit:
                 self._refuse(value, path, how, f"beyond the {self._limit} objects that are looked at")
@@ -139,7 +134,7 @@ class Walk:
         kinds = {*map(type, values)}  # a million strings, or pairs of them, take a glance
         if kinds <= ATOMS or (kinds == {tuple} and ATOMS.issuperset(map(type, itertools.chain.from_iterable(values)))):
             return False
-        if how.lenient and len(values) > MANY:
+        if how.lenient and len(values) > self._many:
             return False
         for index, value in enumerate(values):
             if type(value) in EMPTY and not value:
@@ -155,9 +150,8 @@ class Walk:
             return True
         if kind in (tuple, frozenset):
             return all(map(self._plain, value))
-        if not (kind is list and ATOMS.issuperset(map(type, value))) and not (
-            kind is dict and ATOMS.issuperset(map(type, itertools.chain(value, value.values())))
-        ):
+        items = value if kind is list else itertools.chain(value, value.values()) if kind is dict else (self,)
+        if not ATOMS.issuperset(map(type, items)) or len(self._seen) > self._limit:
             return False
         if id(value) not in self._seen:
             self._seen[id(value)] = value
@@ -169,7 +163,10 @@ class Walk:
             self._tensor(value, path, how)
         elif isinstance(value, torch.UntypedStorage):
             self._storage(value, how)
-        elif not is_leaf(value) and not self._callable(value, path, how):
+        elif is_leaf(value):
+            if self._asked and isinstance(value, REMEMBERING) and is_user_code(value.__module__):
+                self._refuse(value, path, Manner(), "it keeps what it was once asked for")
+        elif not self._callable(value, path, how):
             kind: Any = type(value)
             what = role(kind)
             if what == "logger":
@@ -182,6 +179,7 @@ class Walk:
     def _callable(self, value: Any, path: Path, how: Manner) -> bool:
         parts: Iterable[Any]
         if isinstance(value, types.FunctionType):
+            self.functions += [value] * self._asked
             self.function(value, path, how)
             return True
         if isinstance(value, functools.partial):
@@ -251,12 +249,12 @@ class Walk:
     def _class(self, kind: type, how: Manner) -> None:
         if not is_user_code(kind.__module__):
             return
-        if not how.lenient:
-            self.classes[kind] = None
+        (self.data_classes if how.lenient else self.classes)[kind] = None
         if id(kind) not in self._seen:
             self._seen[id(kind)] = kind
             self.keepers.append(kept := ClassAttributes(kind))
-            for name, value in kept.values.items():
+            keeping = [item for item in vars(kind).items() if self._asked and isinstance(item[1], REMEMBERING)]
+            for name, value in [*kept.values.items(), *keeping]:
                 self._push(value, ((None, kind.__qualname__), f".{name}"), how)
 
     def _script(self, value: Any, path: Path, how: Manner) -> None:
@@ -294,7 +292,8 @@ class Walk:
         return not storage.nbytes() or storage._cdata in self.storages
 
     def _refuse(self, value: Any, path: Path, how: Manner, why: str) -> None:
-        if not how.lenient:
+        going = hasattr(value, "__next__")
+        if not how.lenient or (self._asked and going and not isinstance(value, io.IOBase)):
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-            why = why or ("an iterator, which cannot be set back" if hasattr(value, "__next__") else "not known")
+            why = why or ("an iterator, which cannot be set back" if going else "not known")
             self.reasons.append(f"{render(path)} ({kind}): {why}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from lightning_debug.experiments._snapshot import Snapshot
@@ -16,19 +16,54 @@ from lightning_debug.experiments._surroundings import (
 )
 
 
+class Traceable(RuntimeError):
+    """Asking would leave a trace: something that gives one thing after the other, or keeps what it gave."""
+
+
+def asked(held: Sequence[Any], offload: str | None = None) -> Snapshot:
+    """What data sets and functions hold and reach that will be asked.
+
+    What cannot be put back is passed over, as extensions and files are, but for what would certainly differ afterwards:
+    the snapshot's ``reasons`` name iterators, and functions that keep their results.
+
+    Args:
+        held: Data sets, collate functions and the like.
+        offload: Device for copies of tensors; by default they stay where they are.
+    """
+    state = Snapshot(offload, asked=True)
+    for index, item in enumerate(held):
+        state.add_call(item, _name(item, index))
+    return state
+
+
+def trace_of(held: Sequence[Any]) -> str:
+    """Why asking would leave a trace; empty where it would not."""
+    state = Snapshot(asked=True)
+    with uncollected():
+        for index, item in enumerate(held):
+            state.add_call(item, _name(item, index), copies=False)
+    return "; ".join(state.reasons[:3])
+
+
 @contextlib.contextmanager
-def put_back(*held: Any) -> Iterator[None]:
-    """Lets what is held be called or indexed, and puts back all that it reaches: a count that it keeps, a list.
+def put_back(called: Any = None, copied: Any = None) -> Iterator[None]:
+    """Lets a function be called, and copies of an object, and puts back all that they reach: a count, a list.
 
     The global random generators are put back as well, and nothing is printed.
 
     Args:
-        held: Data sets, collate functions and the like. What cannot be put back in these is passed over.
+        called: A collate function or the like.
+        copied: What only copies of are asked, as a data set: these share variables of their module and class.
+
+    Raises:
+        Traceable: If something would not be as it was. Nothing was asked then.
     """
-    random, state = random_state(), Snapshot()
+    random, state = random_state(), Snapshot(asked=True)
     with uncollected():
-        for index, item in enumerate(held):
-            state.add_call(item, f"held[{index}]")
+        state.add_call(called, "collate_fn")
+        state.add_call(copied, _name(copied, 0), copies=False)
+    if state.reasons:
+        raise Traceable("; ".join(state.reasons[:3]))
     try:
         with silence():
             yield
@@ -36,3 +71,7 @@ def put_back(*held: Any) -> Iterator[None]:
         with uninterrupted():
             state.restore()
             set_random_state(random)
+
+
+def _name(item: Any, index: int) -> str:
+    return getattr(item, "__qualname__", type(item).__qualname__) or f"also[{index}]"

@@ -34,6 +34,7 @@ from lightning_debug.experiments._surroundings import (
     uninterrupted,
     wait,
 )
+from lightning_debug.experiments.asking import asked
 from lightning_debug.experiments.hindrance import Hindering
 from lightning_debug.probes.trace import compiled_functions
 
@@ -293,8 +294,7 @@ def _remember(
         if root is not None:
             bulky = name.startswith("optimizers") and not name.endswith("param_groups")
             state.add(root, name, copies=updates or not bulky)
-    if (data := lightning.data_module(trainer)) is not None:
-        state.add(data, "the datamodule", lenient=True)
-    for index, extra in enumerate(also):
-        state.add_call(extra, f"also[{index}]")
+    state.add(lightning.data_module(trainer), "the datamodule", lenient=True)
+    if also:
+        state.join(asked(also, offload))
     return state

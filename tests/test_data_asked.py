@@ -1,0 +1,197 @@
+"""Data sets that keep count, draw or remember, and what is left of our asking them."""
+
+import functools
+import itertools
+import random
+
+import numpy
+import pytest
+import torch
+from pytorch_lightning import LightningModule, Trainer, seed_everything
+from torch import nn
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+
+from lightning_debug import Debugger
+from lightning_debug.experiments.asking import Traceable, asked, put_back, trace_of
+from lightning_debug.probes.own_copy import own_copy
+
+GENERATOR, PYTHONS = numpy.random.default_rng(0), random.Random(0)
+COUNT, SEEN, ENDLESS = 0, [], itertools.count()
+
+
+class Rows(Dataset):
+    total, last = 0, None
+
+    def __init__(self, transform=None, size=192):
+        labels = torch.arange(size) % 3
+        noise = torch.randn(size, 8, generator=torch.Generator().manual_seed(0))
+        self.inputs, self.labels, self.transform = 3 * torch.eye(8)[labels] + noise, labels, transform
+
+    def __len__(self):
+        return len(self.inputs)
+
+    def __getitem__(self, index):
+        inputs = self.inputs[index]
+        return (inputs if self.transform is None else self.transform(inputs)), int(self.labels[index])
+
+
+def drawn(inputs):
+    return inputs + 0.1 * float(GENERATOR.standard_normal()) + 0.1 * PYTHONS.random()
+
+
+def counted(inputs):
+    global COUNT
+    COUNT += 1
+    SEEN.append(COUNT)
+    Rows.total += 1
+    return inputs * (1 + COUNT % 7 / 50 + Rows.total % 5 / 50)
+
+
+def endless(inputs):
+    return inputs * (1 + next(ENDLESS) % 7 / 50)
+
+
+class Noise:
+    def __init__(self):
+        self.generator, self.calls = torch.Generator().manual_seed(0), 0
+
+    def __call__(self, inputs):
+        self.calls += 1
+        return inputs + 0.1 * torch.randn(8, generator=self.generator) + self.calls % 5 / 50
+
+
+class Cached(Rows):
+    """Keeps what it drew, in a large list of samples."""
+
+    def __init__(self):
+        super().__init__(size=4200)
+        self.samples = [{"drawn": None} for _ in range(4200)]
+
+    def __getitem__(self, index):
+        sample = self.samples[int(index)]
+        if sample["drawn"] is None:
+            sample["drawn"] = self.inputs[index] + 0.1 * torch.randn(8)
+        return sample["drawn"], int(self.labels[index])
+
+
+class Remembering(Rows):
+    @functools.cache  # noqa: B019
+    def __getitem__(self, index):
+        return self.inputs[index] + 0.1 * torch.randn(8), int(self.labels[index])
+
+
+class Going(Rows):
+    def __init__(self):
+        super().__init__()
+        self.going = iter(range(10**9))
+
+    def __getitem__(self, index):
+        return self.inputs[index] * (1 + next(self.going) % 5 / 50), int(self.labels[index])
+
+
+def closing():
+    calls = 0
+
+    def scaled(inputs):
+        nonlocal calls
+        calls += 1
+        return inputs * (1 + calls % 5 / 50)
+
+    return scaled
+
+
+PUT_BACK = {
+    "draws from variables": lambda: Rows(drawn),
+    "counts in variables and classes": lambda: Rows(counted),
+    "draws by an object": lambda: Rows(Noise()),
+    "counts in a closure": lambda: Rows(closing()),
+    "keeps what it drew": Cached,
+    "in a subset": lambda: Subset(Rows(Noise()), range(150)),
+    "of two": lambda: ConcatDataset([Rows(counted), Rows(drawn)]),
+}
+NOT_PUT_BACK = {"remembers calls": Remembering, "goes on": Going, "goes on in a variable": lambda: Rows(endless)}
+
+
+def begin_anew():
+    global COUNT, ENDLESS
+    GENERATOR.bit_generator.state = numpy.random.default_rng(0).bit_generator.state
+    PYTHONS.seed(0)
+    COUNT, Rows.total, ENDLESS = 0, 0, itertools.count()
+    SEEN.clear()
+    Remembering.__getitem__.cache_clear()
+    seed_everything(0, verbose=False)
+
+
+def first(dataset):
+    torch.manual_seed(0)
+    return [dataset[index][0].tolist() for index in range(5)]
+
+
+@pytest.mark.parametrize("kind", PUT_BACK)
+def test_what_asking_changes_is_put_back(kind):
+    begin_anew()
+    dataset = PUT_BACK[kind]()
+    state = asked([dataset])
+    assert not state.reasons
+    answers = first(dataset)
+    state.restore()
+    assert first(dataset) == answers
+    assert not trace_of([dataset])
+
+
+@pytest.mark.parametrize("kind", ["draws from variables", "counts in variables and classes"])
+def test_what_a_copy_shares_is_put_back(kind):
+    begin_anew()
+    dataset = PUT_BACK[kind]()
+    with put_back(None, dataset):
+        answers = first(own_copy(dataset))
+    assert first(dataset) == answers
+
+
+@pytest.mark.parametrize("kind", NOT_PUT_BACK)
+def test_what_would_leave_a_trace_is_not_asked(kind):
+    begin_anew()
+    dataset = NOT_PUT_BACK[kind]()
+    assert trace_of([dataset])
+    with pytest.raises(Traceable), put_back(None, dataset):
+        pass
+
+
+class Classifier(LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(8, 32), nn.ReLU(), nn.Linear(32, 3))
+
+    def training_step(self, batch, batch_idx):
+        loss = nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("train_loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", nn.functional.cross_entropy(self.net(batch[0]), batch[1]))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 3e-3)
+
+
+def trained(kind, *callbacks):
+    begin_anew()
+    make = {**PUT_BACK, **NOT_PUT_BACK}[kind]
+    dataset, size = make(), 300 if kind == "keeps what it drew" else 16
+    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
+    trainer = Trainer(
+        max_epochs=4, accelerator="cpu", devices=1, callbacks=list(callbacks), enable_model_summary=False, **options
+    )
+    model = Classifier()
+    trainer.fit(model, DataLoader(dataset, size, shuffle=True), DataLoader(make(), size))
+    left = [COUNT, Rows.total, len(SEEN), GENERATOR.random(), PYTHONS.random(), str(ENDLESS), first(dataset)]
+    return torch.cat([item.detach().flatten() for item in model.parameters()]), left
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [*PUT_BACK, *NOT_PUT_BACK])
+def test_a_run_on_data_that_keep_count_is_the_same_run(kind):
+    weights, left = trained(kind)
+    watched, rest = trained(kind, Debugger(console=False))
+    assert torch.equal(weights, watched)
+    assert left == rest
