@@ -124,6 +124,10 @@ class Misplaced:
     other: int | None
 
 
+ADDED = 0.02
+"""What an epsilon that is added to each of many probabilities (``log(p + 1e-5)``) adds to their sum."""
+
+
 def misplaced(call: LossCall, tolerance: float) -> Misplaced | None:
     """The softmax over the wrong dimension that made the scores of a call, proven by their values."""
     scores, classes = call.scores, class_dimension(call)
@@ -136,8 +140,9 @@ def misplaced(call: LossCall, tolerance: float) -> Misplaced | None:
         return None
     if made is None and not _is_telling(scores):
         return None
+    near = max(min(limit, error / 3), min(ADDED, error / 200))
     for other, rival in enumerate(errors):
-        if other != classes and rival is not None and rival <= min(limit, error / 3):
+        if other != classes and rival is not None and rival <= near:
             return Misplaced(made, logs, classes, other)
     if made is None or error <= 10 * limit or made is not _nearest(call.origin, logs):
         return None
