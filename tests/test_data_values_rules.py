@@ -154,6 +154,16 @@ def test_preparation_is_the_same():
     assert not claims("LD515", *values(TABLE), *values(TABLE * 0.1 + 3, stage="validate"), *counts)
 
 
+@pytest.mark.parametrize(("moved", "said"), [(0.0, 1), (0.3, 0)])
+def test_a_model_that_normalises_in_training_alone(moved, said):
+    """3.3 deviations apart in one channel may be drift, unless what is delivered does not drift."""
+    layer = FirstLayerInput(field="batch[0]", module="net.0", samples=64, means=(0.0,), deviations=(0.9,))
+    other = dataclasses.replace(layer, stage="validate", means=(-3.0,), deviations=(0.42,))
+    column = TABLE[:, :1] * 0.4 - 3
+    delivered = [*values(column), *values(column + moved, stage="validate")]
+    assert len(claims("LD515", *delivered, dataclasses.replace(layer, stage="train"), other)) == said
+
+
 @pytest.mark.parametrize("inputs", [TABLE, IMAGES, SERIES], ids=["table", "images", "series"])
 def test_zeros_and_constants(inputs):
     holes = inputs.clone()

@@ -102,3 +102,20 @@ def in_use(record: Record, field: str) -> bool:
     """
     layers = record.of(FirstLayerInput)
     return not layers or any(item.field == field for item in layers)
+
+
+def pooled(item: FieldValues | FirstLayerInput) -> tuple[float, float]:
+    """Mean and deviation over all features."""
+    mean = sum(item.means) / len(item.means)
+    inner = sum(deviation * deviation for deviation in item.deviations) / len(item.means)
+    return mean, math.sqrt(inner)
+
+
+def delivered_alike(record: Record, layer: FieldValues | FirstLayerInput, same: float) -> bool:
+    """Whether both loaders deliver one scale of what a layer gets, so that no drift of the data is in what differs."""
+    last = {item.stage: item for item in record.of(FieldValues) if item.loader == 0 and item.field == layer.field}
+    train, val = last.get("train"), last.get("validate")
+    if not isinstance(layer, FirstLayerInput) or train is None or val is None or not train.means or not val.means:
+        return False
+    (first, deviation), (second, other) = pooled(train), pooled(val)
+    return deviation > 0 and abs(second - first) < same * deviation and abs(other - deviation) < same * deviation

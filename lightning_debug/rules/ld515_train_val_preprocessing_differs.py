@@ -2,8 +2,9 @@
 
 What it sees: mean and standard deviation of each feature (column or channel) in training and in the first
     validation loader: as delivered, or where they reach the first layer. One of three: the typical feature's
-    means are `shift` training deviations apart (twice that with fewer than 3 features); the typical feature's
-    deviations differ `scale` times (likewise); or one set is signed and the other nowhere below 0, with deviations
+    means are `shift` training deviations apart (twice that with fewer than 3 features, unless the loaders deliver one
+    scale, to within `same`, and the steps make two of it); the typical feature's deviations differ `scale` times
+    (likewise); or one set is signed and the other nowhere below 0, with deviations
     `bounded` times apart, and means a deviation apart or lowest and highest values as many deviations from the mean
     (the same data on another scale, to within `same` deviations), or the means of many features, which correlate
     by at least `alike` in the two sets, as much wider apart as the deviations are larger. Or a few of the features,
@@ -100,7 +101,7 @@ from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._data_layers import first_layers, number
+from lightning_debug.rules._data_layers import delivered_alike, first_layers, number, pooled
 
 
 @rule("LD515", severity=ERROR, needs=FieldValues, explains=("LD212", "LD413", "LD706", "LD707", "LD712"))
@@ -132,7 +133,7 @@ def train_val_preprocessing_differs(
         features = [item for item in both if item[1] > 0 and item[3] > 0]
         if not features:
             continue
-        few = 2.0 if len(features) < 3 else 1.0
+        few = 2.0 if len(features) < 3 and not delivered_alike(record, train, same) else 1.0
         apart = _median([abs(second - first) / deviation for first, deviation, second, _ in features])
         ratio = _median([other / deviation for _, deviation, _, other in features])
         close = _median([abs(second - first) / min(one, other) for first, one, second, other in features])
@@ -145,8 +146,8 @@ def train_val_preprocessing_differs(
         if apart < shift * few and not scaled and one is None:
             continue
         told.add(train.field)
-        first, deviation = _pooled(train)
-        second, other = _pooled(val)
+        first, deviation = pooled(train)
+        second, other = pooled(val)
         what = train.field
         if apart < shift * few and not scaled and one is not None:
             first, deviation, second, other = one
@@ -209,8 +210,8 @@ def _made_equal(layers: dict[tuple[str, str, str], FirstLayerInput], field: str)
     for (stage, name, module), layer in layers.items():
         other = layers.get(("validate", name, module))
         if stage == "train" and name == field and other is not None and layer.means and other.means:
-            first, deviation = _pooled(layer)
-            second, spread = _pooled(other)
+            first, deviation = pooled(layer)
+            second, spread = pooled(other)
             if deviation > 0 and spread > 0:
                 return abs(first - second) < deviation and 0.5 < spread / deviation < 2.0
     return False
@@ -245,7 +246,7 @@ def _signed(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerI
 
 def _is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput, same: float) -> bool:
     """Whether both sets reach as many of their deviations below and above their means: one is the other, rescaled."""
-    (first, deviation), (second, other) = _pooled(train), _pooled(val)
+    (first, deviation), (second, other) = pooled(train), pooled(val)
     low = (train.lowest - first) / deviation - (val.lowest - second) / other
     high = (train.highest - first) / deviation - (val.highest - second) / other
     return max(abs(low), abs(high)) <= same
@@ -280,12 +281,6 @@ def _wanders(record: Record, field: str, ratio: float) -> bool:
         return False
     within = val.row_deviation_highest / train.row_deviation_highest if train.row_deviation_highest > 0 else ratio
     return (within**2 < ratio) if ratio > 1 else (within**2 > ratio)
-
-
-def _pooled(item: FieldValues | FirstLayerInput) -> tuple[float, float]:
-    mean = sum(item.means) / len(item.means)
-    inner = sum(deviation * deviation for deviation in item.deviations) / len(item.means)
-    return mean, math.sqrt(inner)
 
 
 def _median(values: list[float]) -> float:
