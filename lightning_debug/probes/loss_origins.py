@@ -76,7 +76,8 @@ def _by_hand(trace: LossTrace, op: Op) -> tuple[str, Note, Op | None] | None:
     if op.name == "div" and len(op.inputs) == 2:
         above, below = trace.origin(op.inputs[0], THROUGH), trace.origin(op.inputs[1], THROUGH)
         if above is not None and below is not None and above.name == "exp":
-            if below.name == "sum" and trace.origin(below.inputs[0] if below.inputs else None, THROUGH) is above:
+            summed = trace.origin(below.inputs[0], THROUGH) if below.name == "sum" and below.inputs else None
+            if summed is above or _same_exp(summed, above):
                 return "softmax", trace.note(below), _exponent(trace, above)
             if _one_more_than_exp(trace, below):
                 return "sigmoid", Note(), _exponent(trace, above)
@@ -87,6 +88,12 @@ def _by_hand(trace: LossTrace, op: Op) -> tuple[str, Note, Op | None] | None:
         if exponential is not None:
             return "sigmoid", Note(), _exponent(trace, exponential)
     return None
+
+
+def _same_exp(one: Op | None, other: Op) -> bool:
+    """Whether two exponentials are of the same output: ``exp(x) / exp(x).sum(1, keepdim=True)``."""
+    known = one is not None and one.name == "exp" and other.inputs and other.inputs[0] is not None
+    return bool(known) and one is not None and one.inputs[:1] == other.inputs[:1]
 
 
 def _one_more_than_exp(trace: LossTrace, op: Op | None) -> Op | None:

@@ -83,6 +83,15 @@ class ByHandOverBatch(Program):
 
 
 @faulty("LD202")
+class ByHandTwiceOverBatch(Program):
+    def loss(self, x, y):
+        scores = self.net(x)
+        scores = scores - scores.max(dim=1, keepdim=True).values
+        probabilities = torch.exp(scores) / torch.exp(scores).sum(dim=0, keepdim=True)
+        return -(F.one_hot(y, 4) * torch.log(probabilities + 1e-7)).sum() / len(y)
+
+
+@faulty("LD202")
 class OneHotProductOverBatch(Program):
     def data(self):
         inputs, labels = classes(4)
