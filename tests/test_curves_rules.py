@@ -18,6 +18,7 @@ from lightning_debug.evidence.curves import (
     TrainingLossInEval,
     ValidationCourse,
 )
+from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
 from lightning_debug.evidence.run import RunContext
 from lightning_debug.evidence.selection import EpochSelection
 from lightning_debug.finding import Claim, Skip
@@ -177,6 +178,14 @@ def test_a_loss_that_begins_low_by_chance_falls_slowly_all_the_same():
     reading = CurveReading(final=True, epochs=8, training=course, validation=seen)
     (claim,) = training_loss_falls_slowly(Record([LossKind(supervised=True), reference, reading]))
     assert "hardly moves" in claim.message
+    assert claim.fix.startswith("Raise")
+    groups = [
+        GroupUpdate(optimizer="AdamW", group=place, rate=rate, weight_norm=norm, update_norm=norm * moved)
+        for place, (rate, norm, moved) in enumerate([(0.004, 42.0, 0.01), (3.0, 360.0, 0.3)])
+    ]
+    looks = [UpdateAudit(groups=tuple(groups), steps=step) for step in (1, 2)]
+    (claim,) = training_loss_falls_slowly(Record([LossKind(supervised=True), *looks, reference, reading]))
+    assert claim.fix.startswith("Lower the learning rate of parameter group 1 (3)")
 
 
 def _rises(course):
