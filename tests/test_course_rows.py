@@ -7,8 +7,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from lightning_debug.evidence.curves import Shift, ValidationCourse
+from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedNeighbours
+from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.evidence.model import InputDependence
+from lightning_debug.evidence.numbers import NonFiniteStep, NonFiniteTensor, StepWindow
 from lightning_debug.evidence.overfit import OverfitCall, OverfitCheck, OverfitField
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
@@ -90,3 +93,48 @@ def test_loss_and_accuracy_that_part_from_training_together(rise, since, samples
         metric_since=Shift(amount=since, error=0.001), metric_samples=samples,
     )  # fmt: skip
     assert diverges(course, sigmas=4.0, worse=0.3, price=2.1) is expected
+
+
+@pytest.mark.parametrize(
+    ("lengths", "change", "claimed"),
+    [
+        ((1.0, 1.0), {}, True),
+        ((0.9, 1.1), {}, False),
+        ((1.0, 1.0), {"profile": 0.2}, False),  # embeddings, whose columns have no levels of their own
+        ((1.0, 1.0), {"profile_roughness": 0.1}, False),  # spectra
+        ((1.0, 1.0), {"zeros": 0.9}, False),  # weighted words
+        ((1.0, 1.0), {"means": (0.4, 0.3, 0.5, 0.2, 0.45)}, False),  # columns of one unit
+    ],
+)
+def test_rows_of_a_table_that_are_divided_by_their_length(lengths, change, claimed):
+    values = FieldValues(
+        stage="train", field="batch[0]", role="input", shape=(5,), samples=300, profile=0.9,
+        means=(0.7, 0.005, 0.3, 0.1, 0.6), deviations=(0.02, 0.002, 0.03, 0.01, 0.02),
+        row_length_lowest=lengths[0], row_length_highest=lengths[1],
+    )  # fmt: skip
+    assert bool(claims("LD502", dataclasses.replace(values, **change))) is claimed
+
+
+@pytest.mark.parametrize(
+    ("highest", "change", "claimed"), [(1 / 255, 0.0, True), (1 / 255, 0.2, False), (0.3, 0.0, False)]
+)
+def test_images_that_are_divided_by_255_twice(highest, change, claimed):
+    layer = FirstLayerInput(
+        field="batch[0]", module="net.0", operation="conv2d", samples=64, lowest=0.0, highest=highest,
+        root_mean_square=highest / 2, means=(highest / 3,) * 3, deviations=(highest / 3,) * 3, output=0.07,
+    )  # fmt: skip
+    now = InputDependence(function="cross_entropy", samples=13, steps=119, change=change, scale=0.5, targets_vary=True)
+    found = claims("LD501", layer, now)
+    assert bool(found) is claimed
+    assert all("255 once" in one.fix for one in found)
+
+
+@pytest.mark.parametrize(("nan", "columns"), [(78, True), (70, False)])
+def test_columns_that_are_divided_by_nothing(nan, columns):
+    field = NonFiniteTensor(
+        name="batch[0]", shape=(26, 64), numel=26 * 64, nan=nan, rows=(0, 1), row_count=26, columns=(0, 32, 39),
+        column_count=3,
+    )  # fmt: skip
+    step = NonFiniteStep(loss=float("nan"), fields=(field,), causes=("batch[0]",), proved=True)
+    [found] = claims("LD301", StepWindow(), step)
+    assert ("std(0)" in found.fix) is columns

@@ -37,6 +37,8 @@ class FieldValues(Evidence):
         row_mean_highest: Greatest magnitude of a sample's own mean.
         row_deviation_lowest: Least standard deviation of a sample's own values.
         row_deviation_highest: Greatest, likewise.
+        row_length_lowest: Least length of a sample's values, as a vector.
+        row_length_highest: Greatest, likewise.
         profile: Share of the variance that the features' means explain.
         profile_roughness: Mean squared difference of neighbouring features' means over twice their variance: about 1
             where neighbours have nothing in common, near 0 along time, wavelengths or pixels.
@@ -67,6 +69,8 @@ class FieldValues(Evidence):
     row_mean_highest: float = 0.0
     row_deviation_lowest: float = 0.0
     row_deviation_highest: float = 0.0
+    row_length_lowest: float = 0.0
+    row_length_highest: float = 0.0
     profile: float = 0.0
     profile_roughness: float = 1.0
 

@@ -58,7 +58,7 @@ class ValueMoments:
         self._lowest, self._highest = math.inf, -math.inf
         self._samples = self._batches = self._dead = self._flat = self._alike = self._batches_alike = 0
         self._negatives = 0
-        self._rows = [0.0, math.inf, -math.inf]
+        self._rows = [0.0, math.inf, -math.inf, math.inf, -math.inf]
         self._used = 0  # samples whose values are finite
 
     def fits(self, field: Field) -> bool:
@@ -104,10 +104,14 @@ class ValueMoments:
         if values.shape[1] > 1:
             means = values.mean(1)
             centred = values - means[:, None]
-            deviations = np.sqrt(np.einsum("ij,ij->i", centred, centred) / (values.shape[1] - 1))
+            squares = np.einsum("ij,ij->i", centred, centred)
+            deviations = np.sqrt(squares / (values.shape[1] - 1))
+            lengths = np.sqrt(squares + values.shape[1] * means * means)
             self._rows[0] = max(self._rows[0], float(np.abs(means).max()))
             self._rows[1] = min(self._rows[1], float(deviations.min()))
             self._rows[2] = max(self._rows[2], float(deviations.max()))
+            self._rows[3] = min(self._rows[3], float(lengths.min()))
+            self._rows[4] = max(self._rows[4], float(lengths.max()))
 
     def _alike_rows(self, values: Array) -> None:
         if self._first is None:
@@ -158,6 +162,8 @@ class ValueMoments:
             row_mean_highest=self._rows[0],
             row_deviation_lowest=self._rows[1] if self._rows[1] < math.inf else 0.0,
             row_deviation_highest=max(0.0, self._rows[2]),
+            row_length_lowest=self._rows[3] if self._rows[3] < math.inf else 0.0,
+            row_length_highest=max(0.0, self._rows[4]),
             profile=between / total if total > 0 else 0.0,
             profile_roughness=rough,
             **known,

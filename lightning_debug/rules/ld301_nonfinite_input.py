@@ -115,6 +115,11 @@ def _claim(event: NonFiniteStep, field: NonFiniteTensor) -> Claim:
     bad = field.nan + field.positive + field.negative
     if kind(event.loss) == "not finite" and not event.error:
         fix = "Select before computing, pred[mask] and target[mask]: torch.where lets NaN through backwards."
+    elif field.nan and _whole_columns(field):
+        fix = (
+            "Look at what makes these columns: a column that never changes has deviation 0, and 0 / 0 is NaN. Divide "
+            "by x.std(0) + 1e-8, or leave such columns out."
+        )
     elif field.nan:
         fix = "Repair these rows where the data is made: impute (the column's mean, nan_to_num), drop or mask them."
     else:
@@ -137,6 +142,12 @@ def _claim(event: NonFiniteStep, field: NonFiniteTensor) -> Claim:
         fix=fix + replay(event),
         at=event.at,
     )
+
+
+def _whole_columns(field: NonFiniteTensor) -> bool:
+    """Whether a few columns of a table are NaN in every row."""
+    rows = field.shape[0] if len(field.shape) == 2 else 0
+    return rows >= 4 and field.nan == rows * field.column_count and field.column_count < field.shape[-1]
 
 
 def _where(name: str, indices: tuple[int, ...], count: int) -> str:

@@ -4,7 +4,8 @@ What it sees: what arrives at the first weights that the inputs meet, after all 
     without weights (a division by 255, a logarithm, a normalisation on the device), in the first steps. One of
     three: the values' root mean square exceeds `magnitude` and what the layer makes of them exceeds `response`;
     or one feature's spread, times its weights, is `ratio` times the typical feature's and exceeds `response`;
-    or the features' mean exceeds their spread `offset` times (and 1).
+    or the features' mean exceeds their spread `offset` times (and 1). Or all values are less than one part in
+    `tiny` of 1, and the predictions do not depend on them (LD309).
 Why it hurts: weights are initialised for inputs of the order of 1. With larger ones the first activations and
     gradients are as many times too large, the learning rate fits no layer, one feature drowns the others, or an
     offset leaves the gradient with one direction only.
@@ -95,6 +96,7 @@ from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import PRODUCTS, first_layers, number, root_mean_square
+from lightning_debug.rules._model import constant_outputs
 
 _BOUNDED = ("lstm", "gru", "rnn_tanh")  # what they return lies between -1 and 1
 _SYMPTOMS = ("LD210", "LD305", "LD307", "LD308", "LD309", "LD702", "LD705", "LD713")
@@ -110,6 +112,7 @@ def input_not_normalised(
     offset: float = 20.0,
     levels: int = 50,
     samples: int = 8,
+    tiny: float = 50.0,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each field."""
     layers = [item for item in first_layers(record) if item.operation in PRODUCTS and item.means]
@@ -155,6 +158,13 @@ def input_not_normalised(
                 f"The features of {layer.field} lie at {number(centre)} and spread by {number(spread)} only, "
                 f"{number(centre / spread)} times less, where they reach {_name(layer)}."
             )
+        elif (
+            0 < max(-layer.lowest, layer.highest) < 1 / tiny and not layer.normalised_after and constant_outputs(record)
+        ):
+            message = (
+                f"Values from {number(layer.lowest)} to {number(layer.highest)} (root mean square {number(whole)}) "
+                f"reach {_name(layer)}: beside its bias they count for nothing, and predictions do not depend on them."
+            )
         else:
             continue
         told.add(layer.field)
@@ -167,6 +177,10 @@ def input_not_normalised(
         )
     if not layers:
         yield Skip("no input met the weights of a linear, convolutional or recurrent layer in the steps watched")
+
+
+def _is_tiny(layer: FirstLayerInput, most: float) -> bool:
+    return 0 < max(-layer.lowest, layer.highest) < most and not layer.normalised_after
 
 
 def _continuous(layer: FirstLayerInput, levels: int) -> list[int]:
@@ -195,6 +209,8 @@ def _name(layer: FirstLayerInput) -> str:
 
 
 def _fix(layer: FirstLayerInput) -> str:
+    if layer.lowest >= 0 and 0.9 / 255 < layer.highest < 1.01 / 255:
+        return "Divide by 255 once, not twice, and subtract the mean of the training set and divide by its deviation."
     if layer.operation.startswith("conv2d") and layer.lowest >= 0 and 100 < layer.highest <= 255:
         return "Divide the images by 255 and normalise each channel (mean and standard deviation of the training set)."
     return (

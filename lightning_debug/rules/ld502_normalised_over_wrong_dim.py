@@ -2,7 +2,8 @@
 
 What it sees: tables whose every row has mean 0 (within `tolerance`) and one and the same deviation, while the
     columns do not: their means explain `profile` of the variance or more, as columns of different units do; or
-    `slight` of it, where the deviation of one column is `uneven` times that of the middle one.
+    `slight` of it, where the deviation of one column is `uneven` times that of the middle one. Likewise tables whose
+    every row has length 1, where the largest column is `units` times as large as the smallest.
 Why it hurts: a row's mean over columns of different units says which unit is largest. After it the large
     columns crowd out the others, every sample loses its level and its size, and all samples look nearly alike.
 How to fix: take mean and deviation over dimension 0 of the training set: `(x - x_train.mean(0)) /
@@ -84,6 +85,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from lightning_debug.evidence.data import FieldValues
@@ -104,6 +106,7 @@ def normalised_over_wrong_dim(
     roughness: float = 0.5,
     columns: int = 128,
     samples: int = 16,
+    units: float = 20.0,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each table; neighbours more alike than ``roughness`` make it a signal."""
     last = {item.field: item for item in record.of(FieldValues) if item.stage == "train" and item.loader == 0}
@@ -111,6 +114,9 @@ def normalised_over_wrong_dim(
         if values.role != "input" or len(values.shape) != 1 or values.samples < samples:
             continue
         count = values.shape[0]
+        if _brought_to_length_one(values, tolerance, profile, roughness, columns, units):
+            yield _of_length(values)
+            continue
         deviation = values.row_deviation_highest
         even = abs(values.row_deviation_lowest - deviation) <= tolerance and 1 - tolerance <= deviation
         unit = even and deviation <= (count / max(1, count - 1)) ** 0.5 + tolerance
@@ -132,3 +138,32 @@ def normalised_over_wrong_dim(
             fix="Normalise over dimension 0: (x - x_train.mean(0)) / x_train.std(0).",
             at=values.at,
         )
+
+
+def _levels(values: FieldValues) -> list[float]:
+    """Root mean square of each column, in order."""
+    return sorted(math.hypot(*pair) for pair in zip(values.means, values.deviations, strict=True))
+
+
+def _brought_to_length_one(
+    values: FieldValues, tolerance: float, profile: float, roughness: float, columns: int, units: float
+) -> bool:
+    """Whether each row is divided by its length, though columns of different units went into it."""
+    unit = abs(values.row_length_lowest - 1) <= tolerance and abs(values.row_length_highest - 1) <= tolerance
+    levels = _levels(values)
+    if not unit or not 4 < values.shape[0] <= columns or len(levels) != values.shape[0] or values.zeros > 0.2:
+        return False
+    signal = values.profile_roughness < roughness
+    return values.profile >= profile and not signal and levels[-1] >= units * levels[0] > 0
+
+
+def _of_length(values: FieldValues) -> Claim:
+    levels = _levels(values)
+    return Claim(
+        message=f"Every row of {values.field} is a vector of length 1, while its columns have sizes from "
+        f"{number(levels[0])} to {number(levels[-1])}: it was divided by the row's length, which the largest make.",
+        subject=values.field,
+        measured={"profile": values.profile, "smallest column": levels[0], "largest column": levels[-1]},
+        fix="Normalise over dimension 0, (x - x_train.mean(0)) / x_train.std(0): StandardScaler, not Normalizer.",
+        at=values.at,
+    )
