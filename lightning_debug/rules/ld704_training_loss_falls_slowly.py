@@ -6,7 +6,7 @@ What it sees: at the end of a run of at least `steps` steps and `epochs` epochs:
     of the end on the same training samples.
 Why it hurts: most of the run was spent on the way; the model is far from what it could be.
 How to fix: raise the learning rate, by a factor of 10 to begin with; lower that of a parameter group whose rate is
-    `apart` times that of another, where its first updates change its weights by `thrown` of their norm.
+    100 times that of another, where its first updates change its weights by 15 % of their norm.
 When to ignore: in runs cut short on purpose. Silent while the learning rate warms up, and where the batch is no
     table of numbers with one target each.
 Broken:
@@ -99,8 +99,6 @@ def training_loss_falls_slowly(
     little: float = 0.1,
     much: float = 0.4,
     better: float = 0.7,
-    apart: float = 100.0,
-    thrown: float = 0.15,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss falls evenly and has come nowhere near its end."""
     course = training(record, steps=steps, final=True)
@@ -131,12 +129,12 @@ def training_loss_falls_slowly(
         f"steps; the {reference.neighbours:.3g} that the nearest neighbours reach is {left:.1f} such runs away.",
         subject=LOSS,
         measured={"start": course.start, "end": course.end, "neighbours": reference.neighbours, "runs_left": left},
-        fix=_too_high(record, apart, thrown)
+        fix=_too_high(record)
         or "Raise the learning rate, by a factor of 10 to begin with; LRRangeFinder finds how far.",
     )
 
 
-def _too_high(record: Record, apart: float, thrown: float) -> str:
+def _too_high(record: Record, apart: float = 100.0, thrown: float = 0.15) -> str:
     """What to do about a group whose first updates throw its weights about, at a rate far above that of another."""
     looks = [item for item in record.of(UpdateAudit) if item.steps <= 3 and len(item.groups) > 1][:2]
     for place, group in enumerate(looks[0].groups if len(looks) == 2 else ()):
@@ -147,7 +145,7 @@ def _too_high(record: Record, apart: float, thrown: float) -> str:
             continue
         if group.rate and group.rate >= apart * min(rates):
             return (
-                f"Lower the learning rate of parameter group {group.group} ({group.rate:.2g}): its first update changes "
-                f"weights by {moved[0]:.0%} of their norm. Another group has {min(rates):.2g}."
+                f"Lower the learning rate of parameter group {group.group} ({group.rate:.2g}): the first update "
+                f"changes weights by {moved[0]:.0%} of their norm. Another group has {min(rates):.2g}."
             )
     return ""
