@@ -135,8 +135,8 @@ class SampleCopies(Evidence):
 
     @property
     def each_answered_anew(self) -> bool:
-        """Whether every input is there equally often, with labels that mostly differ: several actions tried in it."""
-        whole = self.largest > 1 and (self.samples - self.copies) * self.largest == self.samples
+        """Whether every input is there as often, thrice or more, and most labels differ: actions tried in it."""
+        whole = self.largest > 2 and (self.samples - self.copies) * self.largest == self.samples
         return whole and 2 * self.conflicting > self.samples
 
 

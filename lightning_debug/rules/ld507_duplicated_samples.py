@@ -15,8 +15,8 @@ When to ignore: when samples are repeated on purpose. Copies that balance rare c
     % twice, within ``deviations`` standard deviations. Silent on samplers that draw with replacement or are of your
     own writing, unless the dataset itself is seen to hold the copies; on datasets that draw their samples
     themselves (a replay memory) or are filled while training goes on (a queue of games, loaders that are made
-    anew), on streams, on tiny discrete inputs, and where every input is there equally often and most labels differ
-    (actions that were tried in it).
+    anew), on streams, on tiny discrete inputs, and where every input is there as often, thrice or more, and most
+    labels differ (actions that were tried in it).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):

@@ -9,7 +9,8 @@ Why it hurts: no net can get both right: the loss has a floor, and accuracy a ce
 How to fix: keep one label for each input (the majority's), or give the net the field that tells the samples apart.
 When to ignore: when labels are opinions and every opinion counts, or below a few per cent of label noise. Silent on
     amounts, on soft and multi-label targets, on tiny discrete inputs, on a few situations that come again and again
-    (games, simulations), and where every input is there equally often and most labels differ (logged actions).
+    (games, simulations), and where every input is there as often, thrice or more, and most labels differ (logged
+    actions).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
