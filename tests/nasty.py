@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import dataclasses
+import functools
 import io
 import random
 import types
@@ -94,6 +95,7 @@ class Nasty(pl.LightningModule):
         self.space = types.SimpleNamespace(a=[1])
         self.reference = weakref.ref(self.tracker)
         self.callbacks = [self.tracker.history.append]
+        self.remembered = functools.lru_cache(drawn)
         self.count_calls = self._closure()
         self.hooked = {}
         self.net[0].register_forward_hook(self._hook())
@@ -128,7 +130,7 @@ class Nasty(pl.LightningModule):
         COUNT += 1
         SEEN.append(COUNT)
         self.number += 1
-        self.fresh = 1
+        self.fresh = 1 + self.remembered(3)
         self.ema = 0.9 * self.ema + loss.detach()
         self.attached.add_(loss)
         self.view.add_(1.0)
@@ -222,6 +224,10 @@ class Nasty(pl.LightningModule):
         return [first, second], [schedule]
 
 
+def drawn(scale):
+    return scale * float(torch.rand(()))
+
+
 def state(trainer, module) -> list[str]:
     """All that a run is."""
     metrics = tuple(f"{name} {value}" for name, value in trainer.callback_metrics.items())
@@ -230,6 +236,7 @@ def state(trainer, module) -> list[str]:
         *lines((trainer.optimizers, *(item.scheduler for item in trainer.lr_scheduler_configs))),
         *lines((trainer.global_step, trainer.should_stop, trainer.state.stage.value, id(trainer.callbacks))),
         *lines((id(trainer.logger), id(trainer.profiler), metrics, id(trainer._results))),
+        *lines(str(module.remembered.cache_info().currsize)),
         *lines((COUNT, SEEN, Counting.calls, Counting.shared, torch.is_grad_enabled())),
         *lines((torch.are_deterministic_algorithms_enabled(), module._current_fx_name)),
         *generators(),

@@ -106,10 +106,19 @@ PUT_BACK = {
     "draws by an object": lambda: Rows(Noise()),
     "counts in a closure": lambda: Rows(closing()),
     "keeps what it drew": Cached,
+    "remembers calls, and had none": Remembering,
     "in a subset": lambda: Subset(Rows(Noise()), range(150)),
     "of two": lambda: ConcatDataset([Rows(counted), Rows(drawn)]),
 }
-NOT_PUT_BACK = {"remembers calls": Remembering, "goes on": Going, "goes on in a variable": lambda: Rows(endless)}
+
+
+def asked_before():
+    dataset = Remembering()
+    dataset[len(dataset) - 1]
+    return dataset
+
+
+NOT_PUT_BACK = {"remembers calls": asked_before, "goes on": Going, "goes on in a variable": lambda: Rows(endless)}
 
 
 def begin_anew():
@@ -133,10 +142,10 @@ def test_what_asking_changes_is_put_back(kind):
     dataset = PUT_BACK[kind]()
     state = asked([dataset])
     assert not state.reasons
+    assert not trace_of([dataset])
     answers = first(dataset)
     state.restore()
     assert first(dataset) == answers
-    assert not trace_of([dataset])
 
 
 @pytest.mark.parametrize("kind", ["draws from variables", "counts in variables and classes"])

@@ -14,7 +14,7 @@ import types
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from lightning_debug.experiments._kinds import is_user_code
+from lightning_debug.experiments._kinds import REMEMBERING, is_user_code
 
 SERVICES = frozenset(
     {"wandb", "mlflow", "comet_ml", "neptune", "clearml", "swanlab", "trackio", "subprocess", "requests", "socket"}
@@ -135,6 +135,8 @@ class StepCode:
                 self._scan(value)
         elif not isinstance(value, types.ModuleType) and name != "__builtins__":
             key = (id(namespace), name)
+            if isinstance(value, REMEMBERING) and is_user_code(value.__module__):
+                self._scan(value.__wrapped__)
             if key not in self._variables and (name in namespace or not hasattr(builtins, name)):
                 self._variables[key] = (namespace, name, label)
                 self._fresh.append(self._variables[key])
@@ -163,6 +165,8 @@ def _methods(kind: type) -> Iterator[tuple[str, types.FunctionType]]:
             held = [value.fget, value.fset, value.fdel]
         elif isinstance(value, functools.cached_property):
             held = [value.func]
+        elif isinstance(value, REMEMBERING):
+            held = [value.__wrapped__]
         for function in held:
             if isinstance(function, types.FunctionType):
                 yield name, function

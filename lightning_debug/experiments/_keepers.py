@@ -211,6 +211,24 @@ def _class_data(kind: type) -> dict[str, Any]:
     }
 
 
+class Results(Keeper):
+    """A function under ``functools.lru_cache``: that it has no results yet. Where it has some, more may stay.
+
+    Attributes:
+        any: Whether it has results.
+    """
+
+    __slots__ = ("any", "target")
+
+    def __init__(self, target: Any) -> None:
+        self.target, self.any = target, target.cache_info().currsize > 0
+
+    def restore(self) -> None:
+        """Forgets the results."""
+        if not self.any and self.target.cache_info().currsize:
+            self.target.cache_clear()
+
+
 class Name(Keeper):
     """A variable of a module that a step's code reads or writes."""
 

@@ -70,7 +70,7 @@ Modules, optimizers, tensors and generators are looked into wherever they come f
 
 _SILENT = ("torch._dynamo", "torch._inductor", "torch._functorch", "lightning_debug")
 _WALKED = (torch.nn.Module, torch.optim.Optimizer, torch.Tensor, torch.Generator, torch.UntypedStorage)
-REMEMBERING: type = type(functools.lru_cache(len))
+REMEMBERING: Any = type(functools.lru_cache(len))
 """The type of functions that keep their results."""
 
 _CONSTANT = (

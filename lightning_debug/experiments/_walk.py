@@ -29,6 +29,7 @@ from lightning_debug.experiments._keepers import (
     Keeper,
     Mapping,
     Name,
+    Results,
     Scripted,
     Sequence,
     Set,
@@ -64,8 +65,7 @@ class Walk:
     Args:
         offload: Device for copies of tensors; by default they stay where they are.
         limit: How many objects to walk at most.
-        asked: Whether data will be asked for samples. Then those of large data are walked, too, and what gives one
-            thing after the other, or keeps what it was once asked for, is refused in any manner.
+        asked: Whether data will be asked. Then samples of large data are walked, too, and iterators always refused.
     """
 
     def __init__(self, offload: str | None = None, limit: int = LIMIT, *, asked: bool = False) -> None:
@@ -132,9 +132,9 @@ class Walk:
     def _push_all(self, values: Any, form: str, path: Path, how: Manner, keys: Items[Any] | None = None) -> bool:
         """Pushes what is worth a look; whether anything is. A label is written only when shown: keys may be tensors."""
         kinds = {*map(type, values)}  # a million strings, or pairs of them, take a glance
-        if kinds <= ATOMS or (kinds == {tuple} and ATOMS.issuperset(map(type, itertools.chain.from_iterable(values)))):
+        if kinds <= ATOMS or (how.lenient and len(values) > self._many):
             return False
-        if how.lenient and len(values) > self._many:
+        if kinds == {tuple} and ATOMS.issuperset(map(type, itertools.chain.from_iterable(values))):
             return False
         for index, value in enumerate(values):
             if type(value) in EMPTY and not value:
@@ -164,8 +164,10 @@ class Walk:
         elif isinstance(value, torch.UntypedStorage):
             self._storage(value, how)
         elif is_leaf(value):
-            if self._asked and isinstance(value, REMEMBERING) and is_user_code(value.__module__):
-                self._refuse(value, path, Manner(), "it keeps what it was once asked for")
+            if isinstance(value, REMEMBERING) and is_user_code(value.__module__):
+                self.keepers.append(kept := Results(value))
+                if kept.any and self._asked:
+                    self._refuse(value, path, Manner(), "it keeps results")
         elif not self._callable(value, path, how):
             kind: Any = type(value)
             what = role(kind)
@@ -247,13 +249,12 @@ class Walk:
         self._push_all(kept.keys, ".keys[{}]", path, how)
 
     def _class(self, kind: type, how: Manner) -> None:
-        if not is_user_code(kind.__module__):
-            return
-        (self.data_classes if how.lenient else self.classes)[kind] = None
-        if id(kind) not in self._seen:
+        if is_user_code(kind.__module__):
+            (self.data_classes if how.lenient else self.classes)[kind] = None
+        if is_user_code(kind.__module__) and id(kind) not in self._seen:
             self._seen[id(kind)] = kind
             self.keepers.append(kept := ClassAttributes(kind))
-            keeping = [item for item in vars(kind).items() if self._asked and isinstance(item[1], REMEMBERING)]
+            keeping = [item for item in vars(kind).items() if isinstance(item[1], REMEMBERING)]
             for name, value in [*kept.values.items(), *keeping]:
                 self._push(value, ((None, kind.__qualname__), f".{name}"), how)
 
