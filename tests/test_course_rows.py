@@ -10,7 +10,7 @@ from lightning_debug.evidence.curves import Shift, ValidationCourse
 from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedNeighbours
 from lightning_debug.evidence.data_values import FirstLayerInput
-from lightning_debug.evidence.model import InputDependence
+from lightning_debug.evidence.model import InputDependence, Place, SampleMixing
 from lightning_debug.evidence.numbers import NonFiniteStep, NonFiniteTensor, StepWindow
 from lightning_debug.evidence.overfit import OverfitCall, OverfitCheck, OverfitField
 from lightning_debug.finding import Claim
@@ -138,3 +138,11 @@ def test_columns_that_are_divided_by_nothing(nan, columns):
     step = NonFiniteStep(loss=float("nan"), fields=(field,), causes=("batch[0]",), proved=True)
     [found] = claims("LD301", StepWindow(), step)
     assert ("std(0)" in found.fix) is columns
+
+
+@pytest.mark.parametrize(("name", "said"), [("linear", "view or reshape"), ("mix", "Keep dimension 0")])
+def test_a_linear_layer_mixes_no_samples_itself(name, said):
+    place = Place(name=name, module="head", module_type="", line="train.py:9", shape=(13, 2))
+    seen = SampleMixing(samples=13, judged=3, mixed=2, first=place, output=place, pair=(1, 2), share=0.08)
+    [found] = claims("LD409", seen)
+    assert said in found.fix
