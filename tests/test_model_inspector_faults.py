@@ -202,6 +202,13 @@ def test_zeros_everywhere():
     assert "gradient is exactly 0" in findings(net, classify, *vectors())["LD411"].message
 
 
+def test_one_value_in_a_list_of_parameters():
+    net = nn.Module()
+    net.weights = nn.ParameterList([torch.zeros(16, 8), torch.zeros(2, 16)])
+    net.forward = lambda x: torch.sigmoid(x @ net.weights[0].T) @ net.weights[1].T
+    assert "weights.0" in findings(net, classify, *vectors())["LD411"].message
+
+
 def test_weights_far_too_large():
     net = nn.Sequential(*[layer for _ in range(3) for layer in (nn.Linear(64, 64), nn.ReLU())], nn.Linear(64, 2))
     for item in net.parameters():

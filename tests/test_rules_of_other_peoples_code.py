@@ -9,7 +9,7 @@ from torch import nn
 from lightning_debug.evidence.activations import ActivationHealth, UnitHealth
 from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedNeighbours
-from lightning_debug.evidence.data_relations import SharedSamples
+from lightning_debug.evidence.data_relations import SampleCopies, SharedSamples
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised
 from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
 from lightning_debug.evidence.loss_checks import ValidationLossComparison
@@ -62,6 +62,17 @@ def test_a_row_that_one_column_fills_was_normalised_by_itself():
 def test_idioms_of_a_text_are_no_leak(role, shared, overlapping, claimed):
     found = SharedSamples(samples=124, training=1125, shared=shared, compared=32, overlapping=overlapping)
     assert bool(claims("LD510", FieldValues(stage="train", field="batch[0]", role=role), found)) is claimed
+
+
+@pytest.mark.parametrize(
+    ("shared", "samples", "copies", "claimed"),
+    [(600, 600, 0, True), (598, 600, 0, False), (600, 600, 12, False), (4000, 4000, 0, False)],
+)
+def test_pairs_of_ids_that_are_all_in_training(shared, samples, copies, claimed):
+    """A table of two small numbers that is tried whole is no leak."""
+    training = SampleCopies(samples=7333, copies=copies, compared=2)
+    found = SharedSamples(samples=samples, training=7333, shared=shared, compared=2, chance=900, expected=98.0)
+    assert bool(claims("LD510", training, found)) is claimed
 
 
 @pytest.mark.parametrize(

@@ -105,6 +105,8 @@ def candidate(trace: LossTrace, call: Call) -> Seen | None:
         return Seen(call.op, "logsigmoid", trace.keep(call.argument(0, "input"), call.op.inputs[0]))
     if name in ("add", "sub", "rsub", "mul", "div", "rdiv"):
         return _pair(trace, call)
+    if name == "where":
+        return _choice(trace, call)
     if name in ("gather", "getitem", "take_along_dim"):
         return _selection(trace, call)
     made = trace.origin(call.op.inputs[0]) if call.op.inputs else None
@@ -215,6 +217,21 @@ def _pair(trace: LossTrace, call: Call) -> Seen | None:
     scores, target = trace.keep(operands[place], made[place]), trace.keep(operands[other], made[other])
     facts = {"shape": tuple(call.output.shape)}
     return Seen(call.op, kind, scores, target, facts, lambda: _pair_values(call.op.name, scores.tensor, target.tensor))
+
+
+def _choice(trace: LossTrace, call: Call) -> Seen | None:
+    """``where(labels == 1, 1 - p, p)`` with labels (N,) and p (N, 1), which chooses for each pair."""
+    marks, made = call.argument(0, "condition"), call.op.inputs
+    ways = [call.argument(1, "input"), call.argument(2, "other")]
+    if not isinstance(marks, Tensor) or len(made) != 3 or not readable(marks):
+        return None
+    of_marks = trace.depends(marks, made[0])
+    for way, source in zip(ways, made[1:], strict=True):
+        apart = isinstance(way, Tensor) and readable(way) and bool(of_marks.fields) and not of_marks.model
+        if apart and outer(way.shape, marks.shape) and trace.depends(way, source).gradient:
+            facts = {"shape": tuple(call.output.shape)}
+            return Seen(call.op, "broadcast", trace.keep(way, source), trace.keep(marks, made[0]), facts)
+    return None
 
 
 def _pair_values(name: str, scores: Tensor | None, target: Tensor | None) -> dict[str, Any]:

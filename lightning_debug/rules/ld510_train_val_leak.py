@@ -5,7 +5,8 @@ What it sees: at least ``share`` of the samples of a validation loader (``said``
     nothing; or at least ``overlap`` of them (``overlap_said`` of texts) hold a stretch of a training sample, moved in
     time (windows of one series that were split at random). What chance would make of discrete values is left out:
     equal samples must be ``margin`` times as many as expected, or stand in the same order in both datasets (drawn
-    twice with one seed).
+    twice with one seed), or be all of a validation set of ``whole`` or more, of at most half the size of a training set
+    in which no sample comes twice.
 Why it hurts: validation then measures memory: it looks better than the truth, early stopping and the choice of the
     epoch follow the training loss, and the model fails on new data.
 How to fix: split first, then make windows, copies and augmented versions; split by person, document or day where
@@ -86,7 +87,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data_relations import SharedSamples
+from lightning_debug.evidence.data_relations import SampleCopies, SharedSamples
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -103,6 +104,7 @@ def train_val_leak(
     overlap: float = 0.5,
     overlap_said: float = 0.9,
     margin: float = 10.0,
+    whole: int = 100,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each validation loader that shares samples with training."""
     tokens = is_text(record)
@@ -119,6 +121,14 @@ def train_val_leak(
             yield Skip(f"validation loader {found.loader} reads training data only, beside others that may not")
             continue
         told = _told(found, enough, overlap_said if text else overlap, margin)
+        if told is None and found.shared == found.samples >= whole and _once_each(record, found):
+            told = (
+                (
+                    f"All {found.samples} validation samples equal a training sample in all {found.compared} values "
+                    f"compared, and no two of the {found.training} training samples do."
+                ),
+                "Take validation samples out of the training data: split the rows once, at random.",
+            )
         if told is None:
             if found.shared >= enough and found.chance:
                 yield Skip("inputs are so few discrete values that chance makes equal samples")
@@ -141,6 +151,14 @@ def train_val_leak(
             fix=fix,
             at=found.at,
         )
+
+
+def _once_each(record: Record, found: SharedSamples) -> bool:
+    """Whether training holds each of its samples once, so that chance does not make equal ones, and is larger."""
+    copies = record.last(SampleCopies)
+    if copies is None or copies.copies or copies.streams or copies.samples < found.training:
+        return False
+    return 2 * found.samples <= found.training
 
 
 def _told(found: SharedSamples, enough: float, overlap: float, margin: float) -> tuple[str, str] | None:

@@ -175,6 +175,20 @@ class WeightsOfSamples(Program):
 
 
 @faulty("LD206")
+class ChosenByLabels(Program):
+    def build(self):
+        self.net = mlp(8, 1)
+
+    def data(self):
+        inputs, labels = classes(2)
+        return inputs, labels
+
+    def loss(self, x, y):
+        chances = self.net(x).sigmoid()
+        return torch.where(y == 1, 1 - chances, chances).mean()
+
+
+@faulty("LD206")
 class BiasColumn(Program):
     """The pairs are formed in the prediction: a dot product (N,) and a bias (N, 1)."""
 
