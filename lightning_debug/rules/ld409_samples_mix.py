@@ -163,9 +163,9 @@ def _fix(name: str, kind: str, dim: int | None, batch_first: bool) -> str:
         return "Normalise by statistics of the training set, of each sample (dims other than 0), or with a norm layer."
     if name == "linear":  # which takes each row by itself
         return (
-            f"Look at what is given to {kind or name}, which takes each row by itself: a view or reshape has put values "
-            "of several samples into one row. Bring the samples to dimension 0 first, with transpose or permute, or "
-            "join parts along dim=1."
+            f"Look at what is given to {kind or name}, which takes each row by itself: a view or reshape has put "
+            "values of several samples into one row. Bring the samples to dimension 0 first, with transpose or "
+            "permute, or join parts along dim=1."
         )
     return "Keep dimension 0, which holds the samples, out of this operation."
 
