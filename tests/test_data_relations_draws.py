@@ -5,10 +5,8 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
-from lightning_debug.evidence import Moment
 from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_relations import SampleCopies
-from lightning_debug.evidence.data_values import RegressionFit
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.registry import get
@@ -291,17 +289,3 @@ class PointsOfShapes(Dataset):
 def test_other_points_of_the_same_shapes_are_no_leak():
     assert "LD510" not in codes(DataLoader(PointsOfShapes(0), 20, shuffle=True), DataLoader(PointsOfShapes(1), 20))
     assert "LD510" in codes(DataLoader(PointsOfShapes(0), 20, shuffle=True), DataLoader(PointsOfShapes(0), 20))
-
-
-@pytest.mark.parametrize(("targets", "predictions", "found"), [(-85.0, -70.0, False), (-85.0, -3.0, True)])
-def test_returns_of_an_agent_that_learns_are_no_large_targets(targets, predictions, found):
-    """They move as the net follows: it is behind them by no more than they have moved."""
-    means = ((-150.0, 0.1), (targets, predictions))
-    fits = [
-        RegressionFit(
-            function="mse_loss", line="t.py:1", elements=32, target_mean=target, target_deviation=5.0,
-            prediction_mean=mean, prediction_deviation=0.1, at=Moment(step=100 * index),
-        )
-        for index, (target, mean) in enumerate(means)
-    ]  # fmt: skip
-    assert bool(list(get("LD519").function(Record(fits)))) is found

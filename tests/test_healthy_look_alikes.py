@@ -6,7 +6,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_debug.callbacks._curve_measures import reference
+from lightning_debug.evidence import Moment
 from lightning_debug.evidence.curves import LossKind
+from lightning_debug.evidence.data_values import RegressionFit
 from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
 from lightning_debug.evidence.modes import ModeGap, NormState
 from lightning_debug.finding import Claim
@@ -144,3 +146,17 @@ def test_values_that_were_held_out_of_the_same_samples(stage):
     assert "LD510" not in codes(train, loader(known, out, shuffle=False))
     if stage == "no targets":
         assert "LD510" in codes(train, loader(known, known, shuffle=False))
+
+
+@pytest.mark.parametrize(("targets", "predictions", "found"), [(-85.0, -70.0, False), (-85.0, -3.0, True)])
+def test_returns_of_an_agent_that_learns_are_no_large_targets(targets, predictions, found):
+    """They move as the net follows: it is behind them by no more than they have moved."""
+    means = ((-150.0, 0.1), (targets, predictions))
+    fits = [
+        RegressionFit(
+            function="mse_loss", line="t.py:1", elements=32, target_mean=target, target_deviation=5.0,
+            prediction_mean=mean, prediction_deviation=0.1, at=Moment(step=100 * index),
+        )
+        for index, (target, mean) in enumerate(means)
+    ]  # fmt: skip
+    assert bool(list(get("LD519").function(Record(fits)))) is found
