@@ -164,6 +164,14 @@ def test_what_a_program_states():
     assert (x.lowest, flag.lowest, again.equals) == (None, None, "batch[1]")
 
 
+def test_earlier_training_is_read_off_frozen_layers():
+    net = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Conv1d(3, 4, 5), nn.Linear(16, 2)).requires_grad_(False)
+    assert not earlier_training(net).trained  # an EMA copy of what has just been made
+    net[2].weight.data[0, 0, 0] = 1.0
+    assert earlier_training(net).trained == ("2",)
+    assert not earlier_training(net.requires_grad_(True)).trained  # the user's own initialisation
+
+
 def test_earlier_training_is_read_off_normalisation_layers():
     fresh = nn.Sequential(
         nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.GroupNorm(2, 4), nn.LayerNorm(4), nn.InstanceNorm1d(3)

@@ -79,11 +79,12 @@ class LabelOrder(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierTraining(Evidence):
-    """Whether the weights were trained before this fit, read off the normalisation layers when it starts.
+    """Whether the weights were trained before this fit, read off normalisation and frozen layers when it starts.
 
     Args:
         layers: How many normalisation layers with weights or running statistics there are.
-        trained: Paths of those whose statistics or weights no initialisation leaves behind, at most 8.
+        trained: Paths of those whose statistics or weights no initialisation leaves behind, at most 8; else of frozen
+            layers with weights above what torch draws.
     """
 
     layers: int = 0

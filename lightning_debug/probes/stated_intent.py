@@ -91,9 +91,10 @@ def _texts(kind: type) -> list[str]:
 
 @torch.no_grad()
 def earlier_training(root: nn.Module) -> EarlierTraining:
-    """Whether weights were trained before, read off normalisation layers. Reads on the host.
+    """Whether weights were trained before, read off normalisation layers and frozen ones. Reads on the host.
 
-    Fresh layers have constant weights, running means of 0 and have counted no batch.
+    Fresh normalisation layers have constant weights, running means of 0 and have counted no batch; fresh linear layers
+    and convolutions keep within the bound that torch draws their weights from.
 
     >>> net = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
     >>> earlier_training(net).trained
@@ -105,7 +106,17 @@ def earlier_training(root: nn.Module) -> EarlierTraining:
     layers = [(name, module) for name, module in root.named_modules() if "norm" in type(module).__name__.lower()]
     layers = [(name, module) for name, module in layers if _states(module)]
     trained = tuple(name for name, module in layers if any(_is_used(*state) for state in _states(module)))
+    if not trained:
+        trained = tuple(name for name, module in root.named_modules() if _is_frozen_after_training(module))
     return EarlierTraining(layers=len(layers), trained=trained[:8])
+
+
+def _is_frozen_after_training(module: nn.Module) -> bool:
+    weight = vars(module)["_parameters"].get("weight")
+    plain = isinstance(module, (nn.Linear, nn.Conv1d, nn.Conv2d)) and type(weight) is nn.Parameter
+    if not plain or weight is None or weight.requires_grad or weight.is_meta or not weight.numel():
+        return False
+    return bool(weight.abs().amax() > 1.05 * weight[0].numel() ** -0.5)
 
 
 def _states(module: nn.Module) -> list[tuple[str, Tensor]]:
