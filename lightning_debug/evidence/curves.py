@@ -190,8 +190,7 @@ class BestEpoch:
         epoch: The epoch, from 0.
         reason: Why.
         rule: ``"metric"``, ``"loss"`` or ``"metric and loss"``: which of them decided.
-        loss: Validation loss there.
-        metric: Validation metric there.
+        loss, metric: Validation loss and metric there.
         names: Under which these two were logged.
     """
 
@@ -287,8 +286,7 @@ class TrainingLossInEval(Evidence):
         error: Standard error of these means, from the batches' spread.
         val_batches: How many batches of the size of a training batch a validation is worth; 0 where not known.
         augmented: Whether the data set gives another sample when one is read twice; ``None`` where not known.
-        other_sizes: Whether a batch of the validation set has a size, that of samples aside, far outside of those
-            of the training batches (longer sequences).
+        other_sizes: Whether a validation batch's sizes, samples aside, lie far outside of training's (long sequences).
     """
 
     epoch: int
