@@ -194,19 +194,6 @@ def test_numbers_told_are_of_the_features_that_differ():
     assert told.startswith("The typical feature of x has mean 0 and deviation 1 in training, 0 and 0.1 in validation")
 
 
-def test_what_a_mask_leaves_of_an_activation_is_no_field():
-    """Padded sets pooled by a mask: what meets the second layer was computed by the first."""
-    first, second, shift = nn.Linear(4, 8), nn.Linear(8, 3), nn.Parameter(torch.zeros(4))
-    mask = (torch.rand(32, 30, 1, generator=seeded()) < 0.7).float()
-    batch = {"points": SERIES[:32], "mask": mask, "target": LABELS[:32]}
-    with (watch := ReachTrace(nn.ModuleList([first, second]), batch, batch_roles(batch))):
-        hidden = torch.relu(first(batch["points"] + shift))  # a parameter by itself is no activation
-        second((hidden * mask).sum(1) / mask.sum(1))
-        second(torch.where(mask > 0, hidden, 0).sum(1))
-    assert watch.error is None
-    assert {(item.field, item.module) for item in watch.layers} == {("batch['points']", "0")}
-
-
 def test_rows_normalised_by_themselves():
     raw = torch.tensor([1.0, 40, 3, 80, 2, 500, 5, 25]) * (2 + TABLE / 4)
 

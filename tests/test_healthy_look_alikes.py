@@ -17,7 +17,7 @@ from lightning_debug.probes.data_reach import ReachTrace
 from lightning_debug.record import Record
 from lightning_debug.registry import get
 from tests.data_programs import codes, loader
-from tests.test_data_values_rules import values
+from tests.test_data_values_rules import LABELS, SERIES, seeded, values
 
 
 def claims(code, *evidence):
@@ -160,3 +160,16 @@ def test_returns_of_an_agent_that_learns_are_no_large_targets(targets, predictio
         for index, (target, mean) in enumerate(means)
     ]  # fmt: skip
     assert bool(list(get("LD519").function(Record(fits)))) is found
+
+
+def test_what_a_mask_leaves_of_an_activation_is_no_field():
+    """Padded sets pooled by a mask: what meets the second layer was computed by the first."""
+    first, second, shift = nn.Linear(4, 8), nn.Linear(8, 3), nn.Parameter(torch.zeros(4))
+    mask = (torch.rand(32, 30, 1, generator=seeded()) < 0.7).float()
+    batch = {"points": SERIES[:32], "mask": mask, "target": LABELS[:32]}
+    with (watch := ReachTrace(nn.ModuleList([first, second]), batch, batch_roles(batch))):
+        hidden = torch.relu(first(batch["points"] + shift))  # a parameter by itself is no activation
+        second((hidden * mask).sum(1) / mask.sum(1))
+        second(torch.where(mask > 0, hidden, 0).sum(1))
+    assert watch.error is None
+    assert {(item.field, item.module) for item in watch.layers} == {("batch['points']", "0")}
