@@ -109,6 +109,16 @@ def test_quiet_on_original_units():
     assert not compared(mlp(8, 1), train, validate, (inputs, targets))
 
 
+def test_quiet_on_a_sum_over_as_many_outputs_as_there_are_samples():
+    def train(self, batch):
+        return F.mse_loss(self.net(batch[0]), batch[1])
+
+    def validate(self, batch):
+        return {"val_mse": F.mse_loss(self.net(batch[0]), batch[1], reduction="none").sum(1).mean()}
+
+    assert not compared(mlp(8, 8), train, validate, (torch.randn(160, 8), torch.randn(160, 8)))
+
+
 class Accumulates(Trained):
     """The recipe of PyTorch's examples: summed in the step, divided by the number of samples at the end."""
 

@@ -76,15 +76,18 @@ def _summed(
     names = {
         name: _number(value) for name, value in validation.logged.items() if _is_loss(name) or _bare(name) in means
     }
-    counts = {float(samples or 0), float(first.target.numel())}
+    count = samples or 0
+    counts = {float(first.target.numel())}
+    if first.target.numel() != count * count:  # as many outputs as samples: which of them is added up cannot be told
+        counts.add(float(count))
     if first.is_classes:
         counts.add(float((first.target != first.options.get("ignore_index", -100)).sum()))
     if any(_is_near(value, before) for value in names.values()):
         return None
     for name, value in names.items():
-        for count in counts:
-            if count > 1 and _is_near(value, before * count):
-                return _told("summed", first, second, samples, key=name, value=value, factor=count)
+        for factor in counts:
+            if factor > 1 and _is_near(value, before * factor):
+                return _told("summed", first, second, samples, key=name, value=value, factor=factor)
     return None
 
 
