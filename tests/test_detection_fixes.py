@@ -67,6 +67,13 @@ def test_gradients_of_zero_where_most_is_frozen(frozen, subject):
     assert claim.subject == subject
 
 
+@pytest.mark.parametrize(("norm", "subject"), [(1e-9, "learning rate"), (None, "optimizer")])
+def test_steps_that_a_line_search_does_not_take_are_no_rounding(norm, subject):
+    seen = effect(with_gradient=1, nonzero_gradient=1, rate=0.5, backward_passes=64, update_norm=norm)
+    (claim,) = nothing_trains(Record([seen]))
+    assert claim.subject == subject
+
+
 def test_a_class_that_only_validation_has_asks_for_another_split():
     train = LabelCounts(stage="train", field="batch[1]", classes=tuple(range(9)), counts=(150,) * 9, complete=True)
     val = LabelCounts(stage="validate", field="batch[1]", classes=(8, 9), counts=(100, 180), complete=True)

@@ -3,8 +3,8 @@
 What it sees: after the optimizer stepped (or, under manual optimization, never did), every trainable parameter that
     could be compared equals its value at the start, bit for bit, and the reason: the optimizer holds other tensors,
     no gradient arrives, the gradient is zero, or zeroed between the backward pass and the step, the learning rate is
-    0, the updates are lost to rounding, or nothing steps. Except for the first reason it waits for ``min_batches``
-    batches or the end of training.
+    0, the updates are lost to rounding, a line search takes no step, or nothing steps. Except for the first reason it
+    waits for ``min_batches`` batches or the end of training.
 Why it hurts: nothing is learned; the loss only wanders with the batches.
 How to fix: what the reason says: build the optimizer from the parameters of the model as it is; return a loss that was
     not detached; set the learning rate; call ``optimizer.step()``.
@@ -188,6 +188,9 @@ def _lost(seen: TrainingEffect, wiped: bool) -> Reason:
     if wiped:
         told = "every gradient is zeroed between the backward pass and the step that is to use it"
         return told, "training_step", "Call zero_grad() before the backward pass, or after optimizer.step()."
+    if seen.update_norm is None and (seen.rate or 0.0) >= 1e-3:  # a line search, which tries steps and takes none
+        told = "the optimizer steps, and leaves them where they are"
+        return told, "optimizer", "Look for gradients that all but vanish (saturated, dead units): no step helps there."
     rate = "" if seen.rate is None else f" of {seen.rate:g}"
     told = f"the updates at a learning rate{rate} are lost to rounding"
     return told, "learning rate", "Raise the learning rate, or keep the weights in float32."
