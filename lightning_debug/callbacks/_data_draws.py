@@ -81,7 +81,7 @@ class DataDraws(DataPart):
         except NotCopied:
             raise
         except Traceable as error:
-            raise NotCopied(f"asking for samples would leave a trace: {error}") from error
+            raise NotCopied(error.reason) from error
         except Exception as error:  # a dataset that wants to be asked by its loader only
             raise NotCopied(f"a copy of the dataset raises {type(error).__name__}") from error
         init = getattr(source.loader, "worker_init_fn", None)

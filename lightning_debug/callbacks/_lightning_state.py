@@ -23,6 +23,8 @@ ENTRIES = frozenset(
         *("training_step", "validation_step", "forward", "backward", "manual_backward", "optimizer_step"),
         *("on_before_backward", "on_after_backward", "on_before_zero_grad", "on_before_optimizer_step"),
         *("configure_gradient_clipping", "clip_gradients", "optimizer_zero_grad", "lr_scheduler_step", "update"),
+        *("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer"),
+        *("step", "zero_grad", "get_lr"),
     }
 )
 """Methods of a user's classes that steps call, directly or through hooks."""

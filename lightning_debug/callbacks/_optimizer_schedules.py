@@ -12,7 +12,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer, callb
 from lightning_debug.callbacks._optimizer_progress import Following, count_of
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.schedules import AccumulationWindow, ScheduleForecast, ScheduleInUse
-from lightning_debug.experiments._surroundings import random_state, set_random_state
+from lightning_debug.experiments.asking import Traceable, put_back
 from lightning_debug.probes import scheduler_forecast as forecast
 
 
@@ -129,16 +129,16 @@ class Schedules:
         misplaced = forecast.misplaced_keys(pl_module.configure_optimizers)
         own = forecast.decides_itself(pl_module.lr_scheduler_step)
         highest: list[float] = []
-        state = random_state()
         for place, config in enumerate(configs):
             try:
                 if own:
                     raise forecast.NotForeseen("lr_scheduler_step of the model decides when it steps them")
-                both = {
-                    interval: self._forecast(trainer, config, interval, plan, keep, words, misplaced)
-                    for interval in ("step", "epoch")
-                }
-            except forecast.NotForeseen as refused:
+                with put_back(copied=config.scheduler):
+                    both = {
+                        interval: self._forecast(trainer, config, interval, plan, keep, words, misplaced)
+                        for interval in ("step", "epoch")
+                    }
+            except (forecast.NotForeseen, Traceable) as refused:
                 if held:
                     continue
                 self._refuse(trainer, refused.reason)
@@ -146,8 +146,6 @@ class Schedules:
                 highest.append(math.nan)
                 self._foreseen.append({})
                 continue
-            finally:
-                set_random_state(state)
             built = self._built[place] if place < len(self._built) else None
             both = {
                 name: dataclasses.replace(

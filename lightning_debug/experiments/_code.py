@@ -10,6 +10,7 @@ from __future__ import annotations
 import builtins
 import dis
 import functools
+import sys
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -82,6 +83,10 @@ class StepCode:
             more = known != (len(self._scanned), len(self._called))
         return len(self._scanned) > before
 
+    def kinds(self) -> list[type]:
+        """The classes that were taken in, and those that code names."""
+        return list(self._classes)
+
     def new_functions(self) -> list[types.FunctionType]:
         """Functions found since the last call."""
         found, self._functions = self._functions, []
@@ -109,6 +114,8 @@ class StepCode:
             loaded, imported = _names(code)
             for name in sorted(loaded):
                 self._global(function, name, code)
+            for module in filter(None, map(sys.modules.get, sorted(imported))):
+                self._attributes(module, code)
             self._effects(function, code, loaded, imported)
         wrapped = getattr(function, "__wrapped__", None)
         if isinstance(wrapped, types.FunctionType):
@@ -118,11 +125,19 @@ class StepCode:
         namespace = function.__globals__
         value = namespace.get(name)
         if isinstance(value, types.ModuleType):
-            if is_user_code(value.__name__):
-                for attribute in vars(value).keys() & set(code.co_names):
-                    self._value(vars(value), attribute, f"{value.__name__}.{attribute}")
+            self._attributes(value, code)
         else:
             self._value(namespace, name, name)
+
+    def _attributes(self, module: types.ModuleType, code: types.CodeType, depth: int = 3) -> None:
+        if not is_user_code(module.__name__):
+            return
+        for attribute in vars(module).keys() & set(code.co_names):
+            value = vars(module)[attribute]
+            if isinstance(value, types.ModuleType) and depth:
+                self._attributes(value, code, depth - 1)
+            else:
+                self._value(vars(module), attribute, f"{module.__name__}.{attribute}")
 
     def _value(self, namespace: dict[str, Any], name: str, label: str) -> None:
         value = namespace.get(name)
@@ -146,7 +161,8 @@ class StepCode:
     ) -> None:
         where = f"{function.__qualname__} (line {code.co_firstlineno})"
         modules = {name for name in loaded if isinstance(function.__globals__.get(name), types.ModuleType)}
-        tops = {function.__globals__[name].__name__.partition(".")[0] for name in modules} | imported
+        tops = {function.__globals__[name].__name__.partition(".")[0] for name in modules}
+        tops |= {name.partition(".")[0] for name in imported}
         for name in sorted(tops & SERVICES):
             self.reasons.append(f"{where} uses {name} directly")
         writers = WRITERS & set(code.co_names)
@@ -177,7 +193,7 @@ def _names(code: types.CodeType) -> tuple[frozenset[str], frozenset[str]]:
     """The global variables a piece of code uses, and the modules it imports."""
     used = list(dis.get_instructions(code))
     loaded = frozenset(item.argval for item in used if item.opname in _GLOBAL)
-    return loaded, frozenset(item.argval.partition(".")[0] for item in used if item.opname == "IMPORT_NAME")
+    return loaded, frozenset(item.argval for item in used if item.opname == "IMPORT_NAME")
 
 
 def _nested(code: types.CodeType) -> Iterator[types.CodeType]:

@@ -15,6 +15,7 @@ import sys
 import sysconfig
 import threading
 import types
+import weakref
 from collections import OrderedDict, defaultdict, deque
 from typing import Any
 
@@ -228,3 +229,18 @@ def referent(proxy: Any) -> Any:
         return proxy.__repr__.__self__
     except ReferenceError:
         return None
+
+
+def parts_of(value: Any) -> tuple[Any, ...] | None:
+    """What something refers to that is called in another's stead, or only leads there; ``None`` of other things."""
+    if isinstance(value, functools.partial):
+        return value.func, value.args, value.keywords
+    if isinstance(value, types.MethodType):
+        return value.__self__, value.__func__
+    if isinstance(value, (types.BuiltinMethodType, types.MethodWrapperType)):
+        return () if is_record(value.__self__) else (value.__self__,)
+    if isinstance(value, weakref.ref):
+        return (value(),)
+    if isinstance(value, types.MappingProxyType):
+        return (dict(value),)
+    return (value.obj,) if isinstance(value, memoryview) else None

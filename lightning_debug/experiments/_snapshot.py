@@ -13,6 +13,9 @@ from lightning_debug.experiments._paths import Manner
 from lightning_debug.experiments._tensors import detached, restore_versions
 from lightning_debug.experiments._walk import LIMIT, Walk
 
+_ASKED = ("forward", "step", "get_lr")
+"""Methods that are called, beside special ones, where data, transforms and copies of schedulers are asked."""
+
 
 class Snapshot:
     """Remembers objects and, on :meth:`restore`, puts them back.
@@ -62,7 +65,7 @@ class Snapshot:
             copies: Whether to copy the bytes of its tensors and arrays.
         """
         self.add(function, name, lenient=True, copies=copies)
-        self._follow(StepCode(()), self._walk.data_classes, Manner(lenient=True))
+        self._follow(StepCode(_ASKED), self._walk.data_classes, Manner(lenient=True))
 
     def join(self, other: Snapshot) -> None:
         """Puts back what the other remembers as well."""
@@ -76,6 +79,8 @@ class Snapshot:
     def _follow(self, code: StepCode, classes: Iterable[type], how: Manner) -> None:
         with _bare():
             while code.grow(classes, self._walk.functions):
+                for kind in code.kinds():
+                    self._walk.kind(kind, how)
                 for function in code.new_functions():
                     self._walk.function(function, (None, function.__qualname__), how)
                 for namespace, name, label in code.new_variables():

@@ -8,12 +8,10 @@ user's classes. What it meets is known to be constant (a leaf), has a keeper, or
 from __future__ import annotations
 
 import collections
-import functools
 import io
 import itertools
 import types
 import weakref
-from collections.abc import Iterable
 from collections.abc import Sequence as Items
 from typing import Any
 
@@ -44,8 +42,8 @@ from lightning_debug.experiments._kinds import (
     is_alive,
     is_atom,
     is_leaf,
-    is_record,
     is_user_code,
+    parts_of,
     referent,
     slots_of,
 )
@@ -89,6 +87,14 @@ class Walk:
     def walk(self, root: Any, name: str, manner: Manner) -> None:
         """Walks from one object; ``name`` is what reasons call it."""
         self._push(root, (None, name), manner)
+        self._go()
+
+    def kind(self, kind: type, manner: Manner) -> None:
+        """Walks from what a class of the user's holds itself."""
+        self._class(kind, manner)
+        self._go()
+
+    def _go(self) -> None:
         samples = 0
         while self._stack or self._later:
             # what is passed over in data must still be refused where it is met elsewhere; counters lie above samples
@@ -179,28 +185,14 @@ class Walk:
                 self._object(value, path, Manner(how.lenient or what in ("data", "loader"), how.copies))
 
     def _callable(self, value: Any, path: Path, how: Manner) -> bool:
-        parts: Iterable[Any]
         if isinstance(value, types.FunctionType):
-            self.functions += [value] * self._asked
+            self.functions += [value] * (self._asked or not how.lenient)
             self.function(value, path, how)
             return True
-        if isinstance(value, functools.partial):
-            parts = (value.func, value.args, value.keywords)
-        elif isinstance(value, types.MethodType):
-            parts = (value.__self__, value.__func__)
-        elif isinstance(value, (types.BuiltinMethodType, types.MethodWrapperType)):
-            parts = () if is_record(value.__self__) else (value.__self__,)
-        elif isinstance(value, weakref.ref):
-            parts = (value(),)
-        elif isinstance(value, types.MappingProxyType):
-            parts = (dict(value),)
-        elif isinstance(value, memoryview):
-            parts = (value.obj,)
-        else:
-            return False
-        for part in parts:
-            self._push(part, path, how)
-        return True
+        parts = parts_of(value)
+        for part in parts or ():
+            self._class(part, how) if isinstance(part, type) else self._push(part, path, how)
+        return parts is not None
 
     def _object(self, value: Any, path: Path, how: Manner) -> None:
         if isinstance(value, numpy.ndarray) and self._array(value, path, how):

@@ -17,7 +17,15 @@ from lightning_debug.experiments._surroundings import (
 
 
 class Traceable(RuntimeError):
-    """Asking would leave a trace: something that gives one thing after the other, or keeps what it gave."""
+    """Asking would leave a trace: something gives one thing after the other, or keeps what it gave.
+
+    Attributes:
+        reason: Half a sentence that can follow "not judged, because".
+    """
+
+    def __init__(self, traces: Sequence[str]) -> None:
+        self.reason = f"asking would leave a trace: {'; '.join(traces[:3])}"
+        super().__init__(self.reason)
 
 
 def asked(held: Sequence[Any], offload: str | None = None) -> Snapshot:
@@ -63,7 +71,7 @@ def put_back(called: Any = None, copied: Any = None) -> Iterator[None]:
         state.add_call(called, "collate_fn")
         state.add_call(copied, _name(copied, 0), copies=False)
     if state.reasons:
-        raise Traceable("; ".join(state.reasons[:3]))
+        raise Traceable(state.reasons)
     try:
         with silence():
             yield

@@ -287,13 +287,13 @@ def _remember(
 ) -> Snapshot:
     state = Snapshot(offload)
     state.add(pl_module, type(pl_module).__name__)
-    state.add_code(lightning.ENTRIES)
     for name, held in global_hooks().items():
         state.add(held, name, lenient=True)
     for name, root in lightning.state_roots(trainer).items():
         if root is not None:
             bulky = name.startswith("optimizers") and not name.endswith("param_groups")
             state.add(root, name, copies=updates or not bulky)
+    state.add_code(lightning.ENTRIES)
     state.add(lightning.data_module(trainer), "the datamodule", lenient=True)
     if also:
         state.join(asked(also, offload))
