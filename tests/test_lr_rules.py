@@ -129,6 +129,14 @@ def test_a_run_that_grows_without_end_from_its_first_steps_needs_no_other_rate_t
     assert [one.subject for one in found] == (["lr of SGD"] if claimed else [])
 
 
+@pytest.mark.parametrize(("update", "claimed"), [(17.5, True), (0.8, False)])
+def test_a_first_update_of_many_times_the_weights_is_to_blame_for_what_overflows(update, claimed):
+    early = EarlyLosses(losses=(12.3, math.nan, math.nan), update_ratio=update, in_use=3.0, name="Adam")
+    found = list(learning_rate_too_high(Record([early])))
+    assert [one.subject for one in found] == (["lr of Adam"] if claimed else [])
+    assert all("no longer finite" in one.message and "rises" not in one.message for one in found)
+
+
 @pytest.mark.parametrize(
     ("update", "end", "neighbours", "claimed"),
     [

@@ -40,10 +40,8 @@ class LRRangeFinder(DebugCallback):
 
     Several short sweeps over learning rates give the range, short trainings inside it the suggestion. All of it runs
     when training starts, in place, on private batches of the training set, and is undone bit for bit. Loaders that
-    only yield batches in turn are followed for a few batches first.
-
+    only yield batches in turn are followed for a few batches first, and so are steps that raise before any was made.
     None is made, which it says, for models sharded over ranks and optimizers without a rate to sweep, such as LBFGS.
-
     Inside ``Debugger`` it keeps to ``experiment_seconds`` and to a small share of the planned training: mostly a few
     trials at the learning rate in use and far from it.
 
@@ -140,8 +138,8 @@ class LRRangeFinder(DebugCallback):
         step, self._batches = self._batches, self._batches + 1
         if self.at_step and step == self.at_step and not self._misuse():
             self._begin(trainer, pl_module)
-        if self._buffer is not None and not self._gather(trainer, batch):
-            buffer, self._buffer = self._buffer, None
+        if (buffer := self._buffer) is not None and not self._gather(trainer, batch):
+            self._buffer = None
             self._experiment(trainer, pl_module, buffer)
         if self._early is not None:
             self._early.on_train_batch_start(trainer, pl_module)
@@ -179,8 +177,7 @@ class LRRangeFinder(DebugCallback):
 
     def _tell_early(self, trainer: Trainer) -> None:
         early, self._early = self._early, None
-        found = early.evidence(trainer) if early is not None else None
-        if found is not None:
+        if early is not None and (found := early.evidence(trainer)) is not None:
             self.session.observe(dataclasses.replace(found, at=moment(trainer)))
 
     def _gather(self, trainer: Trainer, batch: Any) -> bool:
@@ -214,8 +211,7 @@ class LRRangeFinder(DebugCallback):
             raise ValueError(f"at_step={at_step} must be at least 0")
         if seconds is not None and seconds <= 0:
             raise ValueError(f"seconds={seconds!r} must be above 0")
-        plan = Plan(**given)
-        check(plan)
+        check(plan := Plan(**given))
         return plan
 
     def _misuse(self) -> str:
@@ -255,8 +251,12 @@ class LRRangeFinder(DebugCallback):
                 except (NotTried, NoLoss) as error:
                     self._refuse(error.reason, trainer)
                 except (Unrepeatable, StepFailed) as error:
+                    steps = getattr(error, "steps", None)
+                    if steps == 0 and not self._batches:  # what a hook of the model sets may not be there yet
+                        self._buffer = BufferedBatches()
+                        return
                     self._refuse(str(error), trainer)
-                    if isinstance(error, StepFailed) and error.steps:  # it went well at first: that may be our doing
+                    if steps:  # it went well at first: that may be our doing
                         self._suspect = failure("LRRangeFinder: a step of the experiment", error, moment(trainer))
                     return
 

@@ -7,8 +7,8 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     soars to ``soar`` times its start at the rate in use, in every order. Where no such experiment could be made:
     the run's own first losses rise to ``rise`` times the first one, and stay there, or go beyond any number, or come
     back with predictions that no longer depend on the input, after a first update of at least ``update`` of the
-    weights' norm; or, after updates of any size, they grow through ``through`` values or more above ``growth`` times
-    the first one, until they are not finite.
+    weights' norm; or are no numbers after one of 10 times that; or, after updates of any size, they grow through
+    ``through`` values or more above ``growth`` times the first one, until they are not finite.
 Why it hurts: steps overshoot the valley. The loss jumps, turns to NaN, or stays where guessing is, with units that
     are dead for good.
 How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
@@ -108,6 +108,9 @@ from lightning_debug.rules._learning_rate import (
     which,
 )
 from lightning_debug.rules._model import constant_outputs
+
+BLOWN = 10.0
+"""So many times `update` is no step any more, whatever operation overflows first."""
 
 
 @rule(
@@ -209,7 +212,8 @@ def _from_the_run(record: Record, rise: float, update: float, growth: float, thr
     numb = len(seen.losses) >= 20 and middle >= 0.9 * first and bool(constant_outputs(record))
     thrown = seen.update_ratio >= update and max(filter(math.isfinite, early), default=first) > rise * first
     diverged = lost and sum(one > growth * first for one in finite) >= through
-    if not (diverged or (thrown and (lost or stays or numb))):
+    blown = seen.update_ratio >= BLOWN * update and not all(map(math.isfinite, seen.losses[1:3]))
+    if not (diverged or blown or (thrown and (lost or stays or numb))):
         return
     end = "is no longer finite" if lost else f"is {middle:.4g} after {len(seen.losses)} batches"
     end += "; predictions no longer depend on the input" if numb and not lost else ""
@@ -218,7 +222,9 @@ def _from_the_run(record: Record, rise: float, update: float, growth: float, thr
         change = f"changes the weights by {seen.update_ratio:.2g} of their norm"
         way, lower = f"At lr={seen.in_use:.2g} the first update {change}, and the", f"to lr={seen.in_use / 100:.2g}"
     yield Claim(
-        message=f"{way} loss rises from {first:.4g} to {high:.4g} and {end}.",
+        message=f"{way} loss rises from {first:.4g} to {high:.4g} and {end}."
+        if high > first
+        else f"{way} loss, {first:.4g} before, {end}.",
         subject=f"lr of {seen.name}",
         measured={"in_use": seen.in_use, "update_ratio": seen.update_ratio, "losses": list(seen.losses)},
         fix=f"Lower it, {lower} at first; LRRangeFinder() finds the range.",
