@@ -146,3 +146,8 @@ def test_a_linear_layer_mixes_no_samples_itself(name, said):
     seen = SampleMixing(samples=13, judged=3, mixed=2, first=place, output=place, pair=(1, 2), share=0.08)
     [found] = claims("LD409", seen)
     assert said in found.fix
+
+
+@pytest.mark.parametrize("code", ["LD408", "LD602", "LD606", "LD608"])
+def test_a_net_that_cannot_learn_says_nothing_of_its_labels(code):
+    assert "LD505" in get(code).explains

@@ -92,7 +92,7 @@ Reason = tuple[str, str, str]
     "LD408",
     severity=ERROR,
     needs=TrainingEffect,
-    explains=("LD406", "LD407", "LD602", "LD605", "LD702", "LD703", "LD704", "LD705", "LD712"),
+    explains=("LD406", "LD407", "LD505", "LD602", "LD605", "LD702", "LD703", "LD704", "LD705", "LD712"),
 )
 def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim | Skip]:
     """Claims one finding with the reason."""

@@ -103,7 +103,12 @@ _OWN_WARM_UP = "radam"
 """Optimizers that rectify: at step 20 theirs are a twelfth of full size (Liu et al. 2020, equation 4)."""
 
 
-@rule("LD602", severity=WARNING, needs=EarlyLosses, explains=("LD702", "LD703", "LD704", "LD705", "LD712", "LD715"))
+@rule(
+    "LD602",
+    severity=WARNING,
+    needs=EarlyLosses,
+    explains=("LD505", "LD702", "LD703", "LD704", "LD705", "LD712", "LD715"),
+)
 def learning_rate_too_low(
     record: Record,
     *,

@@ -99,7 +99,7 @@ from lightning_debug.rule import rule
     needs=UpdateAudit,
     explains=(
         *("LD210", "LD302", "LD303", "LD304", "LD305", "LD308", "LD309"),
-        *("LD601", "LD605", "LD701", "LD702", "LD705", "LD706", "LD707"),
+        *("LD505", "LD601", "LD605", "LD701", "LD702", "LD705", "LD706", "LD707"),
     ),
 )
 def steps_go_uphill(
