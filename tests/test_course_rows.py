@@ -148,6 +148,6 @@ def test_a_linear_layer_mixes_no_samples_itself(name, said):
     assert said in found.fix
 
 
-@pytest.mark.parametrize("code", ["LD408", "LD602", "LD606", "LD608"])
+@pytest.mark.parametrize("code", ["LD408", "LD601", "LD602", "LD606", "LD608"])
 def test_a_net_that_cannot_learn_says_nothing_of_its_labels(code):
     assert "LD505" in get(code).explains
