@@ -203,3 +203,20 @@ def test_a_run_whose_functions_keep_count_is_the_same_run(kind):
     watched, rest = trained(make, Debugger(console=False), epochs=8)
     assert torch.equal(weights, watched)
     assert left == rest
+
+
+class Ending(Task):
+    def on_validation_epoch_end(self):
+        TABLE["ends"] = TABLE.get("ends", 0) + len(SEEN)
+        SEEN.append(1)
+
+
+def test_what_a_hook_at_the_end_counts_is_put_back():
+    class Ends(Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            before = held()
+            with isolated(trainer, pl_module, hooks=["on_validation_epoch_end"]) as sandbox:
+                sandbox.hook("on_validation_epoch_end")
+            assert held() == before
+
+    trained(Ending, Ends())

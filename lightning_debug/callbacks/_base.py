@@ -213,8 +213,8 @@ def _conclude(callback: DebugCallback, trainer: Trainer, session: Session, argum
         session.close(status)
     else:
         meeting.close(session, status, trainer)
-    if "lightning_debug.experiments.isolation" in sys.modules:
-        sys.modules["lightning_debug.experiments.isolation"].forget_classes()
+    if "lightning_debug.experiments._snapshot" in sys.modules:
+        sys.modules["lightning_debug.experiments._snapshot"].forget_classes()
     for item in (callback, *sharing):
         for lent in _LENT:
             vars(item).pop(lent, None)

@@ -107,7 +107,9 @@ class AccuracyReplay:
         asked = Comparisons()
         tap = LossTap(pl_module, asked.handlers)
         try:
-            with torch.inference_mode(False), in_eager(pl_module), isolated(trainer, pl_module) as sandbox:
+            ends = batch_idx == 0 and _can_end(pl_module)
+            isolation = isolated(trainer, pl_module, hooks=[_END] if ends else [])
+            with torch.inference_mode(False), in_eager(pl_module), isolation as sandbox:
                 metrics = [item for item in pl_module.modules() if isinstance(item, Metric)]
                 for metric in metrics:  # put back behind this block, as all else is
                     metric.reset()
@@ -116,7 +118,7 @@ class AccuracyReplay:
                         sandbox.validation_step(batch, batch_idx)
                     except Exception as error:
                         raise BrokenOff(f"validation_step raises {type(error).__name__} when run again") from error
-                    if batch_idx == 0 and _can_end(pl_module):
+                    if ends:
                         with contextlib.suppress(Exception):  # it may need what a whole validation leaves
                             sandbox.hook(_END)
                 logged = {name: value for name, value in sandbox.logged.items() if ACCURACY.search(name)}

@@ -218,7 +218,7 @@ class StateWatch:
         hook, step = EPOCH_END[stage], STEP[stage]
         sure = [store for store in carried if not _MAY_LAST.search(store.name)]
         logged: list[dict[str, float]] = []
-        with torch.inference_mode(False), isolated(trainer, pl_module) as sandbox:
+        with torch.inference_mode(False), isolated(trainer, pl_module, hooks=[hook]) as sandbox:
             try:
                 for emptied in ([], sure, carried):  # the last gives the figures: what may last counts in them, too
                     for store in emptied:

@@ -8,6 +8,8 @@ from typing import Any
 
 import torch
 
+from lightning_debug.callbacks._lightning_state import role
+from lightning_debug.experiments import _code, _kinds
 from lightning_debug.experiments._code import StepCode
 from lightning_debug.experiments._paths import Manner
 from lightning_debug.experiments._tensors import detached, restore_versions
@@ -127,3 +129,9 @@ def _bare() -> Iterator[None]:
     """Tensors as they are: no autograd, no modes, no subclass's ideas."""
     with torch.inference_mode(False), torch.no_grad(), torch._C.DisableTorchFunctionSubclass():
         yield
+
+
+def forget_classes() -> None:
+    """Lets go of the classes that were met: what a program's class refers to would live as long as the process."""
+    for cache in (_kinds.slots_of, _kinds._is_leaf_kind, _code._names, role):
+        cache.cache_clear()

@@ -28,6 +28,7 @@ class Traceable(RuntimeError):
         super().__init__(self.reason)
 
 
+@uncollected()
 def asked(held: Sequence[Any], offload: str | None = None) -> Snapshot:
     """What data sets and functions hold and reach that will be asked.
 

@@ -19,7 +19,6 @@ import torch
 
 from lightning_debug.callbacks import _lightning_state as lightning
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
-from lightning_debug.experiments import _code, _kinds
 from lightning_debug.experiments._apart import apart, hindrance
 from lightning_debug.experiments._keepers import Mapping
 from lightning_debug.experiments._snapshot import Snapshot
@@ -186,6 +185,7 @@ def isolated(
     updates: bool = False,
     offload: str | None = None,
     also: Sequence[Any] = (),
+    hooks: Sequence[str] = (),
     together: bool = False,
 ) -> Iterator[Sandbox]:
     """Lets steps run inside a live fit, and puts everything back afterwards, however the block ends.
@@ -202,6 +202,7 @@ def isolated(
         offload: Device for the copies, as "cpu"; by default they stay on the tensors' devices.
         also: More objects whose state the block may change, as a data set and its collate function. What
             cannot be put back in these is passed over.
+        hooks: More methods of the module that the block calls (:meth:`Sandbox.hook`).
         together: Whether all ranks are certain to run the same steps here. Otherwise models that are sharded
             over ranks are refused, and a step that talks to other ranks raises :class:`Unrepeatable`.
 
@@ -217,7 +218,9 @@ def isolated(
         reasons += [reason for reason in (lightning.bond(trainer), hindrance()) if reason]
     if reasons:
         raise Unrepeatable(reasons)
-    state = _remember(trainer, pl_module, updates or not pl_module.automatic_optimization, offload, also)
+    state = _remember(trainer, pl_module, updates or not pl_module.automatic_optimization, offload, hooks)
+    if also:
+        state.join(asked(also, offload))
     if state.reasons:
         raise Unrepeatable(state.reasons)
     trainer_state = [Mapping(held) for held in lightning.shallow_roots(trainer)]
@@ -250,12 +253,6 @@ def in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[An
     return eager
 
 
-def forget_classes() -> None:
-    """Lets go of the classes that were met: what a program's class refers to would live as long as the process."""
-    for cache in (_kinds.slots_of, _kinds._is_leaf_kind, _code._names, lightning.role):  # noqa: SLF001 - its siblings
-        cache.cache_clear()
-
-
 def offload_of(pl_module: LightningModule) -> str | None:
     """Where :func:`isolated` should keep its copies: on the host, for a model that is large for its device."""
     size = sum(item.numel() * item.element_size() for item in pl_module.parameters())
@@ -283,7 +280,7 @@ def _put_back(sandbox: Sandbox, trainer_state: Sequence[Mapping]) -> None:
 
 @uncollected()
 def _remember(
-    trainer: Trainer, pl_module: LightningModule, updates: bool, offload: str | None, also: Sequence[Any]
+    trainer: Trainer, pl_module: LightningModule, updates: bool, offload: str | None, hooks: Sequence[str]
 ) -> Snapshot:
     state = Snapshot(offload)
     state.add(pl_module, type(pl_module).__name__)
@@ -293,8 +290,6 @@ def _remember(
         if root is not None:
             bulky = name.startswith("optimizers") and not name.endswith("param_groups")
             state.add(root, name, copies=updates or not bulky)
-    state.add_code(lightning.ENTRIES)
+    state.add_code(lightning.ENTRIES.union(hooks))
     state.add(lightning.data_module(trainer), "the datamodule", lenient=True)
-    if also:
-        state.join(asked(also, offload))
     return state
