@@ -88,3 +88,26 @@ def test_no_rate_is_suggested_that_only_wins_against_another_optimizer():
 @pytest.mark.slow
 def test_optimizers_with_tasks_of_their_own_are_told_a_rate():
     assert all(one.suggestion > 1e-2 for one in found(Together()))
+
+
+def test_steps_that_need_what_a_hook_of_the_model_sets_are_tried_amid_the_training(tmp_path):
+    class Taught(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(4, 3)
+
+        def on_train_batch_start(self, batch, batch_idx):
+            self.weight = 1.0 + 0.0 * batch[0].mean()
+
+        def training_step(self, batch, batch_idx):
+            return self.weight * F.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.Adam(self.parameters(), 1e-3)
+
+    data = TensorDataset(torch.randn(512, 4), torch.randint(0, 3, (512,)))
+    finder = LRRangeFinder(**SMALL)
+    run = pl.Trainer(max_epochs=2, accelerator="cpu", callbacks=finder, logger=False, default_root_dir=tmp_path,
+                     enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False)  # fmt: skip
+    run.fit(Taught(), DataLoader(data, batch_size=16, shuffle=True))
+    assert len(finder.results) == 1

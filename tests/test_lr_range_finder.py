@@ -298,17 +298,3 @@ def test_a_step_that_fails_later_on_is_told_and_training_goes_on():
     debugger = judged(Failing(adam(1e-3)), clouds())
     assert debugger.report.status == "finished"
     assert "the ninth" in debugger.session.record.last(ProbeFailure).error
-
-
-@pytest.mark.slow
-def test_steps_that_need_what_a_hook_of_the_model_sets_are_tried_amid_the_training():
-    class Teacher(Classes):
-        def on_train_batch_start(self, batch, batch_idx):
-            self.seen = batch[0].detach().mean()
-
-        def training_step(self, batch, batch_idx):
-            return super().training_step(batch, batch_idx) + 0.0 * self.seen
-
-    finder = LRRangeFinder(progress=False, trial_steps=20, steps=20, sweeps=1)
-    trainer(finder, max_epochs=3).fit(Teacher(adam(1e-3)), clouds())
-    assert len(finder.results) == 1
