@@ -9,9 +9,9 @@ import pytest
 import torch
 from pytorch_lightning import LightningModule, Trainer, seed_everything
 from torch import nn
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, Subset
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, Subset
 
-from lightning_debug import Debugger
+from lightning_debug import DataAuditor, Debugger
 from lightning_debug.experiments.asking import Traceable, asked, put_back, trace_of
 from lightning_debug.probes.own_copy import own_copy
 
@@ -195,6 +195,38 @@ def trained(kind, *callbacks):
     trainer.fit(model, DataLoader(dataset, size, shuffle=True), DataLoader(make(), size))
     left = [COUNT, Rows.total, len(SEEN), GENERATOR.random(), PYTHONS.random(), str(ENDLESS), first(dataset)]
     return torch.cat([item.detach().flatten() for item in model.parameters()]), left
+
+
+class Drawn(Sampler):
+    """In an order that a generator of its module draws."""
+
+    def __init__(self, size):
+        self.size = size
+
+    def __iter__(self):
+        return iter(GENERATOR.permutation(self.size).tolist())
+
+    def __len__(self):
+        return self.size
+
+
+def test_a_full_scan_draws_no_order_from_the_runs_generators():
+    begin_anew()
+    trainer = Trainer(
+        max_steps=1,
+        accelerator="cpu",
+        devices=1,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        callbacks=[DataAuditor(scan="full")],
+    )
+    rows = Rows()
+    trainer.fit(Classifier(), DataLoader(rows, 16, sampler=Drawn(len(rows))), DataLoader(Rows(), 16))
+    own = numpy.random.default_rng(0)
+    own.permutation(len(rows))
+    assert GENERATOR.bit_generator.state == own.bit_generator.state
 
 
 @pytest.mark.slow

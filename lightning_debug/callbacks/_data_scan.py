@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import sys
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ from lightning_debug.callbacks._data_values import ValuesInData
 from lightning_debug.callbacks._lightning import batch_hook_owner
 from lightning_debug.evidence.data import ScannedData
 from lightning_debug.experiments._surroundings import random_state, set_random_state
+from lightning_debug.experiments.asking import asked
 from lightning_debug.probes.unreadable import is_of_loading
 
 PARTS_OF_SCAN: tuple[type[DataPart], ...] = (ValuesInData, DataRelations)
@@ -146,6 +148,18 @@ def scan(run: DataRun, *, bar: bool, live: bool = False) -> None:
         set_random_state(state)
 
 
+@contextlib.contextmanager
+def _orders_kept(source: Source) -> Iterator[None]:
+    """Puts back what copies of samplers share with them: a generator, or a count, of their module or class."""
+    kept = asked([source.batch_sampler, source.sampler])
+    if kept.reasons:
+        raise NotScanned(f"asking its sampler would leave a trace: {kept.reasons[0]}")
+    try:
+        yield
+    finally:
+        kept.restore()
+
+
 def _scan(run: DataRun, source: Source, loaders: int, *, bar: bool, live: bool) -> None:
     stage, session, count = source.stage, run.auditor.session, 0
     facts: dict[str, Any] = {"stage": stage, "loader": source.index, "samples": source.length}
@@ -158,9 +172,10 @@ def _scan(run: DataRun, source: Source, loaders: int, *, bar: bool, live: bool) 
         loader = source.loader
         if not live:
             loader, recorded = private_loader(source)
-        for batch in _shown(loader, stage, _length(recorded or loader), bar=bar):
-            _hand_on(run, source, batch, live=live)
-            count += 1
+        with contextlib.nullcontext() if live else _orders_kept(source):
+            for batch in _shown(loader, stage, _length(recorded or loader), bar=bar):
+                _hand_on(run, source, batch, live=live)
+                count += 1
         outcome = "complete"
     except NotScanned as error:
         outcome = str(error)
@@ -172,7 +187,8 @@ def _scan(run: DataRun, source: Source, loaders: int, *, bar: bool, live: bool) 
         if live and is_of_loading(error):
             session.observe(unreadable_in(error, source, now, run.delivered))
         elif is_of_loading(error):
-            index, raised = ask_again(source, recorded.asked(count) if recorded is not None else [])
+            asked_for = recorded.asked(count) if recorded is not None else []
+            index, raised = ask_again(source, asked_for, goes_on=True)
             session.observe(described(raised or error, source, index, now, run.delivered))
         elif not live:  # a worker that was killed, a dataset that cannot be sent to one
             session.failed("DataAuditor: scan", error, now)

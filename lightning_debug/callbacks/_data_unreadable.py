@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lightning_debug.callbacks._data_leaks import name_of
 from lightning_debug.callbacks._data_part import DataContext, Source, Stage
 from lightning_debug.evidence.data import UnreadableSample
-from lightning_debug.experiments._surroundings import random_state, set_random_state
+from lightning_debug.experiments.asking import Traceable, put_back
 from lightning_debug.probes.unreadable import asked_for, first_unreadable, is_of_loading, told
 
 
@@ -53,13 +54,19 @@ def unreadable_in(error: BaseException, source: Source, at: Any, delivered: Mapp
     return described(raised or error, source, index, at, delivered)
 
 
-def ask_again(source: Source, indices: Iterable[int]) -> tuple[int | None, Exception | None]:
-    """The first of some samples that raises, and what; random generators stay as they are."""
-    state = random_state()
+def ask_again(source: Source, indices: Iterable[int], *, goes_on: bool = False) -> tuple[int | None, Exception | None]:
+    """The first of some samples that raises, and what.
+
+    Args:
+        source: The loader.
+        indices: Of the samples.
+        goes_on: Whether the run goes on, so that asking must leave no trace; or else nothing is asked.
+    """
     try:
-        return first_unreadable(source.dataset, indices) or (None, None)
-    finally:
-        set_random_state(state)
+        with put_back(source.dataset) if goes_on else contextlib.nullcontext():
+            return first_unreadable(source.dataset, indices) or (None, None)
+    except Traceable:
+        return None, None
 
 
 def described(
