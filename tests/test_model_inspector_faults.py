@@ -170,6 +170,19 @@ def test_the_future_in_two_fields():
     assert "LD410" not in findings(Net(""), step, tokens[:, :-1].clone(), tokens[:, 1:].clone())
 
 
+@pytest.mark.parametrize("unasked", [5, 8])
+def test_the_future_where_only_the_end_is_asked_for(unasked):
+    tokens = torch.randint(0, 9, (COUNT, 11))
+    targets = tokens[:, 1:].clone()
+    targets[:, :unasked] = -100
+
+    def step(net, inputs, labels):
+        return F.cross_entropy(net(inputs).flatten(0, 1), labels.flatten())
+
+    assert "LD410" in findings(Net("attention"), step, tokens[:, :-1].clone(), targets)
+    assert "LD410" not in findings(Net(""), step, tokens[:, :-1].clone(), targets)
+
+
 def test_dead_units_make_a_constant():
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
     nn.init.constant_(net[0].bias, -100.0)

@@ -80,10 +80,26 @@ def _by_step(scores: Tensor, prediction: Prediction, samples: int, steps: int) -
     return scores.reshape(samples, steps, -1)
 
 
+def _counted(sequence: _Sequence, count: int) -> Tensor:
+    """(samples, steps): which have a target that counts."""
+    target, ignore = sequence.prediction.target, sequence.prediction.ignore
+    assert target is not None
+    targets = target.reshape(count, sequence.steps, -1)
+    if targets.is_floating_point():
+        return torch.ones(count, sequence.steps, dtype=torch.bool, device=targets.device)
+    return (targets != (-100 if ignore is None else ignore)).any(2)
+
+
+def _cut(sequence: _Sequence, count: int) -> int:
+    """From which step on sequences are replaced: the half of them, and behind some targets that count."""
+    length, counting = sequence.field.shape[1], _counted(sequence, count).any(0).nonzero().flatten()
+    first, half = int(counting[0]) if len(counting) else 0, max(2, length // 2)
+    return half if first < half else min(length - 1, first + 1 + (length - 1 - first) // 2)
+
+
 def _leak(passes: Passes, base: ModelTrace, sequence: _Sequence) -> FutureLeak:
     count, steps = passes.samples, sequence.steps
-    length = sequence.field.shape[1]
-    cut = max(2, length // 2)
+    cut = _cut(sequence, count)
     other = passes.run(_replaced(passes, sequence.name, cut))
     twin = next(
         (
@@ -98,10 +114,7 @@ def _leak(passes: Passes, base: ModelTrace, sequence: _Sequence) -> FutureLeak:
     if shaped is None or twin is None:
         raise NotJudged("predictions have another shape when the end of the sequences is replaced")
     moved = shaped.any(dim=2)
-    assert sequence.prediction.target is not None
-    counted = sequence.prediction.target.reshape(count, steps, -1)
-    if not counted.is_floating_point():
-        moved &= (counted != (sequence.prediction.ignore if sequence.prediction.ignore is not None else -100)).any(2)
+    moved &= _counted(sequence, count)
     early = moved[:, :cut]  # the last of these is of what stands at cut, and may not know it either
     difference = (sequence.prediction.scores.float() - twin.scores.float()).abs()
     by_step = _by_step(difference, sequence.prediction, count, steps)
