@@ -6,7 +6,9 @@ Run ``python -m benchmarks.audit [seeds]``. Each row is a kind of data: how many
 from __future__ import annotations
 
 import logging
+import os
 import sys
+import tempfile
 import time
 import warnings
 from collections import Counter
@@ -265,6 +267,7 @@ def resnet50() -> nn.Module:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
+    os.environ.update(LIGHTNING_DEBUG_CONSOLE="0", LIGHTNING_DEBUG_REPORT_DIR=tempfile.mkdtemp())
     false_alarms(int(sys.argv[1]) if len(sys.argv) > 1 else 50)
     cost()
     memory()
