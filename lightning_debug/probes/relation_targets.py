@@ -64,7 +64,7 @@ def offset_of(call: HeardLoss, tokens: Tensor, seen: Sequence[Seen | None]) -> t
         Offset, offset of the targets, offset through which outputs see, share of targets that fit, targets compared.
     """
     known = [item for item in seen if item is not None]
-    if len(known) != len(seen) or not known or any(item.all_before for item in known):
+    if len(known) < 2 or any(item.all_before for item in known):
         return None
     firsts = {item.first for item in known}
     if len(firsts) != 1:
