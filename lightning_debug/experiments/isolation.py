@@ -5,8 +5,8 @@
 
 What cannot be put back is refused before anything runs (:class:`Unrepeatable`).
 
-Not covered: files and services that a step writes to directly, state kept inside extension modules,
-and the choice of algorithms by ``cudnn.benchmark``.
+Not covered: files and services that a step writes to directly, state kept inside extension modules, variables that
+code reaches by a name it puts together, and the choice of algorithms by ``cudnn.benchmark``.
 """
 
 from __future__ import annotations
