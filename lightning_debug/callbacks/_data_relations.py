@@ -176,9 +176,10 @@ class DataRelations(DataPart):
                 dataset=name_of(source),
                 overfitting=self._overfitting,
             )
-        compared = raw if raw is not None and raw.rows.shape[1] > 1 and not self._withheld(raw, samples) else samples
+        withheld = self._withheld(raw, samples) if raw is not None else 0
+        compared = raw if raw is not None and raw.rows.shape[1] > 1 and not withheld else samples
         if samples.kind or source is None or not source.hands_on_bags(max(samples.sizes, default=0)):
-            yield self._copies(compared, source, sampler, raw, in_dataset=compared is raw)
+            yield self._copies(compared, source, sampler, withheld, in_dataset=compared is raw)
         yield from self._aligned(samples, raw)
 
     def _withheld(self, raw: Samples, samples: Samples) -> int:
@@ -191,7 +192,7 @@ class DataRelations(DataPart):
         return len(raw) - int(among(raw.keys, samples.keys).sum())
 
     def _copies(
-        self, samples: Samples, source: Source | None, sampler: Any, raw: Samples | None, *, in_dataset: bool
+        self, samples: Samples, source: Source | None, sampler: Any, withheld: int, *, in_dataset: bool
     ) -> SampleCopies:
         found = groups(samples.keys)
         exact, near, expected = chance(samples, np.flatnonzero(found.grouped)) if found.copies else (0, 0, 0.0)
@@ -206,7 +207,7 @@ class DataRelations(DataPart):
             twice=found.twice,
             places=found.places,
             in_dataset=in_dataset,
-            withheld=0 if in_dataset or raw is None else self._withheld(raw, samples),
+            withheld=withheld,
             exact=exact,
             near=near,
             expected=expected,

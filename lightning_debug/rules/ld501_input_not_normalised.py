@@ -158,9 +158,7 @@ def input_not_normalised(
                 f"The features of {layer.field} lie at {number(centre)} and spread by {number(spread)} only, "
                 f"{number(centre / spread)} times less, where they reach {_name(layer)}."
             )
-        elif (
-            0 < max(-layer.lowest, layer.highest) < 1 / tiny and not layer.normalised_after and constant_outputs(record)
-        ):
+        elif _is_tiny(layer, 1 / tiny) and constant_outputs(record):
             message = (
                 f"Values from {number(layer.lowest)} to {number(layer.highest)} (root mean square {number(whole)}) "
                 f"reach {_name(layer)}: beside its bias they count for nothing, and predictions do not depend on them."
@@ -180,6 +178,7 @@ def input_not_normalised(
 
 
 def _is_tiny(layer: FirstLayerInput, most: float) -> bool:
+    """Whether all values are smaller than that, and nothing makes them larger before they are added up."""
     return 0 < max(-layer.lowest, layer.highest) < most and not layer.normalised_after
 
 
