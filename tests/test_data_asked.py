@@ -7,13 +7,14 @@ import random
 import numpy
 import pytest
 import torch
-from pytorch_lightning import LightningModule, Trainer, seed_everything
+from pytorch_lightning import LightningModule, seed_everything
 from torch import nn
 from torch.utils.data import ConcatDataset, DataLoader, Dataset, Sampler, Subset
 
 from lightning_debug import DataAuditor, Debugger
 from lightning_debug.experiments.asking import Traceable, asked, put_back, trace_of
 from lightning_debug.probes.own_copy import own_copy
+from tests.helpers import trainer
 
 GENERATOR, PYTHONS = numpy.random.default_rng(0), random.Random(0)
 COUNT, SEEN, ENDLESS = 0, [], itertools.count()
@@ -166,6 +167,17 @@ def test_what_would_leave_a_trace_is_not_asked(kind):
         pass
 
 
+def test_what_can_be_put_back_is_where_the_run_is_over():
+    begin_anew()
+    dataset = asked_before()
+    with put_back(dataset, careful=False):
+        torch.rand(3)
+        dataset.inputs.add_(1)
+        Rows.total += 1
+    assert Rows.total == 0
+    assert torch.equal(dataset.inputs, Rows().inputs)
+
+
 class Classifier(LightningModule):
     def __init__(self):
         super().__init__()
@@ -187,12 +199,9 @@ def trained(kind, *callbacks):
     begin_anew()
     make = {**PUT_BACK, **NOT_PUT_BACK}[kind]
     dataset, size = make(), 300 if kind == "keeps what it drew" else 16
-    options = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = Trainer(
-        max_epochs=4, accelerator="cpu", devices=1, callbacks=list(callbacks), enable_model_summary=False, **options
-    )
     model = Classifier()
-    trainer.fit(model, DataLoader(dataset, size, shuffle=True), DataLoader(make(), size))
+    loaders = DataLoader(dataset, size, shuffle=True), DataLoader(make(), size)
+    trainer(*callbacks, max_epochs=4).fit(model, *loaders)
     left = [COUNT, Rows.total, len(SEEN), GENERATOR.random(), PYTHONS.random(), str(ENDLESS), first(dataset)]
     return torch.cat([item.detach().flatten() for item in model.parameters()]), left
 
@@ -212,18 +221,9 @@ class Drawn(Sampler):
 
 def test_a_full_scan_draws_no_order_from_the_runs_generators():
     begin_anew()
-    trainer = Trainer(
-        max_steps=1,
-        accelerator="cpu",
-        devices=1,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        callbacks=[DataAuditor(scan="full")],
-    )
     rows = Rows()
-    trainer.fit(Classifier(), DataLoader(rows, 16, sampler=Drawn(len(rows))), DataLoader(Rows(), 16))
+    loaders = DataLoader(rows, 16, sampler=Drawn(len(rows))), DataLoader(Rows(), 16)
+    trainer(DataAuditor(scan="full"), max_steps=1).fit(Classifier(), *loaders)
     own = numpy.random.default_rng(0)
     own.permutation(len(rows))
     assert GENERATOR.bit_generator.state == own.bit_generator.state

@@ -63,3 +63,14 @@ def test_what_the_module_holds_is_not_data():
     held[4321].append(1)
     state.restore()
     assert held[4321] == [4321]
+
+
+def test_what_joins_is_taken_off_its_graph_as_well():
+    memory = [torch.ones(2, requires_grad=True) * 2]
+    state, other = Snapshot(), Snapshot(asked=True)
+    other.add(memory, "memory", lenient=True)
+    state.join(other)
+    state.detach()
+    assert memory[0].is_leaf
+    state.restore()
+    assert not memory[0].is_leaf

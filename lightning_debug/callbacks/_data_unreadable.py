@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -60,10 +59,10 @@ def ask_again(source: Source, indices: Iterable[int], *, goes_on: bool = False) 
     Args:
         source: The loader.
         indices: Of the samples.
-        goes_on: Whether the run goes on, so that asking must leave no trace; or else nothing is asked.
+        goes_on: Whether the run goes on, so that nothing is asked where that would leave a trace.
     """
     try:
-        with put_back(source.dataset) if goes_on else contextlib.nullcontext():
+        with put_back(source.dataset, careful=goes_on):
             return first_unreadable(source.dataset, indices) or (None, None)
     except Traceable:
         return None, None

@@ -75,6 +75,8 @@ class Snapshot:
         mine.keepers += its.keepers
         mine.generators += its.generators
         mine.faces += its.faces
+        mine.holders += its.holders
+        mine.attached |= its.attached
         mine.reasons += its.reasons
         mine.storages = {**its.storages, **mine.storages}
 

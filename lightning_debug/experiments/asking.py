@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import types
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,7 +30,7 @@ class Traceable(RuntimeError):
 
 
 @uncollected()
-def asked(held: Sequence[Any], offload: str | None = None) -> Snapshot:
+def asked(held: Sequence[Any], offload: str | None = None, *, copies: bool = True) -> Snapshot:
     """What data sets and functions hold and reach that will be asked.
 
     What cannot be put back is passed over, as extensions and files are, but for what would certainly differ afterwards:
@@ -38,24 +39,21 @@ def asked(held: Sequence[Any], offload: str | None = None) -> Snapshot:
     Args:
         held: Data sets, collate functions and the like.
         offload: Device for copies of tensors; by default they stay where they are.
+        copies: Whether to copy the bytes of tensors and arrays that they hold.
     """
     state = Snapshot(offload, asked=True)
-    for index, item in enumerate(held):
-        state.add_call(item, _name(item, index))
+    for item in held:
+        state.add_call(item, _name(item), copies=copies)
     return state
 
 
 def trace_of(held: Sequence[Any]) -> str:
     """Why asking would leave a trace; empty where it would not."""
-    state = Snapshot(asked=True)
-    with uncollected():
-        for index, item in enumerate(held):
-            state.add_call(item, _name(item, index), copies=False)
-    return "; ".join(state.reasons[:3])
+    return "; ".join(asked(held, copies=False).reasons[:3])
 
 
 @contextlib.contextmanager
-def put_back(called: Any = None, copied: Any = None) -> Iterator[None]:
+def put_back(called: Any = None, copied: Any = None, *, careful: bool = True) -> Iterator[None]:
     """Lets a function be called, and copies of an object, and puts back all that they reach: a count, a list.
 
     The global random generators are put back as well, and nothing is printed.
@@ -63,15 +61,14 @@ def put_back(called: Any = None, copied: Any = None) -> Iterator[None]:
     Args:
         called: A collate function or the like.
         copied: What only copies of are asked, as a data set: these share variables of their module and class.
+        careful: Whether nothing may be asked where something would not be as it was; if not, the rest is put back.
 
     Raises:
         Traceable: If something would not be as it was. Nothing was asked then.
     """
-    random, state = random_state(), Snapshot(asked=True)
-    with uncollected():
-        state.add_call(called, "collate_fn")
-        state.add_call(copied, _name(copied, 0), copies=False)
-    if state.reasons:
+    random, state = random_state(), asked([called])
+    state.join(asked([copied], copies=False))
+    if careful and state.reasons:
         raise Traceable(state.reasons)
     try:
         with silence():
@@ -82,5 +79,6 @@ def put_back(called: Any = None, copied: Any = None) -> Iterator[None]:
             set_random_state(random)
 
 
-def _name(item: Any, index: int) -> str:
-    return getattr(item, "__qualname__", type(item).__qualname__) or f"also[{index}]"
+def _name(item: Any) -> str:
+    is_function = isinstance(item, (types.FunctionType, types.MethodType))
+    return str(item.__qualname__ if is_function else type(item).__qualname__)

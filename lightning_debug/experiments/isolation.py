@@ -200,8 +200,8 @@ def isolated(
         updates: Whether optimizers may step. Then their states are copied as well; under manual
             optimization they always are, since ``training_step`` steps them itself.
         offload: Device for the copies, as "cpu"; by default they stay on the tensors' devices.
-        also: More objects whose state the block may change, as a data set and its collate function. What
-            cannot be put back in these is passed over.
+        also: More objects that the block asks, as a data set and its collate function. What cannot be put back in
+            these is passed over, but for iterators and for functions that keep results, which are refused.
         hooks: More methods of the module that the block calls (:meth:`Sandbox.hook`).
         together: Whether all ranks are certain to run the same steps here. Otherwise models that are sharded
             over ranks are refused, and a step that talks to other ranks raises :class:`Unrepeatable`.
