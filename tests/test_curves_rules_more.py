@@ -240,3 +240,12 @@ def test_a_validation_loss_that_swings_is_compared_with_the_same_weights(now, sa
 def test_longer_samples_are_told_by_the_range_of_training(length, other):
     batches = [{"x": torch.zeros(4, size, 3), "y": torch.zeros(4)} for size in (18, 22)]
     assert _other_sizes(batches, {"x": torch.zeros(9, length, 3), "y": torch.zeros(9)}) is other
+
+
+@pytest.mark.parametrize(("steps", "epochs", "told"), [(600, 1, True), (150, 1, False), (150, 2, True)])
+def test_one_long_epoch_counts_as_several(steps, epochs, told):
+    course = TrainingCourse(steps=steps, start=1.4, end=1.38, lowest=1.37)
+    reading = CurveReading(final=True, epochs=epochs, training=course)
+    reference = ReferenceLoss(function="cross_entropy", samples=256, baseline=1.39, neighbours=0.4, error=0.02)
+    found = [*no_better_than_baseline(Record([LossKind(supervised=True), reference, reading]))]
+    assert [isinstance(item, Claim) for item in found] == [told]

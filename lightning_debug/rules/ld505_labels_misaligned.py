@@ -3,11 +3,12 @@
 What it sees: nearest neighbours, single columns and linear guesses tell nothing of the labels (each p-value against
     permuted labels, and corrected for the tests before it, above ``independent``), and either labels fit once they
     are moved by a number of rows (p below ``shift_p`` after correction for all shifts tried), or the trained net
-    knows no more of them than chance does: after at least ``epochs`` epochs and ``steps`` batches, its outputs have
-    nothing to do with the labels of ``samples`` samples (p above ``knows_nothing``). Where the nearest validation
-    samples do tell their labels, by ``told`` of the way from chance to certainty, while those of training tell
-    nothing, it is enough that the net knows less than half of that. Where no known loss function compares outputs
-    with labels, the loss itself is asked: it is no lower than with labels that changed places among the samples.
+    knows no more of them than chance does: after at least ``epochs`` epochs and ``steps`` batches (or ``steps_once``
+    batches of fewer epochs, as of a stream), its outputs have nothing to do with the labels of ``samples`` samples
+    (p above ``knows_nothing``). Where the nearest validation samples do tell their labels, by ``told`` of the way
+    from chance to certainty, while those of training tell nothing, it is enough that the net knows less than half
+    of that. Where no known loss function compares outputs with labels, the loss itself is asked: it is no lower than
+    with labels that changed places among the samples.
 Why it hurts: the net can only learn the share of each label, or memorise. This is what a shuffle of inputs without
     labels, a sort of one of two arrays, or an index off by one leaves behind.
 How to fix: shuffle, sort and filter inputs and labels together, with one index (``x[order], y[order]``), and look at
@@ -89,6 +90,7 @@ def labels_misaligned(
     shift_p: float = 1e-6,
     epochs: int = 2,
     steps: int = 60,
+    steps_once: int = 480,
     samples: int = 200,
     knows_nothing: float = 0.05,
     told: float = 0.3,
@@ -134,7 +136,8 @@ def labels_misaligned(
     if learned is None:
         yield Skip("what the trained net knows of the labels is not known")
         return
-    if learned.epochs < epochs or learned.steps < steps or learned.samples < samples // 2:
+    least = steps if learned.epochs >= epochs else max(steps, steps_once)
+    if learned.steps < least or learned.samples < samples // 2:
         yield Skip("training was too short to tell labels that are hard from labels that are wrong")
         return
     parted = learned.neighbours >= told * (1 - learned.by_chance)
@@ -152,7 +155,7 @@ def labels_misaligned(
     yield Claim(
         message=f"{'Training l' if parted else 'L'}abels tell nothing about their inputs: of {len(found.p_values)} "
         f"tests on {found.samples} samples the smallest p-value is {found.p_values[name]:.2g} ({name}), and after "
-        f"{learned.epochs} epochs "
+        f"{learned.epochs} epoch{'s' * (learned.epochs != 1)} "
         + (
             f"the net agrees with {learned.samples} validation labels by {agreement:.2f} (chance {by_chance:.2f}), "
             f"where the nearest samples agree by {learned.neighbours + learned.by_chance:.2f}."

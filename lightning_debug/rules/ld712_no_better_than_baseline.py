@@ -1,10 +1,10 @@
 """The model never does better than one that does not look at its inputs.
 
-What it sees: at the end of a run of at least `steps` steps and `epochs` epochs: the training loss, in eval mode
-    too, and the validation loss lie within `margin` of what predicting the label distribution (or the mean)
-    costs, no longer fall, do not jump between validations by `jitter` (or were driven far up by the first
-    steps: that is LD702), and never were lower by twice that, while the nearest neighbours get to `better` of
-    it on the same training samples.
+What it sees: at the end of a run of at least `steps` steps and `epochs` epochs (or `steps_once` steps of fewer
+    epochs, as of a stream): the training loss, in eval mode too, and the validation loss lie within `margin` of
+    what predicting the label distribution (or the mean) costs, no longer fall, do not jump between validations by
+    `jitter` (or were driven far up by the first steps: that is LD702), and never were lower by twice that, while
+    the nearest neighbours get to `better` of it on the same training samples.
 Why it hurts: the inputs do not reach the output, or the weights that would carry them are not trained.
 How to fix: follow the inputs through the forward pass: constant features, dead units, a mean over the wrong
     dimension; check that the optimizer holds the parameters.
@@ -99,14 +99,21 @@ from lightning_debug.rules._curves import (
 
 @rule("LD712", severity=ERROR, needs=CurveReading)
 def no_better_than_baseline(
-    record: Record, *, steps: int = 60, epochs: int = 2, margin: float = 0.05, better: float = 0.8, jitter: float = 0.05
+    record: Record,
+    *,
+    steps: int = 60,
+    steps_once: int = 480,
+    epochs: int = 2,
+    margin: float = 0.05,
+    better: float = 0.8,
+    jitter: float = 0.05,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss never gets below what knowing nothing costs, though neighbours do."""
     course = training(record, steps=steps, final=True)
     if isinstance(course, Skip):
         yield course
         return
-    if warming_up(record) or newest(record).epochs < epochs:
+    if warming_up(record) or (newest(record).epochs < epochs and length(course) < steps_once):
         yield Skip("the run is too short, or was still warming up")
         return
     stuck = at_baseline(record, course, margin=margin)
