@@ -102,6 +102,25 @@ def test_a_sample_that_raises_in_training_is_named(workers, stage):
     assert finding.message.startswith(f"Sample {index} of the {name} dataset raises ValueError: a corrupt file (")
 
 
+def test_rows_that_are_looked_up_by_name_are_told_from_a_bad_one():
+    class Named(Columns):
+        def __getitem__(self, index):
+            return {number: row for number, row in enumerate(zip(*self.data, strict=True)) if number % 2}[index]
+
+    train = data()
+    auditor = DataAuditor()
+    with pytest.raises(KeyError):
+        trainer(auditor, max_epochs=1).fit(Tiny(), DataLoader(Named(*train.data), 8))
+    assert "positions 0 to" in auditor.report.headlines[0].fix
+
+
+def test_a_bad_row_is_to_be_looked_at():
+    auditor = DataAuditor()
+    with pytest.raises(ValueError, match="corrupt"):
+        trainer(auditor, max_epochs=1).fit(Tiny(), DataLoader(data(bad=17), 8))
+    assert auditor.report.headlines[0].fix.startswith("Look at Columns[17]: repair it")
+
+
 class Streamed(IterableDataset):
     def __init__(self, count, bad=10**9):
         self.count, self.bad = count, bad

@@ -17,7 +17,8 @@ from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolate
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
 from lightning_debug.probes.error_batch import containers, items_of, keys_of
-from lightning_debug.probes.error_frames import STEPS, Scene, about, read_scene
+from lightning_debug.probes.error_checkpoint import checkpoint_notes
+from lightning_debug.probes.error_frames import STEPS, Scene, about, frames_of, read_scene
 from lightning_debug.probes.error_memory import is_out_of_memory, owners, saved_bytes
 from lightning_debug.probes.error_operands import held_graphs, operand, unregistered_modules
 from lightning_debug.probes.error_trace import Refusal, StepTrace, grouped, guess_batch, mark_batch
@@ -135,8 +136,13 @@ def evidence_of(
         full_batch_size=full_size(trainer, held),
         held=tuple(held_graphs(module)[:8]),
         unregistered=tuple(unregistered_modules(module)[:8]),
-        notes=_notes(batch, scene, trainer, module),
+        notes=_notes(batch, scene, trainer, module) | _loaded(error, scene),
     )
+
+
+def _loaded(error: BaseException, scene: Scene) -> dict[str, str]:
+    frames = frames_of(error.__traceback__) if scene.phase == "loading" else []
+    return checkpoint_notes(frame for frame, _ in frames)
 
 
 def _notes(batch: Any, scene: Scene, trainer: Trainer, module: LightningModule) -> dict[str, str]:

@@ -99,6 +99,8 @@ def _phase(error: BaseException, frames: list[tuple[FrameType, int]]) -> str:
             *("_engine_run_backward", "backward", "_make_grads", "grad"),
         ):
             return "backward"
+    if "Error(s) in loading state_dict" in str(error) and "load_state_dict" in names:
+        return "loading"
     step = next((name for name in reversed(names) if name in STEPS), None)
     if step is not None:
         return step

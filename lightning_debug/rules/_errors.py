@@ -10,6 +10,8 @@ from lightning_debug.evidence.errors import ErrorRaised
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.rules._errors_batch import hard_coded_batch, misread_batch
+from lightning_debug.rules._errors_calls import refused_calls
+from lightning_debug.rules._errors_checkpoint import unfit_checkpoint
 from lightning_debug.rules._errors_graph import graph_faults
 from lightning_debug.rules._errors_indices import index_faults
 from lightning_debug.rules._errors_layers import layer_shapes
@@ -26,10 +28,12 @@ JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
     ragged_batch,
     broken_optimizer,
     outgrown_scheduler,
+    unfit_checkpoint,
     misread_batch,
     graph_faults,
     device_faults,
     index_faults,
+    refused_calls,
     hard_coded_batch,
     loss_faults,
     dtype_faults,

@@ -139,4 +139,12 @@ def metric(error: ErrorRaised) -> Diagnosis | None:
         fix = "Give both one shape: squeeze the dimension of size 1 (preds.squeeze(1), or target.squeeze(1))."
     elif len(shapes) > 1 and len(shapes[0]) == 2 and len(shapes[1]) == 1:
         fix = f"Give the metric num_classes={shapes[0][1]}, or predictions as classes: preds.argmax(dim=1)."
+        if error.module_type.startswith("Multilabel"):  # it wants a mark for each label of each sample
+            kind = error.module_type.replace("Multilabel", "Multiclass")
+            fix = (
+                f"For one class a sample use {kind}(num_classes={shapes[0][1]}), which takes scores and class indices."
+            )
+        elif error.module_type.startswith("Binary"):
+            kind = error.module_type.replace("Binary", "Multiclass")
+            fix = f"For {shapes[0][1]} classes use {kind}(num_classes={shapes[0][1]})."
     return Diagnosis("LD101", "metric-shape", message, fix)

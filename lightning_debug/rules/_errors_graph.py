@@ -12,6 +12,7 @@ _HOW = {
     "rebuilt": "made anew from plain numbers",
     "frozen": "made while no parameter requires a gradient",
 }
+_COPIES = ("tensor", "as_tensor", "asarray")
 _SELECTS = (
     "argmax",
     "argmin",
@@ -60,6 +61,9 @@ def _without_gradient(error: ErrorRaised) -> Diagnosis:
     elif how == "operation":
         cause, why = "not-differentiable", f"{by}{where} has no derivative"
         fix = f"Give the loss what goes into {by}{where} (logits, probabilities) instead of its result."
+        if by in _COPIES:
+            cause, why = "rebuilt", f"{by}{where} copies the numbers, and not the graph"
+            fix = f"Join tensors by torch.stack(...) (or torch.cat) instead of torch.{by}(...){where}."
     elif how == "no_grad":
         cause, why = "under-no-grad", f"{by}{where} runs {_HOW[how]}"
         fix = f"Take the torch.no_grad() (or inference_mode) away that {by}{where} runs under."

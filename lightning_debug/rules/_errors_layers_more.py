@@ -158,6 +158,11 @@ def attention(error: ErrorRaised) -> Diagnosis | None:
                 fix,
                 error.module,
             )
+        turned = _turned_mask(error)
+        if turned:
+            fix = f"Transpose it: key_padding_mask={turned}.T, as it is (batch, keys)."
+            told_by = f"{call_of(error)} gets a key_padding_mask of shape {told[:2]}, which is (keys, batch)."
+            return Diagnosis("LD101", "attention-mask-transposed", told_by, fix)
         fix = "Masks are (batch, keys) as key_padding_mask, and (queries, keys) as attn_mask or is given for each head."
         return Diagnosis(
             "LD101", "attention-mask-shape", f"{call_of(error)} gets a mask that does not fit {told}: {text[:160]}", fix
@@ -188,6 +193,15 @@ def attention(error: ErrorRaised) -> Diagnosis | None:
             "Give query, key and value (batch, heads, time, features) with equal batch, heads and features.",
         )
     return None
+
+
+def _turned_mask(error: ErrorRaised) -> str:
+    """What is given for a padding mask, where it is (keys, batch); attention works on (time, batch, ...)."""
+    keys = next((item.shape for item in inputs_of(error) if len(item.shape) == 3), ())
+    given = re.search(r"key_padding_mask=([\w.]+(?:\[[^\]]*\])?)", error.source)
+    if given is None or "key_pad" not in error.message or len(keys) < 2 or keys[0] == keys[1]:
+        return ""
+    return given[1] if any(item.shape == keys[:2] for item in inputs_of(error)) else ""
 
 
 def _hidden(error: ErrorRaised, shape: Shape, wanted: Shape, got: Shape) -> Diagnosis:

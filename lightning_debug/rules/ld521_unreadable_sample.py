@@ -121,6 +121,18 @@ def unreadable_sample(record: Record) -> Iterator[Claim]:
             message=f"{which} of the {name} dataset raises {said}{where}{after}.",
             subject=f"{seen.dataset}[{'' if seen.index is None else seen.index}]",
             measured={"index": seen.index, "samples": seen.length, "delivered": seen.delivered},
-            fix=f"Look at{place or ' what it reads'}: repair it, or leave it out when the dataset is made.",
+            fix=_by_key(seen)
+            or f"Look at{place or ' what it reads'}: repair it, or leave it out when the dataset is made.",
             at=seen.at,
         )
+
+
+def _by_key(seen: UnreadableSample) -> str:
+    """The edit where an index was looked up among names: a dict by id, a table's labels that a split has left out."""
+    if seen.error != "KeyError" or seen.index is None or seen.message != str(seen.index):
+        return ""
+    last = "..." if seen.length is None else seen.length - 1
+    return (
+        f"The loader asks for positions 0 to {last}, and {seen.dataset} looks {seen.index} up as a key: keep its keys "
+        "in a list, self.keys = list(self.rows), and read self.rows[self.keys[index]] (a pandas table by .iloc[index])."
+    )

@@ -1,0 +1,254 @@
+"""Programs about calls that refuse in words of their own: packing, bags, CTC, signs of pairs, sizes, metrics."""
+
+from tests.errors.base import CLASSIFY, LABELS, Case, net
+
+RAGGED = "DataLoader([(torch.randn(n, 5), n % 3) for n in (3, 6, 2, 7, 4, 5, 9, 2)], batch_size=4, collate_fn=coll)"
+COLLATE = """
+def coll(items):
+    xs = nn.utils.rnn.pad_sequence([x for x, _ in items], batch_first=True)
+    return xs, torch.tensor([len(x) for x, _ in items]), torch.tensor([y for _, y in items])
+"""
+PACKED = "x, n, y = batch\n{}\nreturn F.cross_entropy(self.head(h[-1]), y)"
+RNN = "self.rnn = nn.GRU(5, 12, batch_first=True)\nself.head = nn.Linear(12, 3)"
+PAIRS = "fit(Net(), loader(torch.randn(16, 4), torch.randn(16, 4), torch.ones(16, 1)))"
+CTC = """x, y, n = batch
+logs = self(x).log_softmax(-1)
+frames = torch.full((x.size(0),), x.size(1))
+return F.ctc_loss(logs, y, frames, n)"""
+METRIC = "x, y = batch\nscores = self(x)\nself.f1(scores.softmax(-1), y)\nreturn F.cross_entropy(scores, y)"
+WEIGHTS = """
+saved = {"epoch": 3, "state_dict": {f"net.{key}": value for key, value in nn.Linear(5, 3).state_dict().items()}}
+"""
+
+
+def loading(state: str) -> str:
+    """A program that loads weights in its setup hook."""
+    return WEIGHTS + net(
+        "self.net = nn.Linear(5, 3)", "return self.net(x)", CLASSIFY, f"loader(torch.randn(16, 5), {LABELS})"
+    ).replace(
+        "    def forward", f"    def setup(self, stage):\n        self.net.load_state_dict({state})\n\n    def forward"
+    )
+
+
+CASES = (
+    Case(
+        "lengths_not_sorted",
+        "LD101",
+        "lengths-not-sorted",
+        "",
+        net(
+            RNN,
+            "return x",
+            PACKED.format("p = nn.utils.rnn.pack_padded_sequence(x, n, batch_first=True)\n_, h = self.rnn(p)"),
+            RAGGED,
+            COLLATE,
+        ),
+        "x, n, batch_first=True",
+        "x, n, batch_first=True, enforce_sorted=False",
+        "enforce_sorted=False",
+    ),
+    Case(
+        "length_of_zero",
+        "LD101",
+        "empty-sequence",
+        "",
+        net(
+            RNN,
+            "return x",
+            PACKED.format(
+                "p = nn.utils.rnn.pack_padded_sequence(x, n - 2, batch_first=True, enforce_sorted=False)\n"
+                "_, h = self.rnn(p)"
+            ),
+            RAGGED,
+            COLLATE,
+        ),
+        "n - 2",
+        "(n - 2).clamp(min=1)",
+        r"clamp\(min=1\)",
+    ),
+    Case(
+        "offsets_beside_padded_rows",
+        "LD101",
+        "offsets-beside-rows",
+        "bag",
+        net(
+            "self.bag = nn.EmbeddingBag(20, 8)\nself.head = nn.Linear(8, 3)",
+            "return self.head(self.bag(x, torch.arange(0, x.numel(), x.size(1))))",
+            CLASSIFY,
+            f"loader(torch.randint(20, (16, 6)), {LABELS})",
+        ),
+        "self.bag(x, torch.arange(0, x.numel(), x.size(1)))",
+        "self.bag(x)",
+        "Leave offsets out",
+    ),
+    Case(
+        "grey_images_resized",
+        "LD101",
+        "channel-dimension-missing",
+        "",
+        net(
+            "self.head = nn.Linear(64, 3)",
+            "x = F.interpolate(x, size=(8, 8), mode='bilinear')\nreturn self.head(x.flatten(1))",
+            CLASSIFY,
+            f"loader(torch.randn(16, 12, 12), {LABELS})",
+        ),
+        "interpolate(x,",
+        "interpolate(x.unsqueeze(1),",
+        r"x\.unsqueeze\(1\)",
+    ),
+    Case(
+        "signs_in_a_column",
+        "LD101",
+        "target-extra-dimension",
+        "",
+        net(
+            "self.net = nn.Linear(4, 8)",
+            "return self.net(x)",
+            "a, b, sign = batch\nreturn F.cosine_embedding_loss(self(a), self(b), sign)",
+            "0",
+        ).replace("fit(Net(), 0)", PAIRS),
+        "self(b), sign)",
+        "self(b), sign.squeeze(1))",
+        r"squeeze\(1\)",
+    ),
+    Case(
+        "ctc_batch_first",
+        "LD101",
+        "batch-first",
+        "",
+        net(
+            "self.net = nn.Linear(5, 6)",
+            "return self.net(x)",
+            CTC,
+            "loader(torch.randn(16, 12, 5), torch.randint(1, 6, (16, 3)), torch.full((16,), 3))",
+        ),
+        "ctc_loss(logs,",
+        "ctc_loss(logs.transpose(0, 1),",
+        r"transpose\(0, 1\)",
+    ),
+    Case(
+        "lstm_in_sequential",
+        "LD101",
+        "tuple-for-tensor",
+        "net.1",
+        net(
+            "self.net = nn.Sequential(nn.LSTM(5, 12, batch_first=True), nn.Linear(12, 3))",
+            "return self.net(x)[:, -1]",
+            CLASSIFY,
+            f"loader(torch.randn(16, 6, 5), {LABELS})",
+        ),
+        "self.net(x)[:, -1]",
+        "self.net[1](self.net[0](x)[0])[:, -1]",
+        r"out, _ = self\.net\[0\]\(x\)",
+    ),
+    Case(
+        "forward_without_return",
+        "LD101",
+        "nothing-for-tensor",
+        "head",
+        net(
+            "self.body = nn.Linear(5, 8)\nself.head = nn.Linear(8, 3)",
+            "def features(x):\n    h = self.body(x).relu()\nreturn self.head(features(x))",
+            CLASSIFY,
+            f"loader(torch.randn(16, 5), {LABELS})",
+        ),
+        "h = self.body(x).relu()",
+        "return self.body(x).relu()",
+        "return",
+    ),
+    Case(
+        "padding_mask_transposed",
+        "LD101",
+        "attention-mask-transposed",
+        "attend",
+        net(
+            "self.attend = nn.MultiheadAttention(8, 2, batch_first=True)\nself.head = nn.Linear(8, 3)",
+            "pad = (x[..., 0] > 9).T\nh, _ = self.attend(x, x, x, key_padding_mask=pad)\nreturn self.head(h.mean(1))",
+            CLASSIFY,
+            f"loader(torch.randn(16, 6, 8), {LABELS})",
+        ),
+        "key_padding_mask=pad",
+        "key_padding_mask=pad.T",
+        r"pad\.T",
+    ),
+    Case(
+        "multilabel_metric_of_classes",
+        "LD101",
+        "metric-shape",
+        "f1",
+        net(
+            "import torchmetrics.classification as tm\nself.net = nn.Linear(5, 3)\nself.f1 = tm.MultilabelF1Score(3)",
+            "return self.net(x)",
+            METRIC,
+            f"loader(torch.randn(16, 5), {LABELS})",
+        ),
+        "MultilabelF1Score(3)",
+        "MulticlassF1Score(num_classes=3)",
+        r"MulticlassF1Score\(num_classes=3\)",
+    ),
+    Case(
+        "losses_in_a_new_tensor",
+        "LD109",
+        "rebuilt",
+        "",
+        net(
+            "self.one, self.two = nn.Linear(5, 3), nn.Linear(5, 3)",
+            "return self.one(x), self.two(x)",
+            "x, y = batch\nreturn torch.tensor([F.cross_entropy(item, y) for item in self(x)]).mean()",
+            f"loader(torch.randn(16, 5), {LABELS})",
+        ),
+        "torch.tensor([",
+        "torch.stack([",
+        r"torch\.stack",
+    ),
+    Case(
+        "weights_of_the_whole_module",
+        "LD119",
+        "names-with-prefix",
+        "net",
+        loading("saved['state_dict']"),
+        "saved['state_dict']",
+        "{k.removeprefix('net.'): v for k, v in saved['state_dict'].items()}",
+        r"removeprefix\('net\.'\)",
+    ),
+    Case(
+        "whole_checkpoint",
+        "LD119",
+        "whole-checkpoint",
+        "",
+        loading("saved").replace("self.net.load", "self.load"),
+        "load_state_dict(saved)",
+        "load_state_dict(saved['state_dict'])",
+        r"checkpoint\['state_dict'\]",
+    ),
+    Case(
+        "weights_of_a_part",
+        "LD119",
+        "names-of-a-part",
+        "",
+        loading("nn.Linear(5, 3).state_dict()").replace("self.net.load", "self.load"),
+        "self.load_state",
+        "self.net.load_state",
+        r"net\.load_state_dict",
+    ),
+    Case(
+        "head_of_other_classes",
+        "LD119",
+        "other-shapes",
+        "net",
+        loading("nn.Linear(5, 4).state_dict()"),
+        "nn.Linear(5, 4)",
+        "nn.Linear(5, 3)",
+        "sizes it was saved with",
+    ),
+    Case(
+        "other_architecture",
+        "LD119",
+        "other-names",
+        "net",
+        loading("nn.GRUCell(5, 3).state_dict()"),
+        "nn.GRUCell(5, 3)",
+        "nn.Linear(5, 3)",
+        "strict=False",
+    ),
+)
