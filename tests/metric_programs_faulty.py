@@ -1,5 +1,7 @@
 """Programs whose metrics are wrong, each by one fault."""
 
+from collections import defaultdict
+
 import torch
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
@@ -253,7 +255,13 @@ class NeverDivided(AddedUp):
     by_batches = False
 
 
+class AddedFromNothing(AddedUp):
+    def on_validation_epoch_start(self):
+        self.kept, self.batches = defaultdict(float), 0
+
+
 FAULTY = [
+    (AddedFromNothing, "LD803", {"validation": 130, "epochs": 1}),
     (MeanOfMeans, "LD803", {"validation": 130, "epochs": 1}),
     (AddedUp, "LD803", {"validation": 130, "epochs": 1}),
     (NeverDivided, "LD803", {"validation": 640, "epochs": 1}),

@@ -133,6 +133,15 @@ class KeepsSum(Classifier):
         return loss
 
 
+class KeepsAverage(Classifier):
+    smooth = 0
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.smooth = 0.9 * self.smooth + 0.1 * loss
+        return loss
+
+
 class KeepsScores(ByHand):
     def on_fit_start(self):
         self.body.history = []
@@ -142,7 +151,7 @@ class KeepsScores(ByHand):
         return self.body.history[-1]
 
 
-@pytest.mark.parametrize("program", [KeepsList, KeepsSum, KeepsScores])
+@pytest.mark.parametrize("program", [KeepsList, KeepsSum, KeepsAverage, KeepsScores])
 def test_memory_grows(program):
     assert found(program(), max_epochs=2) == ["LD609"]
 

@@ -52,10 +52,11 @@ class Totals:
     def columns(self) -> dict[str, list[float]]:
         """What each batch added, by attribute; of a metric only where all batches had the same weight. Reads values."""
         first, *rest = self._taken
-        names = [name for name in first if all(name in taken for taken in rest)]
+        begun = {name: 0.0 for name in (rest[0] if rest else {}) if "[" in name} | first  # a dict may begin empty
+        names = [name for name in begun if all(name in taken for taken in rest)]
         found = {}
         for name in names:
-            levels = _read([taken[name] for taken in self._taken])
+            levels = _read([begun[name], *(taken[name] for taken in rest)])
             steps = [after - before for before, after in itertools.pairwise(levels)]
             if any(steps):
                 found[name] = steps

@@ -198,15 +198,16 @@ class ModelInspector(DebugCallback):
             base = runs.base()
             found = sample_mixing(runs, pl_module, base)
             base.release()
-            if (found.mixed or found.misaligned) and runs.draws:
+            if (found.mixed or found.misaligned) and (runs.draws or runs.writes):
+                how = "draws random numbers" if runs.draws else "keeps statistics of its batches"
                 runs.step = "validation_step"
                 try:
                     base = runs.base()
                     again = sample_mixing(runs, pl_module, base)
                 except NotJudged as error:
-                    raise NotJudged("the step draws random numbers, and may mix samples on purpose") from error
+                    raise NotJudged(f"the step {how}, and may mix samples on purpose") from error
                 if not (again.mixed or again.misaligned):
-                    raise NotJudged("training_step mixes samples at random, and validation_step does not")
+                    raise NotJudged(f"training_step {how} and mixes samples, and validation_step does not")
                 found = again
         self.session.observe(dataclasses.replace(found, at=moment(trainer)))
 

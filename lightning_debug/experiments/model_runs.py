@@ -32,6 +32,7 @@ class Passes:
     Attributes:
         samples: How many samples a pass has.
         draws: Whether the step draws random numbers in eval mode.
+        writes: Whether it writes to buffers or frozen parameters in eval mode.
         step: Which step is run.
         price: Seconds that the first pass has taken; 0 before.
 
@@ -48,7 +49,7 @@ class Passes:
         limit: Callable[[float], float] | None = None,
     ) -> None:
         self.samples = usual_count(batch, fewest=1)
-        self.draws = False
+        self.draws = self.writes = False
         self.step = "training_step"
         self._sandbox, self._module, self._index = sandbox, pl_module, batch_idx
         self._rewinds = not pl_module.automatic_optimization
@@ -90,10 +91,8 @@ class Passes:
         if _state(self._module, trained=True) != weights:  # as in sharpness-aware steps
             trace.release()
             raise NotJudged(f"{self.step} changes weights itself, and what it computes then depends on every sample")
-        if (
-            _state(self._module) != others
-        ):  # as a moving average of the weights: the next pass begins where this one did
-            self._rewinds = True
+        if _state(self._module) != others:  # as a moving average: the next pass begins where this one did
+            self._rewinds = self.writes = True
         self.draws = self.draws or _random_numbers() != before
         return trace
 

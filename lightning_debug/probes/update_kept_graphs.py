@@ -57,10 +57,23 @@ def _tensors(value: Any, depth: int = 3) -> Iterator[Tensor]:
 
 
 def _terms(value: Tensor) -> int:
-    """How many additions in a row made a value."""
-    node, count = value.grad_fn, 0
-    while node is not None and count < MOST_NODES and type(node).__name__.startswith("AddBackward"):
-        count += 1
-        inputs = [item for item, _ in node.next_functions if item is not None]
-        node = next((item for item in inputs if type(item).__name__.startswith("AddBackward")), None)
-    return count
+    """How many additions in a row made a value: a sum, or an average that is scaled at each step."""
+    terms: dict[Any, int] = {}
+    waiting: list[Any] = [value.grad_fn] if _is_scaled_sum(value.grad_fn) else []
+    while waiting and len(terms) < MOST_NODES:
+        node = waiting[-1]
+        before = [item for item, _ in node.next_functions if _is_scaled_sum(item)]
+        missing = [item for item in before if item not in terms]
+        if missing:
+            waiting += missing
+            continue
+        terms[waiting.pop()] = _is_addition(node) + max((terms[item] for item in before), default=0)
+    return max(terms.values(), default=0) if not waiting else sum(map(_is_addition, waiting))
+
+
+def _is_addition(node: Any) -> bool:
+    return type(node).__name__.startswith(("AddBackward", "SubBackward", "LerpBackward"))
+
+
+def _is_scaled_sum(node: Any) -> bool:
+    return _is_addition(node) or type(node).__name__.startswith(("MulBackward", "DivBackward"))
