@@ -30,7 +30,7 @@ class ByHand(pl.LightningModule):
 
     def loss(self, batch):
         loss = F.cross_entropy(self.net(batch[0]), batch[1])
-        self.seen.append(float(loss))
+        self.seen.append(float(loss.detach()))
         return loss
 
     def update(self, *losses):

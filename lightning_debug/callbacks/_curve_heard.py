@@ -1,20 +1,17 @@
-"""Losses of steps made by hand: heard on their way backward, in the run and in steps that are run again."""
+"""Losses of steps made by hand: heard on their way backward."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.callbacks._lightning import Trainer
 from lightning_debug.curves.kind import loss_kind_by_hand
 from lightning_debug.evidence.curves import LossKind
 from lightning_debug.evidence.loss import LossGraph
-from lightning_debug.experiments.isolation import Sandbox
-from lightning_debug.experiments.model_runs import unstepped
+from lightning_debug.experiments.steps_by_hand import mean_of
 
 MOST_PASSES = 256
 """Backward passes of one batch that are heard."""
@@ -51,7 +48,7 @@ class Heard:
         if returned is not None:
             self._returned = True
             return returned.detach().clone()
-        return _mean(losses)
+        return mean_of(losses)
 
     @property
     def returned(self) -> bool:
@@ -68,42 +65,3 @@ class Heard:
         if self._varies and not searches:
             return LossKind(reason="the optimization is manual, and some batches go backward more often than others")
         return loss_kind_by_hand(graphs, returned=self._returned)
-
-
-def heard_again(
-    sandbox: Sandbox, pl_module: LightningModule, batch: Any, index: int, *, evaluating: bool
-) -> Tensor | None:
-    """The loss of a step made by hand that is run again, its optimizers at rest; ``None`` where there is none.
-
-    Each run begins with the weights and modes as they are in training, but for eval mode where that is asked for.
-    """
-    sandbox.rewind()
-    losses: list[Tensor] = []
-    mode: contextlib.AbstractContextManager[Any] = sandbox.mode(False) if evaluating else contextlib.nullcontext()
-    with mode, _listening(pl_module, losses), unstepped(pl_module):
-        output = sandbox.training_step(batch, index)
-    returned = sandbox.loss(output)
-    return _mean(losses) if returned is None else returned
-
-
-@contextlib.contextmanager
-def _listening(pl_module: LightningModule, losses: list[Tensor]) -> Iterator[None]:
-    original = pl_module.manual_backward
-    before = vars(pl_module).get("manual_backward")
-
-    def manual_backward(loss: Tensor, *args: Any, **kwargs: Any) -> Any:
-        losses.append(loss.detach())
-        return original(loss, *args, **kwargs)
-
-    vars(pl_module)["manual_backward"] = manual_backward
-    try:
-        yield
-    finally:
-        del vars(pl_module)["manual_backward"]
-        vars(pl_module).update({} if before is None else {"manual_backward": before})
-
-
-def _mean(losses: list[Tensor]) -> Tensor | None:
-    if len(losses) < 2:
-        return losses[0] if losses else None
-    return torch.stack([loss.reshape(()).float() for loss in losses]).mean()

@@ -10,7 +10,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_debug.callbacks._curve_heard import heard_again
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled, moment
 from lightning_debug.curves import neighbours
 from lightning_debug.curves.kind import loss_kind
@@ -22,6 +21,7 @@ from lightning_debug.evidence.curves import LossKind, ReferenceLoss, TrainingLos
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.hindrance import Hindering
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, isolated, offload_of
+from lightning_debug.experiments.steps_by_hand import heard_again, is_by_hand
 from lightning_debug.probes.answers import Answers, Single, answer_confidence
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.label_order import features
@@ -135,7 +135,8 @@ def _stepped(
     sandbox: Sandbox, pl_module: LightningModule, batch: Any, index: int, *, evaluating: bool = False
 ) -> Tensor | None:
     try:
-        if not pl_module.automatic_optimization:
+        if is_by_hand(pl_module, "training_step"):
+            sandbox.rewind()
             return heard_again(sandbox, pl_module, batch, index, evaluating=evaluating)
         with sandbox.mode(False) if evaluating else contextlib.nullcontext():
             return sandbox.loss(sandbox.training_step(batch, index))

@@ -59,17 +59,9 @@ def label_learning(
         reason = Hindrance("training did not come to its end")
         return Unavailable(evidence="LabelLearning", reason=reason, at=context.moment())
     stage: Stage = "validate" if kept["validate"].samples >= ENOUGH_HELD_OUT else "train"
-    step = "validation_step" if stage == "validate" else "training_step"
-    batches, by_loss = kept[stage].batches.first(), False
+    steps = ["validation_step", "training_step"] if stage == "validate" else ["training_step"]
     try:
-        try:
-            found = knowledge(scores_and_labels(context.trainer, context.pl_module, batches, step))
-        except NothingCompared:
-            trained, path = kept["train"].batches.first(1), kept["train"].path
-            if not trained:
-                raise
-            found = told_by_loss(context.trainer, context.pl_module, batches, step, path, trained[0])
-            by_loss = True
+        found, by_loss = _asked(context, steps, kept[stage].batches.first(), kept["train"])
     except NotJudged as error:
         return Unavailable(evidence="LabelLearning", reason=error.reason, at=context.moment())
     if found is None:
@@ -90,3 +82,29 @@ def label_learning(
         neighbours=told.agreement - told.by_chance if told is not None and depend else 0.0,
         by_loss=by_loss,
     )
+
+
+def _asked(context: DataContext, steps: Sequence[str], batches: Sequence[Any], train: KeptBatches) -> tuple[Any, bool]:
+    """What the net knows by its outputs, else by the loss; by the step of training where a validation computes none.
+
+    Raises:
+        NotJudged: With the reason of the first step that was asked.
+    """
+    trainer, module = context.trainer, context.pl_module
+    refused: list[NotJudged] = []
+    for step in steps:
+        try:
+            return knowledge(scores_and_labels(trainer, module, batches, step)), False
+        except NothingCompared as error:
+            refused.append(error)
+        except NotJudged as error:
+            if not refused:
+                raise
+            refused.append(error)
+    trained = train.batches.first(1)
+    for step in steps if trained else ():
+        try:
+            return told_by_loss(trainer, module, batches, step, train.path, trained[0]), True
+        except NotJudged as error:
+            refused.append(error)
+    raise refused[len(steps)] if len(refused) > len(steps) else refused[0]

@@ -21,6 +21,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable
 from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
+from lightning_debug.experiments.steps_by_hand import heard_again, is_by_hand
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import Uncuttable, take_samples
 
@@ -123,8 +124,9 @@ def _gradient(
     trainer: Trainer, pl_module: LightningModule, sandbox: Sandbox, batch: Any
 ) -> tuple[list[Tensor], Tensor]:
     """What layers give on a batch, and the gradient of its loss for all parameters."""
+    sandbox.rewind()  # before hooks are put in, which it takes off
     with _watched(pl_module) as outputs, torch.enable_grad():
-        loss = sandbox.loss(_run(trainer, sandbox, batch, "training_step"))
+        loss = _loss(trainer, sandbox, batch, "training_step", keep=True)
         if loss is None or not loss.requires_grad:
             raise NotJudged("training_step returns no loss")
         trained = [item for item in pl_module.parameters() if item.requires_grad]
@@ -159,13 +161,14 @@ def _cosine(one: Tensor, two: Tensor) -> float:
 def _losses(trainer: Trainer, sandbox: Sandbox, batches: Sequence[Any], step: str, path: str, labels: Tensor) -> float:
     """The mean loss of batches with these labels."""
     total, at = 0.0, 0
+    if is_by_hand(trainer.lightning_module, step):
+        sandbox.rewind()
     for batch in batches:
         changed = copy.deepcopy(batch)
         field = _field(changed, path)
         field.copy_(labels[at : at + len(field)])
         at += len(field)
-        output = _run(trainer, sandbox, changed, step)
-        loss = sandbox.loss(output)
+        loss = _loss(trainer, sandbox, changed, step)
         if loss is None:
             told = [value for name, value in sandbox.logged.items() if "loss" in name.lower()]
             loss = told[0] if len(told) == 1 and isinstance(told[0], Tensor) else None
@@ -175,12 +178,17 @@ def _losses(trainer: Trainer, sandbox: Sandbox, batches: Sequence[Any], step: st
     return total / len(labels)
 
 
-def _run(trainer: Trainer, sandbox: Sandbox, batch: Any, step: str) -> Any:
+def _loss(trainer: Trainer, sandbox: Sandbox, batch: Any, step: str, *, keep: bool = False) -> Tensor | None:
+    """The loss that a step returns in eval mode, or that goes backward in it; ``keep``: with its graph."""
+    module = trainer.lightning_module
     sandbox.reseed()
     sandbox.logged.clear()
     try:
         moved = trainer.strategy.batch_to_device(copy.deepcopy(batch), dataloader_idx=0)
-        return getattr(sandbox, step)(moved)
+        with sandbox.mode(training=False):
+            if is_by_hand(module, step):
+                return heard_again(sandbox, module, moved, evaluating=True, keep=keep)
+            return sandbox.loss(getattr(sandbox, step)(moved))
     except Unrepeatable:
         raise
     except Exception as error:

@@ -17,6 +17,7 @@ from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.experiments.label_exchange import loss_by_labels, require_target
 from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
+from lightning_debug.experiments.steps_by_hand import is_by_hand, step_again
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 from lightning_debug.probes.relation_fingerprints import spread
@@ -55,20 +56,26 @@ def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
 
 def _heard(sandbox: Sandbox, pl_module: LightningModule, trainer: Trainer, step: str, batch: Any) -> list[HeardLoss]:
     """The loss calls of one step, on a batch as the loader gave it."""
+    if is_by_hand(pl_module, step):
+        sandbox.rewind()
     sandbox.reseed()
     sandbox.logged.clear()
     tap = LossTap(pl_module)
+    losses: list[Tensor] = []
     try:
         moved = trainer.strategy.batch_to_device(copy.deepcopy(batch), dataloader_idx=0)
-        with tap:
-            output = getattr(sandbox, step)(moved)
+        with tap, sandbox.mode(training=False):
+            if is_by_hand(pl_module, step):
+                output, losses = step_again(sandbox, pl_module, moved, evaluating=True)
+            else:
+                output = getattr(sandbox, step)(moved)
     except Unrepeatable:
         raise
     except Exception as error:
         raise BrokenOff(f"{step} raises {type(error).__name__} when run again: {error}") from error
-    loss = sandbox.loss(output)
-    reaching = tap.reaching(loss) if loss is not None else []
-    return reaching or tap.heard
+    returned = sandbox.loss(output)
+    losses += [] if returned is None else [returned]
+    return [item for loss in losses for item in tap.reaching(loss)] or tap.heard
 
 
 def target_offset(trainer: Trainer, pl_module: LightningModule, batch: Any) -> TargetOffset | None:
@@ -168,8 +175,6 @@ def told_by_loss(
     Raises:
         NotJudged: If that cannot be asked.
     """
-    if not pl_module.automatic_optimization:
-        raise NotJudged("the optimization is manual, and no known loss function compares outputs with labels")
     with _sandbox(trainer, pl_module) as sandbox:
         require_target(trainer, pl_module, sandbox, trained, path)
         with torch.no_grad():

@@ -1,0 +1,100 @@
+"""What a net knows of labels, asked of steps that make their own updates, and beside validations without a loss."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_debug.callbacks import _data_relations
+from lightning_debug.callbacks.data_auditor import DataAuditor
+from lightning_debug.evidence.data_relations import LabelLearning
+from lightning_debug.finding import Claim
+from lightning_debug.rules.ld505_labels_misaligned import labels_misaligned
+from tests.helpers import trainer
+
+
+class Manual(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.net = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 2))
+        self.calls = 0
+
+    def loss(self, scores, labels):
+        return F.cross_entropy(scores, labels)
+
+    def training_step(self, batch, batch_idx):
+        self.calls += 1
+        optimizer = self.optimizers()
+        loss = self.loss(self.net(batch[0]), batch[1])
+        optimizer.zero_grad()
+        self.backwards(loss)
+        optimizer.step()
+        self.log("train_loss", loss)
+
+    def backwards(self, loss):
+        self.manual_backward(loss)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_acc", (self.net(batch[0]).argmax(1) == batch[1]).float().mean())
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-2)
+
+
+class Plain(Manual):
+    def backwards(self, loss):
+        loss.backward()
+
+
+class Picked(Manual):
+    """No known loss function compares anything."""
+
+    def loss(self, scores, labels):
+        return -scores.log_softmax(1)[torch.arange(len(labels)), labels].mean()
+
+
+class PickedPlain(Picked, Plain):
+    pass
+
+
+class Automatic(Manual):
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = True
+
+    def training_step(self, batch, batch_idx):
+        return self.loss(self.net(batch[0]), batch[1])
+
+
+def learned(kind, *, strange):
+    """Labels of either two classes of signs, or of nothing."""
+    pl.seed_everything(1, verbose=False)
+    inputs = torch.randn(1200, 10).sign()
+    labels = torch.randint(0, 2, (1200,)) if strange else (inputs[:, :3].prod(1) > 0).long()
+    train, held_out = TensorDataset(inputs[:960], labels[:960]), TensorDataset(inputs[960:], labels[960:])
+    auditor, model = DataAuditor(), kind()
+    trainer(auditor, max_epochs=5).fit(model, DataLoader(train, 24, shuffle=True), DataLoader(held_out, 20))
+    record = auditor.session.record
+    claims = [item for item in labels_misaligned(record) if isinstance(item, Claim)]
+    return claims, record.last(LabelLearning), model
+
+
+@pytest.mark.parametrize("kind", [Manual, Plain, Picked, PickedPlain, Automatic])
+def test_strange_labels_are_told(kind):
+    claims, known, model = learned(kind, strange=True)
+    assert len(claims) == 1
+    assert known.held_out
+    assert known.by_loss is issubclass(kind, Picked)
+    assert model.calls == (0 if kind is Automatic else 5 * 40)  # steps that were run again have left no trace
+
+
+@pytest.mark.parametrize("kind", [Manual, Picked, Automatic])
+def test_labels_that_were_learned_are_known(kind, monkeypatch):
+    monkeypatch.setattr(_data_relations, "depend", lambda told: False)  # so that the net is asked all the same
+    backward = torch.Tensor.backward
+    _, known, _ = learned(kind, strange=False)
+    assert known.p_value <= 0.05
+    assert torch.Tensor.backward is backward
