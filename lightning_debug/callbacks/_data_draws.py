@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -10,23 +11,28 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.evidence import Evidence, Unavailable
-from lightning_debug.evidence.data_augmentation import AugmentationDraws
+from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedMaps
 from lightning_debug.experiments.asking import Traceable, put_back
-from lightning_debug.probes.batch_roles import Field
+from lightning_debug.experiments.clock import working_time
+from lightning_debug.probes.batch_roles import Field, batch_roles
 from lightning_debug.probes.order_loader import asks_for_lists
+from lightning_debug.probes.own_copy import own_copy
 from lightning_debug.probes.relation_draws import NotCopied, draws
 from lightning_debug.probes.relation_fingerprints import Keys, among
 from lightning_debug.probes.relation_raw import raw_samples
 from lightning_debug.probes.relation_stream import SampleStream
+from lightning_debug.probes.relation_turns import turned_maps
 
 OURS_TO_TRUST = "pl_worker_init_function"
 """Lightning's own: it seeds the global generators, which torch seeds already."""
+SAMPLES, TIMES, SECONDS = 8, 4, 0.5
+"""So many samples with pictures and maps are drawn so often, while that takes no more of our own time than this."""
 
 
 class DataDraws(DataPart):
     """Asks copies of the training dataset for the same samples again, once, after the first epoch."""
 
-    produces = (AugmentationDraws,)
+    produces = (AugmentationDraws, AugmentedMaps)
 
     def begin(self, context: DataContext) -> None:
         """Starts with nothing."""
@@ -64,9 +70,12 @@ class DataDraws(DataPart):
         reason = "there are several training loaders"
         if len(sources) == 1:
             try:
-                return [self._draw(sources[0])]
+                drawn = self._draw(sources[0])
             except NotCopied as error:
                 reason = str(error)
+            else:
+                maps = self._maps(sources[0]) if drawn.redrawn and not drawn.bags else None
+                return [drawn] if maps is None else [drawn, maps]
         return [Unavailable(evidence=AugmentationDraws.__name__, reason=reason, at=self._context.moment())]
 
     def _draw(self, source: Source) -> AugmentationDraws:
@@ -95,6 +104,28 @@ class DataDraws(DataPart):
             dataset=type(dataset).__name__,
             **found,
         )
+
+    def _maps(self, source: Source) -> AugmentedMaps | None:
+        """What becomes of maps beside pictures that are flipped and turned, as in segmentation."""
+        if asks_for_lists(source.loader):
+            return None
+        count = min(SAMPLES, source.length or 0)
+        try:
+            with put_back(source.collate_fn, source.dataset):
+                own, begun, drawn = own_copy(source.dataset), working_time(), list[list[list[Field]]]()
+                for place in range(count):
+                    if working_time() - begun > SECONDS:
+                        break
+                    items = [own[(source.length or 0) * place // count] for _ in range(TIMES)]
+                    batches = [source.collate_fn([item]) if source.collate_fn else item for item in items]
+                    drawn.append([batch_roles(batch) for batch in batches])
+                found = turned_maps(drawn)
+        except Exception:  # a dataset, or a collate function, that wants to be asked by its loader only
+            return None
+        if found is None:
+            return None
+        values = dataclasses.asdict(found)
+        return AugmentedMaps(**values, dataset=type(source.dataset).__name__, at=self._context.moment())
 
 
 def is_fixed(dataset: Any, seen: Keys) -> bool:

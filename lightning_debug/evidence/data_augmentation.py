@@ -67,3 +67,26 @@ class AugmentedNeighbours(Evidence):
     raw_pair_samples: int = 0
     raw_pair_wrong: float = 0.0
     transform: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentedMaps(Evidence):
+    """Whether the maps that belong to pictures are flipped and turned with them, where draws of a sample differ so.
+
+    Args:
+        turned: Pairs of draws of one sample whose pictures are each other's, turned, where that changes the map.
+        kept: Such pairs in which the map is as it was.
+        samples: Samples that these are of.
+        image: Path of the pictures.
+        target: Path of the maps.
+        turn: The turn most often found, as a participle.
+        dataset: Class of the dataset.
+    """
+
+    turned: int = 0
+    kept: int = 0
+    samples: int = 0
+    image: str = ""
+    target: str = ""
+    turn: str = ""
+    dataset: str = ""

@@ -3,11 +3,12 @@
 What it sees: training samples of a dataset that has a transform, or gives others when it is asked again, are compared
     with validation samples, which are not augmented. Of those that lie as near to one as these do to each other (at
     least ``samples``), more than ``wrong`` have a nearest neighbour with another label, and ``times`` as many as among
-    validation samples themselves.
+    validation samples themselves. Or a map beside the picture (the mask of a segmentation) stays as it is in at least
+    ``pairs`` draws of one sample that differ by a flip or a turn of the picture, and never follows it.
 Why it hurts: a flipped b is a d, an inverted ECG is another finding: the net is shown the picture of one class under
     the name of another, and cannot tell the two any more.
 How to fix: leave out the transform that carries one class into the other (flips of letters, digits, arrows and
-    signals; strong crops; inversion), or have it change the label as well.
+    signals; strong crops; inversion), or have it change the label as well: flip picture and mask by one draw.
 When to ignore: when labels are that noisy. Silent on augmentations that keep neighbours, and on those that carry
     samples far from any real one.
 Broken:
@@ -104,7 +105,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedNeighbours
+from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedMaps, AugmentedNeighbours
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -112,9 +113,13 @@ from lightning_debug.rule import rule
 
 @rule("LD512", severity=WARNING, needs=AugmentedNeighbours)
 def augmentation_changes_label(
-    record: Record, *, samples: int = 40, wrong: float = 0.15, times: float = 3.0
+    record: Record, *, samples: int = 40, wrong: float = 0.15, times: float = 3.0, pairs: int = 4
 ) -> Iterator[Claim | Skip]:
-    """Claims one finding if augmented samples land among another class."""
+    """Claims one finding if augmented samples land among another class, or pictures are turned without their maps."""
+    maps = record.last(AugmentedMaps)
+    if maps is not None and maps.kept == maps.turned >= pairs and maps.samples >= 2:
+        yield _kept(maps)
+        return
     found = record.last(AugmentedNeighbours)
     if found is None:
         return
@@ -154,6 +159,24 @@ def augmentation_changes_label(
         },
         fix="Leave out the transform that turns one class into the other, or have it change the label too.",
         at=found.at,
+    )
+
+
+def _kept(maps: AugmentedMaps) -> Claim:
+    return Claim(
+        message=f"In {maps.kept} of {maps.turned} pairs of draws of one sample, {maps.image} is {maps.turn} or the "
+        f"like, while {maps.target} beside it is as it was: it does not belong to that picture any more.",
+        subject=f"{maps.dataset}.__getitem__",
+        measured={
+            "pairs": maps.turned,
+            "kept": maps.kept,
+            "samples": maps.samples,
+            "image": maps.image,
+            "target": maps.target,
+            "turn": maps.turn,
+        },
+        fix=f"Flip and turn {maps.target} with {maps.image}, by the same random draw.",
+        at=maps.at,
     )
 
 

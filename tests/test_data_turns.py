@@ -1,0 +1,51 @@
+"""Pictures that are flipped and turned, and the maps beside them."""
+
+import pytest
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tests.data_programs import found
+
+
+class Slides(Dataset):
+    """Pictures of spots with the mask of each, flipped at random: both, or one of them."""
+
+    def __init__(self, flips="both", count=120):
+        generator = torch.Generator().manual_seed(0)
+        noise = torch.nn.functional.avg_pool2d(torch.randn(count, 1, 20, 20, generator=generator), 5, 1)
+        self.masks = (noise > 0.1).float()
+        self.pictures = self.masks + 0.3 * torch.randn(count, 1, 16, 16, generator=generator)
+        self.flips, self.weights = flips, torch.rand(16, generator=generator)
+
+    def __len__(self):
+        return len(self.pictures)
+
+    def __getitem__(self, index):
+        picture, mask = self.pictures[index], self.masks[index]
+        if self.flips == "views":  # of two views each is flipped by itself
+            flipped = [item.flip(-1) if torch.rand(()) < 0.5 else item for item in (picture, picture + 0.1)]
+            return {"one": flipped[0], "two": flipped[1]}
+        if self.flips == "anchor":
+            return {"one": picture.flip(-1) if torch.rand(()) < 0.5 else picture, "two": picture}
+        if torch.rand(()) < 0.5 and self.flips != "never":
+            picture = picture.flip(-1)
+            mask = mask.flip(-1) if self.flips == "both" else mask
+        if self.flips == "heat":
+            return picture, torch.cat([self.masks[index], 0.5 + self.masks[index] * self.weights])
+        if self.flips == "lens":
+            return {"image": picture, "mask": self.masks[0], "label": index % 2}
+        return {"image": picture + 0.1 * torch.rand(()), "mask": mask}
+
+
+@pytest.mark.parametrize(
+    ("flips", "subjects"),
+    [
+        ("picture", ["Slides.__getitem__"]),
+        ("heat", ["Slides.__getitem__"]),
+        *((kind, []) for kind in ("both", "views", "anchor", "lens", "never")),
+    ],
+)
+def test_maps_are_flipped_with_their_pictures(flips, subjects):
+    training = DataLoader(Slides(flips), batch_size=16, shuffle=True)
+    said = found(training, DataLoader(Slides("never"), batch_size=16)).findings
+    assert [item.subject for item in said if item.code == "LD512"] == subjects
