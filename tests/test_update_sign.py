@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from lightning_debug.evidence.curves import CurveReading, TrainingCourse, TrainingLossInEval, ValidationCourse
 from lightning_debug.evidence.optimization import ParameterCoverage, UpdateAudit, WatchedParameter
-from lightning_debug.probes.update_sign import SQUARE, against, loss_sign
+from lightning_debug.probes.update_sign import SIZE, SQUARE, against, loss_sign
 from lightning_debug.record import Record
 from lightning_debug.rules.ld406_parameter_not_in_optimizer import parameter_not_in_optimizer
 from lightning_debug.rules.ld608_steps_go_uphill import steps_go_uphill
@@ -70,6 +70,11 @@ def costs():
     return F.cross_entropy(torch.randn(8, 3, requires_grad=True), LABELS)
 
 
+def divergence(sign):
+    mean, width = out(), out()
+    return sign * -0.5 * (1 + width - mean.pow(2) - width.exp()).mean()
+
+
 TERMS = {
     "two tasks": (lambda: costs() + 0.5 * F.mse_loss(out(), DATA), ""),
     "one negated": (lambda: 0.5 * costs() - F.mse_loss(out(), DATA), "mse_loss"),
@@ -79,6 +84,10 @@ TERMS = {
     "its own square": (lambda: (DATA - out())[DATA > -9].pow(2).mean() - (out() - out()).pow(2).mean(), SQUARE),
     "its own square, added": (lambda: costs() + (out() - out()).pow(2).mean(), ""),
     "its own square alone": (lambda: costs().exp() - (out() - out()).pow(2).mean(), ""),
+    "divergence from normal": (lambda: costs() + divergence(1), ""),
+    "divergence, negated": (lambda: costs() + divergence(-1), SIZE),
+    "divergence under a weight": (lambda: costs() + 0.3 * divergence(-1), SIZE),
+    "weighted by a learned width": (lambda: costs() * torch.exp(-out()[0]) + out()[0], ""),
     "penalty of size": (lambda: costs() + 0.01 * out().pow(2).mean(), ""),
     "hinge of two errors": (lambda: F.relu(1 + F.mse_loss(out(), DATA) - F.mse_loss(out(), -DATA)), ""),
 }

@@ -21,7 +21,9 @@ KNOWN = {
 }
 """Nodes of torch's loss functions, which are there to be made small."""
 
-SQUARE = "the square of a difference"
+SQUARE, SIZE, EXPONENTIAL = "the square of a difference", "the square of an output", "the exponential of an output"
+_TERMS = (SQUARE, SIZE, EXPONENTIAL)
+"""What counts where it enters with a minus, and says nothing of a loss by itself."""
 
 _SAME = ("MeanBackward", "SumBackward", "ToCopyBackward", "CloneBackward", "ViewBackward", "SqueezeBackward",
          "UnsqueezeBackward", "ReshapeAliasBackward", "AliasBackward", "UnsafeViewBackward")  # fmt: skip
@@ -45,7 +47,7 @@ def loss_sign(loss: Tensor) -> tuple[int, str]:
     """
     found: list[tuple[int, str]] = []
     whole = _walk(loss.grad_fn, 1, found, 64)
-    known = [(sign, name) for sign, name in found if name != SQUARE]
+    known = [(sign, name) for sign, name in found if name not in _TERMS]
     if len({sign for sign, _ in known}) != 1 or not whole:
         return 0, ""
     return known[0]
@@ -54,7 +56,8 @@ def loss_sign(loss: Tensor) -> tuple[int, str]:
 def against(loss: Tensor) -> str:
     """The known loss function that enters a sum with a minus, while another enters it with a plus; else ``""``.
 
-    What enters with a minus may be the square of a difference of two values of the model as well.
+    What enters with a minus may be a square or an exponential of the model's values as well, as in a divergence from
+    a normal distribution.
 
     >>> import torch
     >>> scores, data = torch.zeros(2, 3, requires_grad=True), torch.ones(2, 3)
@@ -64,10 +67,10 @@ def against(loss: Tensor) -> str:
     """
     found: list[tuple[int, str]] = []
     _walk(loss.grad_fn, 1, found, 64)
-    if not any(sign > 0 and name != SQUARE for sign, name in found):
+    if not any(sign > 0 and name not in _TERMS for sign, name in found):
         return ""
     taken = [name for sign, name in found if sign < 0]
-    return min(taken, key=lambda name: name == SQUARE, default="")
+    return min(taken, key=lambda name: name in _TERMS, default="")
 
 
 def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool:  # noqa: C901 - by kind of node
@@ -103,7 +106,7 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
         _walk(inputs[0], sign * first, found, left - 1)
         if len(inputs) > 1:
             _walk(inputs[1], -sign * first, found, left - 1)
-        return any(name != SQUARE for _, name in found)
+        return any(name not in _TERMS for _, name in found)
     if name in ("MulBackward", "DivBackward"):
         factor = _factor(node, inputs)
         if factor is None and name == "MulBackward" and _weighs(node, inputs):
@@ -113,8 +116,10 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
         if factor is None:
             return False
         return _walk(next(item for item in inputs if item is not None), sign * factor, found, left - 1)
-    if name == "PowBackward" and getattr(node, "_saved_exponent", None) == 2 and "Sub" in type(inputs[0]).__name__:
-        found.append((sign, SQUARE))
+    if name == "PowBackward" and getattr(node, "_saved_exponent", None) == 2:
+        found.append((sign, SQUARE if "Sub" in type(inputs[0]).__name__ else SIZE))
+    if name == "ExpBackward":
+        found.append((sign, EXPONENTIAL))
     return False
 
 

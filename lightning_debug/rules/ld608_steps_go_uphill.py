@@ -5,10 +5,10 @@ What it sees: the real change of the weights in single steps, against the gradie
     learning rate; or the value that ``training_step`` returns is the negative of a known loss function. On at least
     ``min_steps`` steps, with one optimizer (and one backward pass a batch, where the optimization is manual), and
     only where the returned value is known to be a loss function of torch (or its negative). Or a sum in which one
-    loss function has a minus and another a plus has fallen below zero, by ``far`` times what it began with and by
-    more than 1: it falls without end as that function grows. Or training batches that were measured again, in
-    ``min_steps`` epochs: what validation logs as their loss is the negative of what ``training_step`` returns for
-    them, within ``alike`` of it, and grows as training goes on.
+    loss function (or a square, an exponential) has a minus and another a plus has fallen below zero, by ``far`` times
+    what it began with and by more than 1: it falls without end as that function grows. Or training batches that were
+    measured again, in ``min_steps`` epochs: what validation logs as their loss is the negative of what
+    ``training_step`` returns for them, within ``alike`` of it, and grows as training goes on.
 Why it hurts: the model is trained to be wrong. The loss climbs from the first step, or the returned value falls below
     zero without end.
 How to fix: return the loss with its own sign; leave out ``maximize=True``; subtract the learning rate times
