@@ -54,9 +54,21 @@ class Language(pl.LightningModule):
         return torch.optim.Adam(self.parameters(), lr=1e-2)
 
 
-def texts():
+class Carried(Language):
+    """What the last batch left behind is where the next one begins, as in truncated backpropagation."""
+
+    state = None
+
+    def forward(self, tokens):
+        known = self.state is not None and self.state.shape[1] == len(tokens)
+        hidden, state = self.rnn(self.embedding(tokens), self.state if known else None)
+        self.state = state.detach()
+        return self.head(hidden)
+
+
+def texts(length=22):
     torch.manual_seed(0)
-    steps = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), 64 * 22, replacement=True).view(64, 22)
+    steps = torch.multinomial(torch.tensor([0.6, 0.3, 0.1]), 64 * length, replacement=True).view(64, length)
     return (torch.randint(0, TOKENS, (64, 1)) + steps.cumsum(1)) % TOKENS
 
 
@@ -106,6 +118,18 @@ def test_healthy_language_models(name):
 @pytest.mark.parametrize("name", FAULTY)
 def test_targets_at_a_wrong_offset(name):
     assert codes_of(Language(*FAULTY[name]), loader(texts())) == ["LD506"]
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_a_state_that_is_carried_tells_of_no_future(shifted):
+    compare = HEALTHY["shifted in the dataset"][0] if shifted else FAULTY["not shifted"][0]
+    assert codes_of(Carried(compare), loader(texts())) == ([] if shifted else ["LD506"])
+
+
+@pytest.mark.parametrize("shifted", [True, False])
+def test_words_of_six_letters(shifted):
+    compare = HEALTHY["shifted in the dataset"][0] if shifted else FAULTY["not shifted"][0]
+    assert codes_of(Language(compare), loader(texts(6))) == ([] if shifted else ["LD506"])
 
 
 @pytest.mark.slow

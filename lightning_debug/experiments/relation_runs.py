@@ -29,6 +29,9 @@ HUGE = 2**33
 MOST_UNITS = 256
 """Of targets of several numbers each, so many are compared."""
 
+FEWEST_TOKENS = 5
+"""Shorter rows of whole numbers may be the columns of a table."""
+
 SECONDS, SHARE = 3.0, 0.03
 """Seconds after which no more batches are run than this share of the steps that were trained."""
 
@@ -107,9 +110,10 @@ def target_offset(trainer: Trainer, pl_module: LightningModule, batch: Any) -> T
                 changed = copy.deepcopy(batch)
                 field = batch_fields(changed)[index][1]
                 field[:, place] = _others(field, place)
-                again = [
-                    item for item in _heard(sandbox, pl_module, trainer, "training_step", changed) if item.is_classes
-                ]
+                sandbox.rewind()  # a state that the module carries from batch to batch would tell of all tokens
+                with sandbox.mode(training=False):
+                    heard = _heard(sandbox, pl_module, trainer, "training_step", changed)
+                again = [item for item in heard if item.is_classes]
                 if len(again) != len(calm):
                     return None
                 seen.append(seen_through(calm[calls[0]], again[calls[0]], len(tokens), place))
@@ -204,7 +208,13 @@ def _pair_of_several(call: HeardLoss) -> tuple[np.ndarray[Any, Any], np.ndarray[
 def is_tokens(tensor: Tensor) -> bool:
     """Whether a tensor may hold sequences of tokens, samples in front."""
     whole = not tensor.is_floating_point() and not tensor.is_complex() and tensor.dtype != torch.bool
-    return whole and tensor.ndim == 2 and tensor.shape[1] >= 8 and tensor.shape[0] >= 1 and bool(tensor.max() > 1)
+    return (
+        whole
+        and tensor.ndim == 2
+        and tensor.shape[1] >= FEWEST_TOKENS
+        and tensor.shape[0] >= 1
+        and bool(tensor.max() > 1)
+    )
 
 
 def _fits(call: HeardLoss, tokens: Tensor) -> bool:
