@@ -124,6 +124,34 @@ def sorted_apart(items):
     return batch(sorted(rows, key=size), labels)
 
 
+def molecules(count=12):
+    """Chains of atoms, some of which have the same atoms, and some the same bonds."""
+    found = []
+    for index in range(count):
+        atoms = torch.ones(4 + index // 3, dtype=torch.long)
+        atoms[0] = 1 + index % 3 % 2
+        bonds = torch.diag(torch.ones(len(atoms) - 1), 1)
+        bonds[0, -1] = index % 3 // 2
+        found.append((atoms, bonds, 0.5 * index))
+    return found
+
+
+def graphs(items, apart=False):
+    values = torch.tensor([item[2] for item in items])
+    items = sorted(items, key=lambda item: -len(item[0]))
+    atoms = pad_sequence([item[0] for item in items], batch_first=True)
+    bonds = torch.zeros(*atoms.shape, atoms.shape[1])
+    for place, (_, one, _) in enumerate(items):
+        bonds[place, : len(one), : len(one)] = one
+    return {"atoms": atoms, "bonds": bonds, "value": values if apart else torch.tensor([item[2] for item in items])}
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_graphs_that_only_atoms_and_bonds_tell_apart(apart):
+    seen = found(molecules(), partial(graphs, apart=apart))
+    assert (seen is not None and (seen.field, seen.inputs)) == (apart and ("batch['value']", "batch['atoms']"))
+
+
 def lengths_apart(items):
     rows, labels = zip(*sorted(items, key=lambda item: size(item[0])), strict=True)
     padded, labels = batch(rows, labels)

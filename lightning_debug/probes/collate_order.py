@@ -73,7 +73,7 @@ def parted(items: Sequence[Any], collate: Callable[..., Any], seed: Callable[[],
         path: match.argmax(1)
         for path, match in found.items()
         if first[path][0].numel() >= FEWEST_VALUES and _is_permutation(match)
-    }
+    } or _order_of_all({path: match for path, match in found.items() if first[path][0].numel() >= FEWEST_VALUES})
     labels = {item.path for item in batch_roles(batches[0]) if item.role == "label"}
     columns = [
         path
@@ -89,6 +89,20 @@ def parted(items: Sequence[Any], collate: Callable[..., Any], seed: Callable[[],
         if not any(_moved(found[item], orders[inputs]) == 0 for item in beside):
             return Parted(path, inputs, len(items), moved[inputs])
     return None
+
+
+def _order_of_all(found: dict[str, Matches]) -> dict[str, npt.NDArray[np.intp]]:
+    """Where no field tells all samples apart, as in small graphs: what all together tell, by the first path.
+
+    A row that may be of several samples, or shares its own with another row, is of sample -1.
+    """
+    if len(found) < 2:
+        return {}
+    together = np.logical_and.reduce([*found.values()])
+    alone = (together.sum(1) == 1) & (together[:, together.sum(0) == 1].sum(1) == 1)
+    if int(alone.sum()) < max(FEWEST, len(alone) // 2):
+        return {}
+    return {next(iter(found)): np.where(alone, together.argmax(1), -1)}
 
 
 def _tensors(batch: Any) -> list[tuple[str, Tensor]]:
@@ -145,7 +159,7 @@ def _classes_agree(matches: Matches) -> bool:
 
 
 def _moved(matches: Matches, order: npt.NDArray[np.intp]) -> int:
-    return int((~matches[np.arange(len(order)), order]).sum())
+    return int((~matches[np.arange(len(order)), order])[order >= 0].sum())
 
 
 def _equal_numbers(one: Tensor, two: Tensor) -> bool:
