@@ -27,6 +27,7 @@ from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.label_order import features
 from lightning_debug.probes.loss_graph import loss_graph
 from lightning_debug.probes.loss_trace import LossTrace
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.trace import compiled_functions
 
 MOST_SAMPLES = 768
@@ -163,15 +164,16 @@ def _validation_batches(trainer: Trainer, train: int, val: int) -> int:
 
 def _other_sizes(batches: list[Any], val_batch: Any) -> bool:
     """Whether a field of a validation batch is far longer, or shorter, than it is in any of these batches."""
-    seen: dict[str, list[torch.Size]] = {}
+    seen: dict[str, list[tuple[int, ...]]] = {}
     for batch in batches:
         for name, field in batch_fields(batch):
-            seen.setdefault(name, []).append(field.shape[1:])
+            seen.setdefault(name, []).append(plain_shape(field)[1:])
     return any(
         size > OTHER_SIZE * max(sizes) or size * OTHER_SIZE < min(sizes)
         for name, field in batch_fields(val_batch)
         if name in seen and all(len(shape) == field.dim() - 1 for shape in seen[name])
-        for size, *sizes in zip(field.shape[1:], *seen[name], strict=True)
+        for size, *sizes in zip(plain_shape(field)[1:], *seen[name], strict=True)
+        if min(size, *sizes) >= 0  # ragged sizes are no length
     )
 
 

@@ -10,6 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, default_collate
 
 from lightning_debug.callbacks._lightning import Trainer
 from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.plain_shape import plain_shape
 
 
 def _loaders(value: Any) -> Iterator[Any]:
@@ -45,7 +46,7 @@ def why_not_samples(trainer: Trainer, batch: Any) -> str:
     found = list(_loaders(trainer.train_dataloader))
     if not found or not all(map(_is_plain, found)):
         return "the batches are not put together from single samples by a DataLoader of torch"
-    shapes = [tuple(tensor.shape) for _, tensor in batch_fields(batch) if tensor.ndim]
+    shapes = [plain_shape(tensor) for _, tensor in batch_fields(batch) if tensor.ndim]
     for loader in found:
         if loader.collate_fn is default_collate and not _is_rearranged(trainer):
             continue

@@ -10,6 +10,7 @@ import torch
 from torch.utils import _python_dispatch
 
 from lightning_debug.experiments._keepers import Keeper
+from lightning_debug.probes.plain_shape import plain_shape
 
 _HOOKS = ("_backward_hooks", "_post_accumulate_grad_hooks")
 _CHUNK = 1 << 26
@@ -86,7 +87,7 @@ class Face(Keeper):
         """Points the tensor at the memory it showed, and puts its gradient object and the rest back."""
         target = self.target
         if not self.copied and self.version is not None and target._version != self.version:
-            raise RuntimeError(f"a tensor of shape {tuple(target.shape)} was changed that had not been copied")
+            raise RuntimeError(f"a tensor of shape {plain_shape(target)} was changed that had not been copied")
         if self.leaf and not target.is_leaf:  # a step changed a buffer in place by a result with a graph
             target.detach_()
         if not _shows_the_same(target, self.alias):
@@ -113,13 +114,19 @@ def _identical(first: dict[str, Any], second: dict[str, Any]) -> bool:
 def _shows_the_same(first: torch.Tensor, second: torch.Tensor) -> bool:
     if first.layout != torch.strided or second.layout != torch.strided:
         return False
+    if first.is_nested or second.is_nested:  # older nested tensors refuse to tell their shape
+        return bool(first.is_nested and second.is_nested and _memory(first) == _memory(second))
     if first.shape != second.shape or first.dtype != second.dtype or first.device != second.device:
         return False
     if is_wrapper(first):
         return True  # its inner tensors have keepers of their own
     if first.stride() != second.stride() or first.storage_offset() != second.storage_offset():
         return False
-    return bool(first.untyped_storage()._cdata == second.untyped_storage()._cdata)
+    return _memory(first) == _memory(second)
+
+
+def _memory(tensor: torch.Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
 
 
 def is_wrapper(value: Any) -> bool:

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 DEPTH = 4
@@ -32,7 +33,8 @@ def batch_fields(batch: Any) -> list[tuple[str, Tensor]]:
                 continue
             seen.add(id(value))
             if isinstance(value, Tensor):
-                found.append((name, value))
+                if not value.is_nested or value.layout is torch.jagged:  # older nested ones refuse to tell their shape
+                    found.append((name, value))
             elif depth < DEPTH and len(below) < MOST_ITEMS:
                 below += [(f"{name}{key}", item) for key, item in _items(value)]
         level = below

@@ -130,7 +130,8 @@ class _Pickler(pickle.Pickler):
 
     def reducer_override(self, given: Any) -> Any:
         """How a plain tensor is pickled; all else as usual."""
-        if type(given) is not Tensor or given.layout is not torch.strided or given.device.type != "cpu":
+        plain = type(given) is Tensor and given.layout is torch.strided and not given.is_nested
+        if not plain or given.device.type != "cpu":
             return NotImplemented
         tensor = given.detach()
         if not tensor.is_contiguous() or tensor.dtype not in _AS_ARRAYS or tensor.is_conj() or tensor.is_neg():

@@ -15,6 +15,7 @@ from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_samples import batch_size_of
 from lightning_debug.probes.data_fits import Comparisons
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.trace import RESHAPES, Call, Trace, tensors
 
 NORMS = frozenset({"batch_norm", "layer_norm", "instance_norm", "group_norm", "native_batch_norm", "rms_norm"})
@@ -181,7 +182,7 @@ class ReachTrace:
         name = call.op.name
         known: dict[str, Any] = {
             "stage": self._stage, "field": path, "module": call.op.module, "operation": name, "line": call.op.line,
-            "shape": tuple(operand.shape), "samples": self._samples,
+            "shape": plain_shape(operand), "samples": self._samples,
         }  # fmt: skip
         axis = 1 if name in CONVOLUTIONS and operand.ndim > 2 else operand.ndim - 1
         output = next(tensors(call.output), None)

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import Tensor
 
+from lightning_debug.probes.plain_shape import plain_shape
+
 MOST_KEYS = 40
 
 
@@ -37,7 +39,7 @@ def about(value: Any) -> str:
     """What an object is, in half a sentence."""
     kind = type(value).__name__
     if isinstance(value, Tensor):
-        return f"a tensor of shape {tuple(value.shape)}"
+        return f"a tensor of shape {plain_shape(value)}"
     if isinstance(value, Mapping):
         return f"a {kind} with the keys {', '.join(repr(key) for key in list(value)[:MOST_KEYS])}"
     if isinstance(value, tuple) and hasattr(value, "_fields"):

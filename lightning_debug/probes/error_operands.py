@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lightning_debug.evidence.errors import ErrorOperand
 from lightning_debug.probes.loss_operands import readable
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.trace import Op
 
 MOST_NAMES = 4000
@@ -124,7 +125,7 @@ def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", 
         name=name,
         kind=kind,
         argument=argument,
-        shape=tuple(tensor.shape),
+        shape=plain_shape(tensor),
         dtype=str(tensor.dtype).removeprefix("torch."),
         device=str(tensor.device),
         minimum=least,

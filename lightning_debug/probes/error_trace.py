@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from lightning_debug.evidence.errors import ErrorOperand, ShapeRow
 from lightning_debug.probes.error_operands import Names, operand, plain_arguments
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.source import is_library
 from lightning_debug.probes.trace import Op, Trace, tensors
 from lightning_debug.probes.vocabulary import canonical, name_of
@@ -88,7 +89,7 @@ class StepTrace(Trace):
         recording, before = torch.is_grad_enabled(), len(self.ops)
         keywords = kwargs or {}
         given = [item for item in tensors((args, keywords)) if id(item) not in self._parameters]
-        shapes = tuple(tuple(item.shape) for item in given)
+        shapes = tuple(plain_shape(item) for item in given)
         asked = [item.requires_grad for item in tensors((args, keywords))]
         try:
             if self._check:
@@ -110,7 +111,7 @@ class StepTrace(Trace):
                     operation=op.name,
                     line=op.line,
                     inputs=shapes,
-                    output=tuple(made.shape) if made is not None else (),
+                    output=plain_shape(made) if made is not None else (),
                     grouped=self._library.get(op.module, False) and bool(op.module),
                     gradient=made is not None and made.requires_grad,
                     given_gradient=any(asked),
@@ -125,7 +126,7 @@ class StepTrace(Trace):
         if not isinstance(loss, Tensor):
             return {}
         if loss.requires_grad:
-            return {"loss_shape": str(tuple(loss.shape))} if loss.numel() != 1 else {}
+            return {"loss_shape": str(plain_shape(loss))} if loss.numel() != 1 else {}
         rows = {op.index: row for op, row in zip(self.ops, self.rows, strict=False)}
         above = [rows[op.index] for op in self.ancestors(self.producer(loss)) if op.index in rows]
         for row in above:

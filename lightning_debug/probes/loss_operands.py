@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_debug.evidence.loss import QUANTILES, Operand
+from lightning_debug.probes.plain_shape import plain_shape
 
 LEAST_ROWS = 256
 FEW_VALUES = 65_536
@@ -66,7 +67,7 @@ def describe(tensor: Any, dim: int | None = None, *, ignore: int | None = None, 
         ignore: A value to leave out: a loss's ``ignore_index``.
         known: Fields of the result that the values do not tell.
     """
-    base = {"shape": tuple(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch."), **known}
+    base = {"shape": plain_shape(tensor), "dtype": str(tensor.dtype).removeprefix("torch."), **known}
     if tensor.numel() == 0 or not readable(tensor):
         return Operand(**base, dim=dim)
     plain = tensor.detach().as_subclass(Tensor)

@@ -13,6 +13,7 @@ from torch import Tensor
 from lightning_debug.evidence.loss import Operand
 from lightning_debug.probes.loss_operands import describe, readable
 from lightning_debug.probes.loss_vocabulary import LOSS_FUNCTIONS, SOFTMAX, SYMMETRIC, bound
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.trace import Call, Op, tensors
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ def _loss_function(trace: LossTrace, call: Call) -> Seen | None:
         "weighted": any(isinstance(given.get(key), Tensor) for key in ("weight", "pos_weight")),
         "label_smoothing": float(given.get("label_smoothing") or 0.0),
         "ignore_index": ignore,
-        "shape": tuple(call.output.shape),
+        "shape": plain_shape(call.output),
     }
     kept_target = None
     if target is not None:
@@ -215,7 +216,7 @@ def _pair(trace: LossTrace, call: Call) -> Seen | None:
     if not kind:
         return None
     scores, target = trace.keep(operands[place], made[place]), trace.keep(operands[other], made[other])
-    facts = {"shape": tuple(call.output.shape)}
+    facts = {"shape": plain_shape(call.output)}
     return Seen(call.op, kind, scores, target, facts, lambda: _pair_values(call.op.name, scores.tensor, target.tensor))
 
 
@@ -229,7 +230,7 @@ def _choice(trace: LossTrace, call: Call) -> Seen | None:
     for way, source in zip(ways, made[1:], strict=True):
         apart = isinstance(way, Tensor) and readable(way) and bool(of_marks.fields) and not of_marks.model
         if apart and outer(way.shape, marks.shape) and trace.depends(way, source).gradient:
-            facts = {"shape": tuple(call.output.shape)}
+            facts = {"shape": plain_shape(call.output)}
             return Seen(call.op, "broadcast", trace.keep(way, source), trace.keep(marks, made[0]), facts)
     return None
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from lightning_debug.evidence.model import Place
 from lightning_debug.probes.loss_seen import Seen
 from lightning_debug.probes.loss_trace import LossTrace
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.trace import Call, Op, tensors
 
 LAYERS = frozenset(
@@ -124,7 +125,7 @@ class ModelTrace(LossTrace):
         if name in ("batch_norm", "instance_norm") and isinstance(call.argument(0, "input"), Tensor):
             if name == "batch_norm" and call.argument(5, "training") is True:
                 self.batch_statistics = True
-            self.norm_inputs.setdefault(call.op.module, (call.op.module_type, tuple(call.argument(0, "input").shape)))
+            self.norm_inputs.setdefault(call.op.module, (call.op.module_type, plain_shape(call.argument(0, "input"))))
         if not (self._every or (name in LAYERS and self.note(call.op).layer)):
             return
         output = next(tensors(call.output), None)

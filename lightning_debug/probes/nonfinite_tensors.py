@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from lightning_debug.evidence.numbers import NonFiniteTensor
 from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.plain_shape import plain_shape
 
 SHOWN = 8
 """How many rows, columns and tensors are named; the rest is counted."""
@@ -45,7 +46,7 @@ def describe(name: str, tensor: Tensor, kind: str, module: str = "") -> NonFinit
     values = plain(tensor)
     trainable = kind == "parameter" and tensor.requires_grad
     if values is None:
-        return NonFiniteTensor(name=name, kind=kind, shape=tuple(tensor.shape), module=module, trainable=trainable)
+        return NonFiniteTensor(name=name, kind=kind, shape=plain_shape(tensor), module=module, trainable=trainable)
     if values.is_complex():
         values = torch.view_as_real(values)
     finite = torch.isfinite(values)
@@ -54,7 +55,7 @@ def describe(name: str, tensor: Tensor, kind: str, module: str = "") -> NonFinit
     return NonFiniteTensor(
         name=name,
         kind=kind,
-        shape=tuple(tensor.shape),
+        shape=plain_shape(tensor),
         dtype=str(tensor.dtype).removeprefix("torch."),
         numel=values.numel(),
         nan=int(torch.isnan(values).sum()),

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from lightning_debug.evidence.numbers import Operand
 from lightning_debug.probes.nonfinite_tensors import plain
+from lightning_debug.probes.plain_shape import plain_shape
 
 SOFTMAXES = frozenset("softmax log_softmax softmin logsumexp".split())
 ATTENTION = frozenset("scaled_dot_product_attention multi_head_attention_forward".split())
@@ -25,7 +26,7 @@ def operand(tensor: Tensor, source: str = "", kind: str = "") -> Operand:
     >>> found.minimum, found.maximum, found.zeros, found.positive
     (-2.0, 0.0, 1, 1)
     """
-    shape, dtype = tuple(tensor.shape), str(tensor.dtype).removeprefix("torch.")
+    shape, dtype = plain_shape(tensor), str(tensor.dtype).removeprefix("torch.")
     values = plain(tensor)
     if values is None:
         if tensor.layout != torch.strided or tensor.is_nested or tensor.is_quantized or not tensor.numel():

@@ -17,6 +17,7 @@ from lightning_debug.probes.loss_tap import RANDOM, scalar_terms
 from lightning_debug.probes.loss_trace import LossTrace
 from lightning_debug.probes.loss_vocabulary import LOSS_FUNCTIONS, THROUGH
 from lightning_debug.probes.overfit_floor import cost
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.trace import Op, tensors
 
 AVERAGING = THROUGH | {"mean", "sum", "nanmean", "nansum", "div", "mul"}
@@ -150,7 +151,7 @@ def read_fields(batch: Any) -> Iterable[OverfitField]:
         finite = bool(torch.isfinite(values).all()) if values.is_floating_point() else True
         yield OverfitField(
             name=name,
-            shape=tuple(values.shape),
+            shape=plain_shape(values),
             share_zero=float((values == 0).float().mean()),
             finite=finite,
             alike=len(values) > 1 and bool((values == values[:1]).all()),

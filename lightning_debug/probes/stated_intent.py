@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from lightning_debug.evidence.loss_checks import BatchField, EarlierTraining
 from lightning_debug.probes.batch_fields import batch_fields
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.source import is_library
 
 MOST_FIELDS = 32
@@ -26,7 +27,7 @@ def fields_of(batch: Any) -> tuple[BatchField, ...]:
     for name, tensor in itertools.islice(batch_fields(batch), MOST_FIELDS):
         dtype = str(tensor.dtype).removeprefix("torch.")
         twin = next((field.name for field, other in found if _equal(tensor, other)), "")
-        shape, (lowest, highest) = tuple(tensor.shape), _range(tensor)
+        shape, (lowest, highest) = plain_shape(tensor), _range(tensor)
         field = BatchField(name=name, dtype=dtype, shape=shape, equals=twin, lowest=lowest, highest=highest)
         found.append((field, tensor))
     return tuple(field for field, _ in found)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.source import display_path, is_library
 from lightning_debug.probes.vocabulary import HAS_DIM, IGNORED, RESHAPES, canonical, name_of
 
@@ -143,7 +144,7 @@ class Trace(TorchFunctionMode):
         inputs: list[Tensor] = []
         _gather((args, keywords) if keywords else args, 3 if keywords else 2, inputs)
         producers = tuple(map(self.producer, inputs))  # before: an in-place call overwrites
-        shapes = tuple([tuple(tensor.shape) for tensor in inputs])
+        shapes = tuple([plain_shape(tensor) for tensor in inputs])
         output = func(*args, **keywords)
         outputs: list[Tensor] = []
         _gather(output, 3, outputs)
@@ -163,7 +164,7 @@ class Trace(TorchFunctionMode):
     ) -> None:
         module, module_type, line = self._where(sys._getframe(2))  # noqa: SLF001 - the documented way to the stack
         dim = keywords.get("dim", args[1] if len(args) > 1 and name in HAS_DIM else None)
-        shape = tuple(outputs[0].shape) if outputs else ()
+        shape = plain_shape(outputs[0]) if outputs else ()
         plain_dim = dim if type(dim) is int else None
         op = Op(len(self.ops), name, given[1], module, module_type, line, given[2], shape, plain_dim)
         self.ops.append(op)
