@@ -215,3 +215,32 @@ def test_a_penalty_on_weights_is_paid_by_each_part(penalty, second, said):
     parts = ((8.0 + penalty, 12.0), (5.0 + second, 15.0))
     seen = BatchScaling(samples=16, whole=20.0, cuts=(8, 4), parts=parts, terms=2, batches=20)
     assert bool(list(loss_summed_over_batch(Record([seen])))) is said
+
+
+def a_sum(self, batch):
+    return F.cross_entropy(self.net(batch[0]), batch[1], reduction="sum")
+
+
+class DividedLater(Trained):
+    """Divides the gradient of a sum by the number of samples that it is of."""
+
+    def on_before_optimizer_step(self, optimizer):
+        for parameter in self.parameters():
+            self.divide(parameter)
+
+    def divide(self, parameter):
+        parameter.grad /= 32
+
+
+class Watched(DividedLater):
+    """Only looks at the gradient."""
+
+    def divide(self, parameter):
+        self.largest = float(parameter.grad.abs().max())
+
+
+def test_gradients_that_a_hook_divides_are_no_sums():
+    data = loader(*digits(160))
+    assert not findings(DividedLater(mlp(64, 10), a_sum), data, select=MINE)
+    assert "scales the gradients" in skips(DividedLater(mlp(64, 10), a_sum), data, select=MINE)["LD211"]
+    assert findings(Watched(mlp(64, 10), a_sum), data, select=MINE)["LD211"]

@@ -106,6 +106,7 @@ class BatchScaling(Evidence):
         terms: How many calls with a value for the whole batch the loss was added up from.
         draws: Whether the step draws random numbers in eval mode, as a variational autoencoder does.
         batches: Batches in one epoch; ``None`` when not known.
+        rescaled: Whether a hook between backward and the update is seen to scale gradients.
     """
 
     samples: int
@@ -118,6 +119,7 @@ class BatchScaling(Evidence):
     terms: int = 1
     draws: bool = False
     batches: int | None = None
+    rescaled: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

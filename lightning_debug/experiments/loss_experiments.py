@@ -3,24 +3,34 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 
-from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, callbacks_of
 from lightning_debug.evidence import Hindrance
 from lightning_debug.evidence.loss_checks import BatchScaling, ValidationLossComparison
 from lightning_debug.experiments._surroundings import uncollected
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
+from lightning_debug.probes.bytecode import plain_function, scales_gradients
 from lightning_debug.probes.loss_tap import LossTap, scalar_terms
+from lightning_debug.probes.source import is_library
 from lightning_debug.probes.validation_loss_comparison import StepRun, validation_loss_comparison
 
 MOST_SAMPLES = 16
 """How many samples of a batch an experiment uses at most: what it looks for shows in a few."""
+
+
+AFTER_BACKWARD = (
+    *("backward", "on_after_backward", "on_before_optimizer_step", "configure_gradient_clipping"),
+    "optimizer_step",
+)
+"""Hooks in which gradients are there and not used yet."""
 
 
 class NotJudged(Exception):
@@ -100,7 +110,20 @@ def batch_scaling(
         terms=many,
         draws=draws,
         batches=int(batches) if math.isfinite(batches) else None,
+        rescaled=_scales_gradients(trainer, pl_module),
     )
+
+
+def _scales_gradients(trainer: Trainer, pl_module: LightningModule) -> bool:
+    """Whether a hook of the user's puts other values into gradients, after backward."""
+    for owner in {type(item) for item in (pl_module, *callbacks_of(trainer))}:
+        for name in AFTER_BACKWARD:
+            hook = plain_function(inspect.getattr_static(owner, name, None))
+            if hook is None or is_library(hook.__code__.co_filename):
+                continue
+            if scales_gradients(hook, owner):
+                return True
+    return False
 
 
 def compare_validation(

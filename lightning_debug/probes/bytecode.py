@@ -123,6 +123,38 @@ def mentions(function: FunctionType, names: Collection[str], owner: type | None 
     return ""
 
 
+def scales_gradients(function: FunctionType, owner: type | None = None) -> bool:
+    """Whether the function, or one that it reaches, puts other values into gradients: scaled ones, most likely.
+
+    >>> def divide(parameters, count):
+    ...     for parameter in parameters:
+    ...         parameter.grad /= count
+    >>> def forget(parameter):
+    ...     parameter.grad = None
+    ...     return parameter.grad
+    >>> scales_gradients(divide), scales_gradients(forget)
+    (True, False)
+    """
+    for here in reached(function, owner):
+        for code in _codes(here.__code__):
+            if "grad" not in code.co_names:
+                continue
+            if not _SCALING.isdisjoint(code.co_names):
+                return True
+            before: Any = 0
+            for step in dis.get_instructions(code):
+                if step.opname == "STORE_ATTR" and step.argval == "grad" and before is not None:
+                    return True
+                if step.opname == "LOAD_CONST":
+                    before = step.argval
+                elif not step.opname.startswith(("LOAD_FAST", "LOAD_NAME", "LOAD_GLOBAL", "LOAD_DEREF", "CACHE")):
+                    before = 0
+    return False
+
+
+_SCALING = frozenset("div_ mul_ _foreach_div_ _foreach_mul_ true_divide_ multiply_ divide_".split())
+
+
 def _line(step: dis.Instruction) -> int | None:
     starts = step.starts_line  # a line number, and from Python 3.13 on a flag beside line_number
     if isinstance(starts, bool):

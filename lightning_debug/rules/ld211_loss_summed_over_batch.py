@@ -12,7 +12,7 @@ How to fix: average: ``reduction="mean"`` (the default), ``.mean()`` for ``.sum(
 When to ignore: when the optimizer's settings were tuned with the sum and the batch size never changes. Silent on sums
     over time, pixels or classes that are averaged over the batch; on sums that are divided by any number before they
     are returned; on evidence lower bounds, which add up terms and draw random numbers; where one batch is the whole
-    epoch.
+    epoch; where a hook scales the gradients before the update.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -88,13 +88,13 @@ import math
 from collections.abc import Iterator
 
 from lightning_debug.evidence.loss_checks import BatchScaling
-from lightning_debug.finding import WARNING, Claim
+from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
 @rule("LD211", severity=WARNING, needs=BatchScaling, explains=("LD210", "LD305", "LD310", "LD601"))
-def loss_summed_over_batch(record: Record, *, tolerance: float = 1e-3, share: float = 0.02) -> Iterator[Claim]:
+def loss_summed_over_batch(record: Record, *, tolerance: float = 1e-3, share: float = 0.02) -> Iterator[Claim | Skip]:
     """Claims one finding if the loss of the whole is the sum of its parts' losses."""
     seen = record.last(BatchScaling)
     if seen is None or len(seen.parts) < 2 or seen.batches == 1:
@@ -103,6 +103,9 @@ def loss_summed_over_batch(record: Record, *, tolerance: float = 1e-3, share: fl
     if not all(_adds_up(seen.whole - term, one - term, two - term, tolerance, share) for one, two in seen.parts):
         return
     if (seen.terms > 1 and seen.draws) or seen.function in ("div", "rdiv"):
+        return
+    if seen.rescaled:
+        yield Skip("a hook scales the gradients after backward, as whoever divides a sum by a count of his own does")
         return
     one, two = seen.parts[0]
     halves = "halves" if seen.cuts[0] * 2 == seen.samples else f"first {seen.cuts[0]} and the rest"
