@@ -14,6 +14,7 @@ from lightning_debug.evidence.data import DeliveredSamples, FieldValues, LabelCo
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.data_counts import ClassCounts, RowCounts
 from lightning_debug.probes.data_values import ValueMoments
+from lightning_debug.probes.relation_raw import keeps_samples
 
 MOST_FIELDS = 32
 TOLD = 3
@@ -112,7 +113,8 @@ class ValuesInData(DataPart):
                 source = self._source(*key)
                 length = None if source is None else source.length
                 whole = length is not None and rows.delivered >= 0.9 * length
-                found.append(rows.evidence(stage, key[1], length, _name(source)))
+                keeps = source is None or source.streams or keeps_samples(source.dataset)
+                found.append(rows.evidence(stage, key[1], length, _name(source), keeps=keeps))
                 found += [
                     counts.evidence(stage, key[1], where[2], complete=whole)
                     for where, counts in self._labels.items()

@@ -120,6 +120,7 @@ class DeliveredSamples(Evidence):
         dataset: Samples in the dataset.
         collate: Name of the collate function.
         left_out: Samples of the epoch that do not fill a batch, and that ``drop_last`` leaves out.
+        keeps: Whether the dataset keeps anything of as many items as it has samples, or may do so.
     """
 
     stage: str
@@ -138,6 +139,7 @@ class DeliveredSamples(Evidence):
     dataset: int | None = None
     collate: str = ""
     left_out: int = 0
+    keeps: bool = True
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -120,7 +120,9 @@ class RowCounts:
             if self._mismatched == 1:
                 self._label, self._label_rows, self._input_rows = label.path, label.tensor.shape[0], asked
 
-    def evidence(self, stage: str, loader: int, dataset: int | None, collate: str) -> DeliveredSamples:
+    def evidence(
+        self, stage: str, loader: int, dataset: int | None, collate: str, *, keeps: bool = True
+    ) -> DeliveredSamples:
         """What was counted."""
         return DeliveredSamples(
             stage=stage,
@@ -139,6 +141,7 @@ class RowCounts:
             dataset=dataset,
             collate=collate,
             left_out=self._left_out(),
+            keeps=keeps,
         )
 
     def _left_out(self) -> int:

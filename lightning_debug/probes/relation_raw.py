@@ -81,15 +81,36 @@ def raw_samples(dataset: Any) -> Samples | None:
     return stream.samples() if stream.count else None
 
 
+def keeps_samples(dataset: Any) -> bool:
+    """Whether a dataset keeps anything of as many items as it has samples; what cannot be looked at is held to.
+
+    >>> keeps_samples(TensorDataset(torch.zeros(3, 2))), keeps_samples([1, 2, 3])
+    (True, True)
+    """
+    count = _length(dataset)
+    if not count or isinstance(dataset, _KEEPERS) or not hasattr(dataset, "__dict__"):
+        return True
+    held = [*vars(dataset).values()]
+    for value in [*held]:
+        if type(value) in (list, tuple, dict) and len(value) <= FEW:
+            held += value.values() if type(value) is dict else value
+    return any(_length(item) == count for item in held if not isinstance(item, (str, bytes)))
+
+
+_KEEPERS = (TensorDataset, Subset, ConcatDataset, list, tuple, dict)
+
+
 def make_samples(raw: Samples, delivered: Samples) -> bool:
-    """Whether rows in memory only say how to make a sample (a place, parameters), and are much less than one.
+    """Whether rows in memory only say how to make a sample (a place, parameters), or stand beside it (a label).
+
+    Of what a dataset holds in forms that are not read (complex numbers, lists of objects, files) a label may be left.
 
     >>> few, many = raw_samples(TensorDataset(torch.randn(9, 4))), raw_samples(TensorDataset(torch.randn(9, 30)))
     >>> make_samples(few, many), make_samples(few, few), make_samples(many, many)
     (True, False, False)
     """
     held, given = raw.rows.shape[1], delivered.rows.shape[1]
-    return bool(held < FEW and given > 2 * held)
+    return bool(held < FEW and (given > 2 * held or held == 1 != given or not given))
 
 
 def raw_columns(dataset: Any, depth: int = 0) -> list[tuple[str, Tensor]] | None:

@@ -7,7 +7,8 @@ Why it hurts: a constant says nothing about the label: the network can only lear
 How to fix: look at `dataset[0]` and `dataset[1]`: an index that is not used, a cached sample, an expanded
     tensor or a normalisation by the sample's own range makes them alike.
 When to ignore: when the task needs no inputs. Silent where one field of several is constant (a grid, a bias
-    column, padding), on one sample repeated to overfit it, and on dummy inputs that no weight ever meets.
+    column, padding), on one sample repeated to overfit it (inputs and targets are alike, and the dataset keeps
+    nothing else), and on dummy inputs that no weight ever meets.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -105,9 +106,14 @@ def constant_inputs(record: Record, *, samples: int = 16, flat: float = 0.5, wid
         return
     counts = [item for item in record.of(LabelCounts) if item.stage == "train" and not item.more]
     classes = max((len(item.classes) for item in counts), default=0)
-    size = next((item.dataset for item in record.of(DeliveredSamples) if item.stage == "train"), None)
+    delivered = next((item for item in record.of(DeliveredSamples) if item.stage == "train"), None)
+    size = delivered.dataset if delivered is not None else None
     zeros = all(item.lowest == item.highest == 0 for item in fields)
     if classes == 1 or zeros or (size is not None and size < samples):
+        return
+    everything = len(last) > 1 and all(item.alike == item.samples for item in last.values())
+    if everything and not classes and delivered is not None and not delivered.keeps:
+        yield Skip("a dataset that keeps no samples gives one, inputs and targets, as often as it is asked")
         return
     first = fields[0]
     wide = math.prod(first.shape or (width,)) >= width
