@@ -22,6 +22,7 @@ from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 from lightning_debug.probes.bytecode import plain_function
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
+from lightning_debug.probes.metric_ranking import RANKED, ranking
 from lightning_debug.probes.metric_state import stays_inside
 from lightning_debug.probes.metric_values import (
     INVERTED,
@@ -121,9 +122,10 @@ class AccuracyReplay:
                     if ends:
                         with contextlib.suppress(Exception):  # it may need what a whole validation leaves
                             sandbox.hook(_END)
-                logged = {name: value for name, value in sandbox.logged.items() if ACCURACY.search(name)}
+                logged = {name: value for name, value in sandbox.logged.items() if _is_judged(name)}
                 values = {
-                    name: _number(_of_batch(metrics) if value is None else value) for name, value in logged.items()
+                    name: _number(_of_batch(metrics, name) if value is None else value)
+                    for name, value in logged.items()
                 }
         except Unrepeatable as refused:
             raise NotJudged(str(refused)) from refused
@@ -138,12 +140,13 @@ class AccuracyReplay:
 
     def _add(self, trainer: Trainer, values: dict[str, float], seen: Answers, rows: int) -> list[AccuracyComparison]:
         self._source = seen.function, seen.line
-        right, wrong = right_answers(seen), dict(mistaken_answers(seen))
-        if not right:
+        answers, areas = (right_answers(seen), dict(mistaken_answers(seen))), ranking(seen)
+        if not answers[0] and not areas[0]:
             raise NotJudged("the targets are no classes")
         found = []
         for name, value in values.items():
-            if not math.isfinite(value):
+            right, wrong = areas if RANKED.search(name) else answers
+            if not math.isfinite(value) or not right:
                 continue
             key = self._keys.setdefault(name, _Key())
             is_right = any(same(value, item) for item in right.values())
@@ -152,7 +155,7 @@ class AccuracyReplay:
             if _OTHERWISE.search(name):
                 fitting.discard(INVERTED)
             key.logged.append(value)
-            key.computed.append(right["accuracy"])
+            key.computed.append(next(iter(right.values())))
             key.samples.append(rows)
             key.mistakes = fitting if key.mistakes is None else key.mistakes & fitting
             key.right = key.right or (is_right and not fitting)
@@ -201,9 +204,14 @@ def _is_weighted(heard: HeardLoss) -> bool:
     return heard.scores.numel() == 0 or heard.scores.is_sparse
 
 
-def _of_batch(metrics: list[Metric]) -> Any:
-    """What an accuracy that was updated and logged as an object holds of this batch; ``None`` for none or several."""
-    updated = [item for item in metrics if "Accuracy" in type(item).__name__ and item.update_count == 1]
+def _is_judged(name: str) -> bool:
+    return bool(ACCURACY.search(name) or RANKED.search(name))
+
+
+def _of_batch(metrics: list[Metric], name: str) -> Any:
+    """What a metric that was updated and logged as an object holds of this batch; ``None`` for none or several."""
+    kind = "AUROC" if RANKED.search(name) else "Accuracy"
+    updated = [item for item in metrics if kind in type(item).__name__ and item.update_count == 1]
     return updated[0].compute() if len(updated) == 1 else None
 
 

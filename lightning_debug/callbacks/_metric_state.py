@@ -19,7 +19,7 @@ from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.metrics import CarriedOver, MetricStates
 from lightning_debug.experiments.isolation import Unrepeatable, isolated
 from lightning_debug.probes.bytecode import plain_function, reached, reads_own
-from lightning_debug.probes.metric_state import Ledger, Store, Stores, metrics_of, stays_inside, updates
+from lightning_debug.probes.metric_state import Ledger, Store, Stores, collection_of, metrics_of, stays_inside, updates
 
 AUDITED = 4
 """Epochs of each stage that are followed."""
@@ -136,6 +136,7 @@ class StateWatch:
                 earlier_train=carry.earlier_train,
                 earlier_validate=carry.earlier_validate,
                 held=float(updates(metric)),
+                collection=collection_of(pl_module, path),
             )
             if key or path in self._computed:
                 self._found.append(found)

@@ -24,6 +24,7 @@ class CarriedOver:
         also: Other attributes that hold earlier epochs and that the hook reads.
         value: What that logs.
         alone: What the same hook logs, run in isolation, from this epoch's part alone.
+        collection: Path of the collection of metrics that it is part of; empty where it is in none.
     """
 
     source: str
@@ -38,6 +39,12 @@ class CarriedOver:
     also: tuple[str, ...] = ()
     value: float = 0.0
     alone: float = 0.0
+    collection: str = ""
+
+    @property
+    def owner(self) -> str:
+        """What is made, reset and cloned as one: the collection, if there is one."""
+        return f"self.{self.collection or self.source}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -34,6 +34,20 @@ def metrics_of(root: nn.Module) -> dict[str, Any]:
     return {path: metric for key, (path, metric) in found.items() if key not in inside}
 
 
+def collection_of(root: nn.Module, path: str) -> str:
+    """The path of the collection that a metric is part of; empty where it is in none.
+
+    >>> from torchmetrics import MeanMetric, MetricCollection
+    >>> root = nn.Module()
+    >>> root.kept = MetricCollection({"mean": MeanMetric()})
+    >>> collection_of(root, "kept.mean")
+    'kept'
+    """
+    owners = [path[:at] for at, letter in enumerate(path) if letter == "."]
+    modules = dict(root.named_modules())
+    return next((name for name in owners if type(modules.get(name)).__name__ == "MetricCollection"), "")
+
+
 def _reachable(root: nn.Module) -> Iterator[tuple[str, Any]]:
     yield from root.named_modules()
     for name, value in list(vars(root).items()):

@@ -133,6 +133,12 @@ def _subscripts(error: ErrorRaised) -> list[tuple[str, str]]:
         return []
     nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Subscript)]
     names = [(ast.unparse(node.value), ast.unparse(node.slice)) for node in nodes]
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
+    names += [
+        (ast.unparse(node.func.value), ast.unparse(node.args[0]))
+        for node in calls
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "pop" and node.args
+    ]
     aliases = [item.strip() for item in error.notes.get("batch_names", "").split(",")]
     return [("batch" if name in aliases and name not in error.containers else name, key) for name, key in names]
 

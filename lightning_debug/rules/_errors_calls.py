@@ -152,6 +152,21 @@ def _turned(scores: ErrorOperand, lengths: list[ErrorOperand], size: int | None)
     return samples == {scores.shape[0]} and scores.shape[0] != scores.shape[1]
 
 
+def _picked(error: ErrorRaised) -> Diagnosis | None:
+    """``gather`` of one value a row: the index has a dimension too few."""
+    values = inputs_of(error)
+    if error.operation not in ("gather", "scatter", "scatter_") or len(values) < 2:
+        return None
+    index = next((item for item in values[1:] if len(item.shape) == len(values[0].shape) - 1), None)
+    if index is None or index.shape != values[0].shape[:-1]:
+        return None
+    name, last = named(index, "index"), len(index.shape)
+    message = f"{call_of(error)} takes an index with as many dimensions as {described(values[0])}: {described(index)}."
+    fix = f"Give the index its last dimension: .{error.operation}({last}, {name}.unsqueeze({last}))"
+    fix += f".squeeze({last})." if error.operation == "gather" else "."
+    return Diagnosis("LD101", "index-dimension-missing", message, fix)
+
+
 _JUDGES: tuple[tuple[re.Pattern[str], Callable[[ErrorRaised], Diagnosis | None]], ...] = tuple(
     (re.compile(pattern), judge)
     for pattern, judge in (
@@ -160,6 +175,7 @@ _JUDGES: tuple[tuple[re.Pattern[str], Callable[[ErrorRaised], Diagnosis | None]]
         (r"`?lengths`? array must be sorted|Length of all samples has to be|'lengths' argument should be", _packing),
         (r"Expected `len\(lengths\)` to be equal to batch_size", _packing),
         (r"same number of spatial dimensions|mode needs \dD input", _resized),
+        (r"Index tensor must have the same number of dimensions", _picked),
         (r"0D or 1D target tensor expected", _signs),
         (r"(input|target)_lengths must be|Expected (input|target)_lengths|Expected tensor to have size", _alignment),
     )

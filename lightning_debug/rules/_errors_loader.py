@@ -23,7 +23,12 @@ def ragged_batch(error: ErrorRaised) -> Diagnosis | None:
     if loading and unequal:
         sizes = f"{unequal[1]} and {unequal[2]} (samples 0 and {unequal[3]})"
         one, two = integers(unequal[1]), integers(unequal[2])
-        if len(one) == len(two) and len(one) and one[1:] == two[1:]:
+        if _padded_at_the_end(error.source, one, two):
+            fix = (
+                "The first pair of F.pad is for the last dimension, the features here: pad the first one by "
+                f"F.pad(x, ({'0, 0, ' * (len(one) - 1)}0, n))."
+            )
+        elif len(one) == len(two) and len(one) and one[1:] == two[1:]:
             fix = (
                 "Pad them in a collate_fn: DataLoader(..., collate_fn=pad), where pad puts the samples together with "
                 "torch.nn.utils.rnn.pad_sequence(samples, batch_first=True) and returns their lengths."
@@ -59,6 +64,13 @@ def ragged_batch(error: ErrorRaised) -> Diagnosis | None:
         )
         return Diagnosis("LD114", "not-collatable", f"the loader cannot collate a {kind}.", f"{cure}.", error.line)
     return None
+
+
+def _padded_at_the_end(source: str, one: tuple[int, ...], two: tuple[int, ...]) -> bool:
+    """Whether what the first dimension lacks was added to the last one: their sums agree, the dimensions do not."""
+    if not re.search(r"\bpad\(", source) or len(one) != len(two) or len(one) < 2:
+        return False
+    return one[0] != two[0] and one[-1] != two[-1] and one[0] + one[-1] == two[0] + two[-1]
 
 
 def broken_optimizer(error: ErrorRaised) -> Diagnosis | None:

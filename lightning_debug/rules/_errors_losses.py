@@ -6,7 +6,7 @@ import re
 
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised, ShapeRow
 from lightning_debug.rules._errors_types import REAL, WHOLE, below_zero, loss_weight
-from lightning_debug.rules._errors_words import Diagnosis, call_of, described, integers, named, numel
+from lightning_debug.rules._errors_words import Diagnosis, call_of, described, named, numel
 
 CLASSES = ("cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss")
 PAIRS = (
@@ -147,6 +147,9 @@ def _class_range(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand)
     if least >= 1 and most == classes:
         fix = f"Labels begin at 0: {name} - 1, best in the dataset."
         return Diagnosis("LD106", "labels-from-one", message, fix, measured=measured)
+    if least >= 1 and most - least == classes - 1:
+        fix = f"Classes begin at 0: {name} - {least}, best in the dataset."
+        return Diagnosis("LD106", "labels-from-another-number", message, fix, measured=measured)
     fix = f"Give the last layer {most + 1} outputs (one a class), or map the labels to 0..{classes - 1}."
     if most > classes and target.second is not None and target.second < classes:  # one value far from all others
         fix = f"If {most} marks what is not to count, name it: ignore_index={most}; if not: {fix[0].lower()}{fix[1:]}"
@@ -286,9 +289,9 @@ def _pairs(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> Di
             "LD101", "output-size", f"{call_of(error)} gets predictions {given} and targets {wanted}.", fix
         )
     fix = f"Bring both to one shape: predictions are {given}, targets {wanted}."
+    if len(given) == len(wanted) > 2 and given[:2] == wanted[:2]:  # a decoder that does not give back the size
+        fix = (
+            f"Make the output as large as the target, by stride, padding and output_padding of the layers that enlarge "
+            f"it; or resize it: F.interpolate({named(scores, 'the prediction')}, size={wanted[2:]})."
+        )
     return Diagnosis("LD101", "target-shape", f"{call_of(error)} gets predictions {given} and targets {wanted}.", fix)
-
-
-def sizes(text: str) -> tuple[int, ...]:
-    """Whole numbers of a message."""
-    return integers(text)

@@ -106,15 +106,19 @@ from lightning_debug.rule import rule
 def metric_not_reset(record: Record) -> Iterator[Claim]:
     """Claims one finding for each metric or attribute that outlasts its epoch."""
     for state in record.of(MetricStates):
+        told: set[str] = set()
         for carried in state.carried:
             own = carried.earlier_train if state.stage == "train" else carried.earlier_validate
             other = carried.earlier_validate if state.stage == "train" else carried.earlier_train
             if carried.kind == "metric" and (not own or other):  # a shared object: LD802
                 continue
+            if carried.collection and carried.owner in told:  # reset as one
+                continue
+            told.add(carried.owner)
             message, fix = _metric(carried, own) if carried.kind == "metric" else _store(carried)
             yield Claim(
                 message=message,
-                subject=f"self.{carried.source}",
+                subject=carried.owner,
                 measured={
                     "stage": state.stage,
                     "earlier": own or carried.earlier,
@@ -127,7 +131,7 @@ def metric_not_reset(record: Record) -> Iterator[Claim]:
 
 
 def _metric(carried: CarriedOver, earlier: int) -> tuple[str, str]:
-    name = f"self.{carried.source}"
+    name = carried.owner
     message = (
         f"{name} holds {carried.held:.0f} updates when its value is taken, {earlier} of them from earlier epochs: "
         "it is not reset."

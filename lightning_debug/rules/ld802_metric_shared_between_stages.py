@@ -102,11 +102,15 @@ from lightning_debug.rule import rule
 def metric_shared_between_stages(record: Record) -> Iterator[Claim]:
     """Claims one finding for each metric object whose value mixes training and validation."""
     for state in record.of(MetricStates):
+        told: set[str] = set()
         for carried in state.carried:
             other = carried.earlier_validate if state.stage == "train" else carried.earlier_train
             if carried.kind != "metric" or not other:
                 continue
-            name, from_where = f"self.{carried.source}", "validation" if state.stage == "train" else "training"
+            if carried.owner in told:  # a collection is one object
+                continue
+            told.add(carried.owner)
+            name, from_where = carried.owner, "validation" if state.stage == "train" else "training"
             value = f"{carried.key!r} is the value of {name}" if carried.key else f"{name}.compute() is called"
             yield Claim(
                 message=f"{value}, whose {carried.held:.0f} updates hold {other} from {from_where}: "

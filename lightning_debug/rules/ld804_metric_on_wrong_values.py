@@ -6,7 +6,8 @@ What it sees: a few validation batches, run again in isolation: the scores and l
     every batch, in so many answers that no other accuracy would by chance, and no right way of counting does: logits
     compared with 0.5 or rounded, probabilities compared with 0, ``argmax`` over the wrong dimension or over a single
     output, (N, 1) compared with (N,), the other class's probability, positions counted that the loss ignores, hits
-    that are not divided by rows.
+    that are not divided by rows. Likewise the area under a ROC curve (``auc``, ``auroc``) of two classes: that of
+    decisions (0 or 1) in place of scores.
 Why it hurts: the model is chosen, stopped and reported by a number that is not its accuracy; with a threshold of 0.5
     on logits it is too low for a reason that no training can cure.
 How to fix: take ``torch.sigmoid(logits) > 0.5`` (or ``logits > 0``), ``argmax`` over the class dimension, and give
@@ -115,6 +116,10 @@ _CAUSES = {
         "positions that the loss ignores are counted, too",
         "Leave out what ignore_index leaves out: keep = targets != ignore_index, on both sides of the comparison.",
     ),
+    "decisions": (
+        "it ranks decisions, 0 or 1, instead of the scores, and so is an accuracy at one threshold",
+        "Give the area under the curve the scores: torch.sigmoid(logits), without > 0.5, round() or argmax.",
+    ),
     "count": ("hits are counted, and not divided by rows", "Use .float().mean() for .sum()."),
 }
 
@@ -128,8 +133,9 @@ def metric_on_wrong_values(record: Record) -> Iterator[Claim]:
         axis = (f"{seen.mistake} is not over the classes", "Take argmax over the class dimension, 1 as a rule.")
         cause, fix = _CAUSES.get(seen.mistake, axis)
         where = next(pair for pair in zip(seen.logged, seen.computed, strict=True) if abs(pair[0] - pair[1]) > 1e-4)
+        told = "the scores themselves give {:.4g}" if seen.mistake == "decisions" else "{:.4g} of the answers are right"
         yield Claim(
-            message=f"{seen.key!r} is {where[0]:.4g} where {where[1]:.4g} of the answers are right: {cause}.",
+            message=f"{seen.key!r} is {where[0]:.4g} where {told.format(where[1])}: {cause}.",
             subject=seen.key,
             measured={"logged": list(seen.logged), "computed": list(seen.computed), "mistake": seen.mistake},
             fix=fix,
