@@ -33,7 +33,7 @@ CASES = (
         "x, n, batch_first=True",
         "x, n, batch_first=True, enforce_sorted=False",
         "enforce_sorted=False",
-    ),,
+    ),
     Case(
         "length_of_zero",
         "LD101",
@@ -52,7 +52,7 @@ CASES = (
         "n - 2",
         "(n - 2).clamp(min=1)",
         r"clamp\(min=1\)",
-    ),,
+    ),
     Case(
         "offsets_beside_padded_rows",
         "LD101",
@@ -67,7 +67,7 @@ CASES = (
         "self.bag(x, torch.arange(0, x.numel(), x.size(1)))",
         "self.bag(x)",
         "Leave offsets out",
-    ),,
+    ),
     Case(
         "grey_images_resized",
         "LD101",
@@ -82,7 +82,7 @@ CASES = (
         "interpolate(x,",
         "interpolate(x.unsqueeze(1),",
         r"x\.unsqueeze\(1\)",
-    ),,
+    ),
     Case(
         "signs_in_a_column",
         "LD101",
@@ -97,7 +97,7 @@ CASES = (
         "self(b), sign)",
         "self(b), sign.squeeze(1))",
         r"squeeze\(1\)",
-    ),,
+    ),
     Case(
         "ctc_batch_first",
         "LD101",
@@ -112,7 +112,7 @@ CASES = (
         "ctc_loss(logs,",
         "ctc_loss(logs.transpose(0, 1),",
         r"transpose\(0, 1\)",
-    ),,
+    ),
     Case(
         "lstm_in_sequential",
         "LD101",
@@ -127,7 +127,7 @@ CASES = (
         "self.net(x)[:, -1]",
         "self.net[1](self.net[0](x)[0])[:, -1]",
         r"out, _ = self\.net\[0\]\(x\)",
-    ),,
+    ),
     Case(
         "forward_without_return",
         "LD101",
@@ -142,7 +142,7 @@ CASES = (
         "h = self.body(x).relu()",
         "return self.body(x).relu()",
         "return",
-    ),,
+    ),
     Case(
         "padding_mask_transposed",
         "LD101",
@@ -157,7 +157,7 @@ CASES = (
         "key_padding_mask=pad",
         "key_padding_mask=pad.T",
         r"pad\.T",
-    ),,
+    ),
     Case(
         "multilabel_metric_of_classes",
         "LD101",
@@ -172,7 +172,7 @@ CASES = (
         "MultilabelF1Score(3)",
         "MulticlassF1Score(num_classes=3)",
         r"MulticlassF1Score\(num_classes=3\)",
-    ),,
+    ),
     Case(
         "losses_in_a_new_tensor",
         "LD109",
@@ -187,7 +187,7 @@ CASES = (
         "torch.tensor([",
         "torch.stack([",
         r"torch\.stack",
-    ),,
+    ),
     Case(
         "picked_by_rows",
         "LD101",
@@ -202,7 +202,7 @@ CASES = (
         ".gather(1, y)",
         ".gather(1, y.unsqueeze(1)).squeeze(1)",
         r"unsqueeze\(1\)\)\.squeeze\(1\)",
-    ),,
+    ),
     Case(
         "grades_from_three",
         "LD106",
@@ -217,7 +217,7 @@ CASES = (
         "F.cross_entropy(self(x), y)",
         "F.cross_entropy(self(x), y - 3)",
         r"batch\[1\] - 3",
-    ),,
+    ),
     Case(
         "decoder_of_other_size",
         "LD101",
@@ -232,7 +232,7 @@ CASES = (
         "F.mse_loss(self(x), y)",
         "F.mse_loss(F.interpolate(self(x), size=(8, 8)), y)",
         r"size=\(8, 8\)",
-    ),,
+    ),
     Case(
         "padded_at_the_features",
         "LD114",
@@ -250,7 +250,7 @@ CASES = (
         "(0, most - len(x))",
         "(0, 0, 0, most - len(x))",
         r"F\.pad\(x, \(0, 0, 0, n\)\)",
-    ),,
+    ),
     Case(
         "popped_by_another_key",
         "LD111",
@@ -265,5 +265,5 @@ CASES = (
         "pop('labels')",
         "pop('label')",
         r"batch\['label'\]",
-    ),,
+    ),
 )

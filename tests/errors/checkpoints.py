@@ -26,7 +26,7 @@ CASES = (
         "saved['state_dict']",
         "{k.removeprefix('net.'): v for k, v in saved['state_dict'].items()}",
         r"removeprefix\('net\.'\)",
-    ),,
+    ),
     Case(
         "whole_checkpoint",
         "LD119",
@@ -36,7 +36,7 @@ CASES = (
         "load_state_dict(saved)",
         "load_state_dict(saved['state_dict'])",
         r"checkpoint\['state_dict'\]",
-    ),,
+    ),
     Case(
         "weights_of_a_part",
         "LD119",
@@ -46,7 +46,7 @@ CASES = (
         "self.load_state",
         "self.net.load_state",
         r"net\.load_state_dict",
-    ),,
+    ),
     Case(
         "head_of_other_classes",
         "LD119",
@@ -56,7 +56,7 @@ CASES = (
         "nn.Linear(5, 4)",
         "nn.Linear(5, 3)",
         "sizes it was saved with",
-    ),,
+    ),
     Case(
         "other_architecture",
         "LD119",
@@ -66,5 +66,5 @@ CASES = (
         "nn.GRUCell(5, 3)",
         "nn.Linear(5, 3)",
         "strict=False",
-    ),,
+    ),
 )
