@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_debug.callbacks._lightning import Trainer
+from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.callbacks._logged_loss import LoggedLoss
 from lightning_debug.curves.kind import loss_kind_by_hand
 from lightning_debug.evidence.curves import LossKind
 from lightning_debug.evidence.loss import LossGraph
@@ -23,7 +24,8 @@ FEWEST_WATCHED = 2
 class Heard:
     """What goes backward in each batch, without a wait for the device."""
 
-    def __init__(self) -> None:
+    def __init__(self, pl_module: LightningModule) -> None:
+        self._logged = LoggedLoss(pl_module)
         self._losses: list[Tensor] = []
         self._usual = 0
         self._varies = self._returned = False
@@ -34,21 +36,21 @@ class Heard:
         if plain and len(self._losses) < MOST_PASSES:
             self._losses.append(loss.detach().clone())
 
-    def take(self, returned: Tensor | None, *, last: bool) -> Tensor | None:
+    def take(self, returned: Tensor | None, trainer: Trainer) -> Tensor | None:
         """Ends a batch: the loss that it returned, else the mean of those that went backward; ``None`` without any.
 
         Args:
             returned: The loss that the step returned.
-            last: Whether it was the last batch of an epoch, which may be cut into fewer parts.
+            trainer: Where it was logged, if it was not heard; the last batch of an epoch may be cut into fewer parts.
         """
         losses, self._losses = self._losses, []
         count = len(losses)
         self._usual = self._usual or count
-        self._varies = self._varies or not (count == self._usual or (last and count < self._usual))
+        self._varies = self._varies or not (count == self._usual or (trainer.is_last_batch and count < self._usual))
         if returned is not None:
             self._returned = True
             return returned.detach().clone()
-        return mean_of(losses)
+        return mean_of(losses or self._logged.take(trainer))
 
     @property
     def returned(self) -> bool:

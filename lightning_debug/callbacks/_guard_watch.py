@@ -17,6 +17,7 @@ from lightning_debug.callbacks._guard_scaling import ScalingWatch
 from lightning_debug.callbacks._guard_state import Numbers, Tag, Window, held, last_batches, loss_names, place_of
 from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, scale_of, scaler_of
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, moment
+from lightning_debug.callbacks._logged_loss import LoggedLoss
 from lightning_debug.evidence import Moment
 from lightning_debug.probes.deferred import Deferred, Values, host_value
 from lightning_debug.probes.gradient_norms import local
@@ -66,16 +67,15 @@ class Watch:
         self._batches = last_batches(on_cpu=self._at_once)
         self._window = Window()
         self._losses: list[Tensor] = []
+        self._logged = LoggedLoss(module)
         self._norms: dict[str, Tensor] = {}
         self._unread: set[str] = set()  # optimizers that have stepped without their norm being taken
         self._exposure = Exposure()
         self._cadences: defaultdict[int, Cadence] = defaultdict(functools.partial(Cadence, self._exposure))
         self._count = 0
         self._handled = -1  # the last batch whose bad numbers were dealt with
-        self._stepped = False
-        self._asked = 0
-        self._begun = False  # gradients are accumulating
-        self._scaler_skips = 0
+        self._stepped = self._begun = False  # begun: gradients are accumulating
+        self._asked = self._scaler_skips = 0
         self._histories: dict[int, NormHistory] = {}
         self._scaling = ScalingWatch(trainer, module, session)
         self._response = Response(trainer, module, session, policy, self._batches, self.emit)
@@ -152,7 +152,7 @@ class Watch:
         losses, scale = self._losses, scale_of(self._trainer) if self._may_scale else None
         if not losses or (self._module.automatic_optimization and scale is not None):
             returned = loss_in(outputs)  # the backward pass saw it multiplied by the scale, which may overflow
-            losses = losses if returned is None else [returned]
+            losses = losses or self._logged.take(self._trainer) if returned is None else [returned]
         numbers = dict(zip(loss_names(len(losses)), losses, strict=True)) | self._norms
         if scale is not None:
             numbers["scale"] = scale

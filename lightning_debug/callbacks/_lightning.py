@@ -119,6 +119,15 @@ def evaluated_names(trainer: Trainer) -> frozenset[str] | None:
         return None
 
 
+def logged_by_step(trainer: Trainer) -> dict[str, Any]:
+    """What the batch at hand, or the last one that did, has logged by itself (``on_step``), by name."""
+    results = getattr(trainer, "_results", None) or {}
+    try:
+        return {item.meta.name: item._forward_cache for item in results.values() if item.meta.on_step}
+    except AttributeError:
+        return {}
+
+
 def averages_models(trainer: Trainer) -> bool:
     """Whether ranks train apart and their weights are averaged now and then (local SGD)."""
     return getattr(trainer.strategy, "_model_averaging_period", None) is not None

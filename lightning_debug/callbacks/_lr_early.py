@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
+from lightning_debug.callbacks._logged_loss import LoggedLoss
 from lightning_debug.callbacks._lr_schedule import rates
 from lightning_debug.evidence.lr_range import EarlyLosses
 from lightning_debug.experiments.isolation import Sandbox
@@ -22,7 +23,8 @@ LARGE = 1 << 28
 class EarlyWatch:
     """Follows the first steps without a wait for the device; :meth:`evidence` reads all at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, pl_module: LightningModule) -> None:
+        self._logged = LoggedLoss(pl_module)
         self._losses: list[torch.Tensor] = []
         self._heard: torch.Tensor | None = None
         self._before: list[torch.Tensor] | None = None
@@ -52,8 +54,8 @@ class EarlyWatch:
         """Notes the loss, and the first update."""
         self._batches += 1
         returned, heard, self._heard = Sandbox.loss(outputs), self._heard, None
-        loss = heard if returned is None else returned
-        if loss is not None:
+        losses = [item for item in (returned, heard) if item is not None] or self._logged.take(trainer)
+        for loss in losses[:1]:
             self._losses.append((loss.detach() * trainer.accumulate_grad_batches).float().mean())
         if self._before is not None and trainer.global_step > 0:
             now = _parameters(trainer)

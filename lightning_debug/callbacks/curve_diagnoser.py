@@ -96,7 +96,7 @@ class CurveDiagnoser(DebugCallback):
         self._kind, self._answers, self._emitted = None, None, -1
         self._refused, self._heard = False, None
         if not pl_module.automatic_optimization:
-            self._heard = Heard()
+            self._heard = Heard(pl_module)
             if LossGraph not in self.session.kinds:
                 self._tell_kind(LossKind(reason=BY_HAND), trainer)
 
@@ -122,7 +122,7 @@ class CurveDiagnoser(DebugCallback):
         plain = isinstance(given, Tensor) and given.numel() == 1 and not given.is_complex()
         value = given.detach() if plain and isinstance(given, Tensor) else None
         if self._heard is not None:
-            value = self._heard.take(value, last=trainer.is_last_batch)
+            value = self._heard.take(value, trainer)
         if value is not None:
             log.loss(value, batches_seen(trainer), last=trainer.is_last_batch)
         if self._heard is None or self._kind is None or self._kind.supervised:

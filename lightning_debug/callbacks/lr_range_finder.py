@@ -108,7 +108,7 @@ class LRRangeFinder(DebugCallback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Makes the experiment, or arranges for it where batches cannot be drawn."""
         self._started = True
-        self.results, self._buffer, self._early, self._batches = [], None, EarlyWatch(), 0
+        self.results, self._buffer, self._early, self._batches = [], None, EarlyWatch(pl_module), 0
         self.session.observe(EarlyLosses(at=moment(trainer), optimizers=len(trainer.optimizers)))
         self._resumed = bool(trainer.ckpt_path) or trainer.global_step > 0
         if reason := self._misuse():
