@@ -104,7 +104,7 @@ def eval_mode_differs(
     ratio: float = 2.0,
     excess: float = 0.25,
     cured: float = 0.8,
-    minimum_steps: int = 30,
+    minimum_steps: int = 50,
     closing: float = 0.5,
 ) -> Iterator[Claim]:
     """Claims one finding when the difference lasts, or its cause is plain."""
@@ -125,7 +125,7 @@ def eval_mode_differs(
         lasting = before is not None and large(before) and before.steps >= minimum_steps
         if before is not None and _excess(now) < closing * _excess(before):
             lasting = False  # weights that move fast leave the statistics behind for a while
-        plain = now.steps >= minimum_steps // 3 and any(map(_never_arrives, now.norms))
+        plain = now.steps >= minimum_steps // 5 and any(map(_never_arrives, now.norms))
         if (lasting or plain) and large(gaps[-1]):
             yield _claim(now)
             return
