@@ -42,3 +42,29 @@ def test_one_feature_may_be_another(name):
 def test_one_feature_that_was_not_prepared_is_told(way):
     (told,) = claims("LD515", *with_feature(*[NOISE, 40 * OTHER + 300][::way]))
     assert told.startswith("Feature 5 of batch[0] has mean ")
+
+
+SCALES = torch.tensor([1.0, 4.0, 2.0, 6.0, 1.5, 3.0, 2.5, 5.0])
+
+
+def by_column(train, validation):
+    """Eight features, each of its own scale, in both sets."""
+    return [*values(table(0) * train), *values(table(1) * validation, stage="validate")]
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_scaler_by_column_in_one_set_alone_is_told(way):
+    assert claims("LD515", *by_column(*[torch.ones(8), SCALES][::way]))
+
+
+@pytest.mark.parametrize(
+    ("train", "validation"),
+    [
+        (torch.ones(8), torch.full((8,), 3.0)),  # all of them move three times as much in a crisis
+        (torch.ones(8), SCALES / 3),  # some more, some less: another site
+        (SCALES, 3 * SCALES.flip(0)),  # no scaler in either
+        (torch.ones(8), torch.tensor([2.0, 2.4, 3.0, 3.6, 2.2, 2.8, 3.3, 2.5])),
+    ],
+)
+def test_what_drifts_is_quiet(train, validation):
+    assert not claims("LD515", *by_column(train, validation))

@@ -7,7 +7,9 @@ What it sees: mean and standard deviation of each feature (column or channel) in
     (likewise); or one set is signed and the other nowhere below 0, with deviations
     `bounded` times apart, and means a deviation apart or lowest and highest values as many deviations from the mean
     (the same data on another scale, to within `same` deviations), or the means of many features, which correlate
-    by at least `alike` in the two sets, as much wider apart as the deviations are larger. Or a few of the features,
+    by at least `alike` in the two sets, as much wider apart as the deviations are larger; or the deviations of the
+    features are even in one set and `uneven` in the other (the deviation of their logarithms), as a scaler by column
+    leaves them and finds them, and differ half of `scale` times. Or a few of the features,
     where the others are alike: their means are `single` of the larger deviations apart, and these differ `scale` times
     (or one such deviation, where these differ `huge` times).
     At least `samples` samples on both sides; the p-value of the shift is given.
@@ -115,6 +117,7 @@ def train_val_preprocessing_differs(
     alike: float = 0.5,
     single: float = 3.0,
     huge: float = 100.0,
+    uneven: float = 0.4,
     samples: int = 16,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each field."""
@@ -140,7 +143,8 @@ def train_val_preprocessing_differs(
         factor = max(ratio, 1 / ratio)
         rescaled = close >= 1.0 or _is_rescaled(train, val, same) or _spread_alike(features, ratio, alike)
         signed = _signed(train, val) and rescaled and factor >= bounded
-        scaled = (factor >= scale * few or signed) and not _wanders(record, train.field, ratio)
+        by_column = factor >= scale / 2 and _is_scaled_by_column(features, uneven)
+        scaled = (factor >= scale * few or signed or by_column) and not _wanders(record, train.field, ratio)
         odd = [item for item in features if _is_on_another_scale(item, single, scale, huge)]
         one = odd[0] if 0 < 4 * len(odd) <= len(features) else None
         if apart < shift * few and not scaled and one is None:
@@ -237,11 +241,9 @@ def _categorical(train: FieldValues | FirstLayerInput, val: FieldValues | FirstL
 
 def _signed(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> bool:
     """Whether one set lies on both sides of 0 and the other on one side."""
-    for one, other in ((train, val), (val, train)):
-        negatives = one.negatives if isinstance(one, FieldValues) else 1.0
-        if other.lowest >= 0 and negatives >= 0.2 and one.lowest < -0.3:
-            return True
-    return False
+    sides = (train, val), (val, train)
+    negatives = [one.negatives if isinstance(one, FieldValues) else 1.0 for one, _ in sides]
+    return any(b.lowest >= 0 and n >= 0.2 and a.lowest < -0.3 for (a, b), n in zip(sides, negatives, strict=True))
 
 
 def _is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput, same: float) -> bool:
@@ -271,6 +273,13 @@ def _spread_alike(features: list[tuple[float, float, float, float]], ratio: floa
     wider, larger = math.log(spreads[1] / spreads[0]), math.log(ratio)
     same_way = wider * larger > 0 and max(math.log(1.5), abs(larger) / 2) <= abs(wider) <= 2 * abs(larger)
     return same_way and statistics.correlation(first, second) >= alike
+
+
+def _is_scaled_by_column(features: list[tuple[float, float, float, float]], uneven: float) -> bool:
+    """Whether the features of one set spread alike and those of the other do not: drift makes nothing even."""
+    first, second = ([math.log(item[place]) for item in features] for place in (1, 3))
+    even, other = sorted((statistics.pstdev(first), statistics.pstdev(second)))
+    return len(features) >= 6 and even <= uneven / 3 and other >= uneven
 
 
 def _wanders(record: Record, field: str, ratio: float) -> bool:
