@@ -1,13 +1,19 @@
 """Batches that hold fewer samples than were asked for, and what ``drop_last`` leaves out."""
 
-import torch
+from dataclasses import replace
 
+import pytest
+import torch
+from torch.utils.data import DataLoader, TensorDataset, default_collate
+
+from lightning_debug import DataAuditor
 from lightning_debug.evidence.data import DeliveredSamples
 from lightning_debug.finding import Claim, Severity
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_counts import RowCounts
 from lightning_debug.record import Record
 from lightning_debug.registry import get
+from tests.helpers import pl, trainer
 
 
 def claims(code, *evidence):
@@ -35,6 +41,46 @@ def test_lost_samples():
     assert not claims("LD518", rows([(torch.randn(5, 8, 3), torch.zeros(8))] * 4))  # time first
     assert not claims("LD518", rows([([torch.randn(2, 3)] * 8, torch.zeros(8))] * 4))  # ragged
     assert not claims("LD518", DeliveredSamples(stage="train", delivered=20))
+
+
+def test_samples_that_are_dropped_for_being_none_are_a_note():
+    seen = rows([(torch.randn(6, 3), torch.zeros(6).long())] * 4)
+    assert [item.severity for item in get("LD518").function(Record([seen]))] == [None]
+    (note,) = get("LD518").function(Record([replace(seen, drops_none=True)]))
+    assert note.severity is Severity.INFO
+    assert "when the dataset is made" in note.fix
+
+
+@pytest.mark.parametrize("drops", [True, False])
+def test_a_collate_function_that_drops_none_is_known(drops):
+    class Rows(TensorDataset):
+        def __getitem__(self, index):
+            return None if drops and index % 8 == 3 else super().__getitem__(index)
+
+    def whole(items):
+        return default_collate([item for item in items if item is not None])
+
+    def part(items):
+        return default_collate(items[1:])
+
+    class Net(pl.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Linear(3, 2)
+
+        def training_step(self, batch, batch_idx):
+            return torch.nn.functional.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    auditor = DataAuditor()
+    loader = DataLoader(
+        Rows(torch.randn(64, 3), torch.randint(2, (64,))), 16, collate_fn=whole if drops else part, shuffle=True
+    )
+    trainer(auditor, max_epochs=1).fit(Net(), loader)
+    (found,) = [item for item in auditor.report.findings if item.code == "LD518"]
+    assert found.severity is (Severity.INFO if drops else Severity.WARNING)
 
 
 def test_what_drop_last_leaves_out_is_a_note():

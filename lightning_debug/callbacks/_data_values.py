@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -12,9 +13,11 @@ from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, 
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.data import DeliveredSamples, FieldValues, LabelCounts
 from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.bytecode import asks_for_none, plain_function
 from lightning_debug.probes.data_counts import ClassCounts, RowCounts
 from lightning_debug.probes.data_values import ValueMoments
 from lightning_debug.probes.relation_raw import keeps_samples
+from lightning_debug.probes.source import is_library
 
 MOST_FIELDS = 32
 TOLD = 3
@@ -114,7 +117,8 @@ class ValuesInData(DataPart):
                 length = None if source is None else source.length
                 whole = length is not None and rows.delivered >= 0.9 * length
                 keeps = source is None or source.streams or keeps_samples(source.dataset)
-                found.append(rows.evidence(stage, key[1], length, _name(source), keeps=keeps))
+                seen = rows.evidence(stage, key[1], length, _name(source), keeps=keeps)
+                found.append(replace(seen, drops_none=_drops_none(source)))
                 found += [
                     counts.evidence(stage, key[1], where[2], complete=whole)
                     for where, counts in self._labels.items()
@@ -140,3 +144,9 @@ def _name(source: Source | None) -> str:
     collate = None if source is None else source.collate_fn
     name = getattr(collate, "__qualname__", type(collate).__name__)
     return "" if collate is None or collate is torch.utils.data.default_collate else str(name)
+
+
+def _drops_none(source: Source | None) -> bool:
+    """Whether a collate function of the user's own asks for samples that are ``None``."""
+    collate = None if source is None else plain_function(source.collate_fn)
+    return collate is not None and not is_library(collate.__code__.co_filename) and asks_for_none(collate)

@@ -121,6 +121,7 @@ class DeliveredSamples(Evidence):
         collate: Name of the collate function.
         left_out: Samples of the epoch that do not fill a batch, and that ``drop_last`` leaves out.
         keeps: Whether the dataset keeps anything of as many items as it has samples, or may do so.
+        drops_none: Whether the collate function asks for samples that are ``None``.
     """
 
     stage: str
@@ -140,6 +141,7 @@ class DeliveredSamples(Evidence):
     collate: str = ""
     left_out: int = 0
     keeps: bool = True
+    drops_none: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

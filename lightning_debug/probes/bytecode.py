@@ -43,6 +43,21 @@ def mentioned(function: FunctionType) -> frozenset[str]:
     return frozenset(name for code in codes for name in (*code.co_names, *code.co_freevars))
 
 
+def asks_for_none(function: FunctionType) -> bool:
+    """Whether the function asks whether something is ``None``, or filters by truth.
+
+    >>> asks_for_none(lambda rows: [row for row in rows if row is not None]), asks_for_none(lambda rows: rows[1:])
+    (True, False)
+    """
+    for code in _codes(function.__code__):
+        names = {item.opname for item in dis.get_instructions(code)}
+        if "IS_OP" in names or any(name.startswith("POP_JUMP") and name.endswith("NONE") for name in names):
+            return True
+        if "filter" in code.co_names and None in code.co_consts:
+            return True
+    return False
+
+
 def captured(function: FunctionType) -> dict[str, Any]:
     """What the function holds of the functions around it, by name."""
     found = {}

@@ -187,7 +187,9 @@ def _odd(error: ErrorRaised, odd: ErrorOperand, wanted: str, beside: str) -> Dia
         else ""
     )
     message = f"{call_of(error)} gets {described(odd)}, and {beside}."
-    return Diagnosis("LD105", cause, message, f"Cast it: {name}{cast}{source}.")
+    others = [item.name for item in inputs_of(error) if item.dtype == odd.dtype and item.kind == odd.kind == "batch"]
+    casts = " and ".join(f"{one}{cast}" for one in dict.fromkeys((name, *others)))
+    return Diagnosis("LD105", cause, message, f"Cast it: {casts}{source}.")
 
 
 def _two_dtypes(error: ErrorRaised) -> Diagnosis | None:

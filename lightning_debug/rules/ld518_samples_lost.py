@@ -3,7 +3,7 @@
 What it sees: the rows of each batch of a whole epoch against the number of samples that PyTorch's own batch
     sampler gave to the collate function: nothing in the batch is that long, and at least `share` of an epoch is
     missing; or labels have fewer rows than the inputs they come with. Told as a note: `drop_last=True` leaves out
-    more than `dropped` of an epoch.
+    more than `dropped` of an epoch, or the collate function drops samples that are ``None``.
 Why it hurts: samples that are never delivered are never learned, and the epoch is shorter than it seems. A
     label that serves several samples broadcasts in the loss, or pairs inputs with the wrong label.
 How to fix: return one row for each sample from `collate_fn`; where some must be left out, leave them out of the
@@ -124,8 +124,11 @@ def samples_lost(record: Record, *, share: float = 0.02, dropped: float = 0.1) -
             f"are short, the first has {seen.rows} rows for {seen.rows_asked} samples.",
             subject=seen.collate or seen.field,
             measured={"delivered": seen.delivered, "asked": seen.asked, "short": seen.short, "batches": seen.batches},
-            fix=f"Have {collate} return one row for each sample it is given.",
+            fix=f"Leave samples that are None out when the dataset is made, where {collate} drops them."
+            if seen.drops_none
+            else f"Have {collate} return one row for each sample it is given.",
             at=seen.at,
+            severity=INFO if seen.drops_none else None,
         )
         return
 

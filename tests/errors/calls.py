@@ -266,4 +266,19 @@ CASES = (
         "pop('label')",
         r"batch\['label'\]",
     ),
+    Case(
+        "two_doubles",
+        "LD105",
+        "double-input",
+        "net",
+        net(
+            "self.net = nn.Bilinear(4, 4, 3)",
+            "return self.net(*x)",
+            "a, b, y = batch\nreturn F.cross_entropy(self((a, b)), y)",
+            "loader(torch.randn(16, 4).double(), torch.randn(16, 4).double(), torch.randint(3, (16,)))",
+        ),
+        "self((a, b))",
+        "self((a.float(), b.float()))",
+        r"batch\[0\]\.float\(\) and batch\[1\]\.float\(\)",
+    ),
 )
