@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
-from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, moment
 from lightning_debug.callbacks._optimizer_audit import UpdateAudits
 from lightning_debug.callbacks._optimizer_coverage import Coverage
 from lightning_debug.callbacks._optimizer_schedules import Schedules, lengths
@@ -18,6 +18,7 @@ from lightning_debug.evidence.optimization import (
     TrainingEffect,
     UpdateAudit,
 )
+from lightning_debug.evidence.run import TrainedPart
 from lightning_debug.evidence.schedules import (
     AccumulationWindow,
     PlateauWatch,
@@ -56,6 +57,7 @@ class OptimizerInspector(DebugCallback):
         UpdateAudit,
         KeptGraphs,
         ScaledClipping,
+        TrainedPart,
     )
 
     _audits: UpdateAudits | None = None
@@ -66,6 +68,7 @@ class OptimizerInspector(DebugCallback):
     _batches: int = 0
     _begun: bool = True
     _epoch: int = -1
+    _trained: tuple[tuple[bool, ...], int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -81,6 +84,7 @@ class OptimizerInspector(DebugCallback):
         """Foresees the learning rates, and notes the weights."""
         self._audits = self._coverage = self._schedules = None
         self._kept, self._batches, self._begun, self._epoch = {}, 0, True, -1
+        self._trained = None
         reason = _hidden(trainer)
         if reason:
             for kind in self.produces:
@@ -134,6 +138,8 @@ class OptimizerInspector(DebugCallback):
             if future is None and trainer.current_epoch == 1 and not trainer.lr_scheduler_configs:
                 future = rate_in_use(trainer.optimizers)  # nothing is there to change it any more
             self._coverage.epoch_end(trainer, pl_module, future)
+        with self.attempt("trained parameters", trainer):
+            self._compare_trained(trainer, pl_module)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says what was not trained at all."""
@@ -162,6 +168,17 @@ class OptimizerInspector(DebugCallback):
         if self._audits is not None:
             self._audits.stop()
         self._audits = self._coverage = self._schedules = None
+
+    def _compare_trained(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Tells whether another part of the model was trained in this epoch than in the one before."""
+        now, before = tuple([item.requires_grad for item in pl_module.parameters()]), self._trained
+        self._trained = now, batches_seen(trainer)
+        if before is None or before[0] == now or len(before[0]) != len(now):
+            return
+        changes = list(zip(before[0], now, strict=True))
+        left, joined = changes.count((True, False)), changes.count((False, True))
+        if left and joined:
+            self.session.observe(TrainedPart(at=moment(trainer), step=before[1], left=left, joined=joined))
 
     def _look_at_attributes(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._kept is None:

@@ -109,3 +109,18 @@ class RuleFailure(Evidence):
     code: str
     error: str
     traceback: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainedPart(Evidence):
+    """From one epoch to the next some parameters stop requiring gradients, and others begin to: a phase ends.
+
+    Args:
+        step: Batches trained on before the phase that begins.
+        left: Parameters that were trained before and are not any more.
+        joined: Parameters that were not trained before.
+    """
+
+    step: int = 0
+    left: int = 0
+    joined: int = 0

@@ -15,6 +15,7 @@ from lightning_debug.evidence.curves import (
 )
 from lightning_debug.evidence.data import DeliveredSamples, LabelCounts
 from lightning_debug.evidence.metrics import BatchAverages
+from lightning_debug.evidence.run import TrainedPart
 from lightning_debug.finding import Skip
 from lightning_debug.record import Record
 
@@ -30,13 +31,14 @@ def newest(record: Record) -> CurveReading:
     return found
 
 
-def training(record: Record, *, steps: int, final: bool) -> TrainingCourse | Skip:
+def training(record: Record, *, steps: int, final: bool, whole: bool = False) -> TrainingCourse | Skip:
     """The course of a training loss for which lower is better, or why there is none to judge.
 
     Args:
         record: The evidence.
         steps: Fewest steps.
         final: Whether to wait for the end of the run.
+        whole: Whether its course is compared from the first step to the last, which says nothing across phases.
     """
     reading, kind = newest(record), record.last(LossKind)
     course = reading.training
@@ -54,6 +56,9 @@ def training(record: Record, *, steps: int, final: bool) -> TrainingCourse | Ski
         return Skip("the run is not over")
     if course.nonfinite > 0:
         return Skip("the loss is not finite all through")
+    phase = record.last(TrainedPart)
+    if whole and phase is not None:
+        return Skip(f"from step {phase.step} on another part of the model is trained, which may have another loss")
     return course
 
 

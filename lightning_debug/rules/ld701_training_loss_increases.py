@@ -105,7 +105,7 @@ def training_loss_increases(
     record: Record, *, steps: int = 20, live: int = 100, sigmas: float = 5.0, share: float = 0.25, back: float = 0.75
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the training loss rises from the start, or after it had fallen."""
-    course = training(record, steps=steps, final=False)
+    course = training(record, steps=steps, final=False, whole=True)
     if isinstance(course, Skip):
         yield course
         return

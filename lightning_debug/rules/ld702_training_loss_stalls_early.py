@@ -112,7 +112,7 @@ def training_loss_stalls_early(
     still: float = 0.3,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss stops falling early, high, and jumps about there."""
-    course = training(record, steps=steps, final=True)
+    course = training(record, steps=steps, final=True, whole=True)
     if isinstance(course, Skip):
         yield course
         return

@@ -96,7 +96,7 @@ def training_loss_plateaus(
     slowly: float = 0.05,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss stands still for the last part of the run, after progress."""
-    course = training(record, steps=steps, final=True)
+    course = training(record, steps=steps, final=True, whole=True)
     if isinstance(course, Skip):
         yield course
         return

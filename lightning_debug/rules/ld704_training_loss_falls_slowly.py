@@ -101,7 +101,7 @@ def training_loss_falls_slowly(
     better: float = 0.7,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss falls evenly and has come nowhere near its end."""
-    course = training(record, steps=steps, final=True)
+    course = training(record, steps=steps, final=True, whole=True)
     if isinstance(course, Skip):
         yield course
         return

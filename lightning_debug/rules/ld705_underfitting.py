@@ -121,7 +121,7 @@ def underfitting(
     trained: float = 0.8,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where the loss settles high, quietly, in training and validation alike."""
-    course = training(record, steps=steps, final=True)
+    course = training(record, steps=steps, final=True, whole=True)
     if isinstance(course, Skip):
         yield course
         return

@@ -11,8 +11,8 @@ Why it hurts: one step like that can undo many: it is a batch with a wrong sampl
     have been clipped.
 How to fix: look at the batches named; clip the gradients; lower the learning rate.
 When to ignore: when the loss of a batch is heavy-tailed by nature. Silent on the last batch of an epoch, which
-    may hold a few samples only, and on losses of several terms, adversarial, contrastive and reinforcement
-    learning.
+    may hold a few samples only, on jumps with which other parameters begin to be trained, and on losses of several
+    terms, adversarial, contrastive and reinforcement learning.
 Broken:
     class Regressor(LightningModule):
         def __init__(self):
@@ -82,10 +82,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.run import TrainedPart
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._curves import LOSS, baseline, newest, step_at, training
+
+NEAR = 3
+"""Steps from the beginning of a phase within which a jump begins with it."""
 
 
 @rule("LD713", severity=WARNING, needs=CurveReading)
@@ -110,7 +114,14 @@ def loss_spikes(
         yield course
         return
     begin = max(course.start, baseline(record) or 0.0)  # a model trained before begins low: its spikes are small
-    late = [spike for spike in course.spikes if spike.step > step_at(course, early) and spike.before > 0]
+    phases = [phase.step for phase in record.of(TrainedPart)]  # what begins to be trained is not good at once
+    late = [
+        spike
+        for spike in course.spikes
+        if spike.step > step_at(course, early)
+        and spike.before > 0
+        and not any(0 <= spike.step - step <= NEAR for step in phases)
+    ]
     lasting = [
         spike
         for spike in late

@@ -1,0 +1,56 @@
+"""Runs in phases: from some epoch on other parameters are trained, for another loss, and the curves say so."""
+
+import pytest
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_debug import Debugger
+from lightning_debug.evidence.run import TrainedPart
+from tests.helpers import debugged
+
+
+class Phases(pl.LightningModule):
+    """Fits an autoencoder for some epochs, then a classifier on what its frozen encoder gives."""
+
+    def __init__(self, first, *, freezes=True):
+        super().__init__()
+        self.encoder, self.decoder = nn.Linear(8, 8), nn.Linear(8, 8)
+        self.classifier = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 4))
+        self.first, self.freezes = first, freezes
+
+    def on_train_epoch_start(self):
+        if self.freezes:
+            for part in (self.encoder, self.decoder, self.classifier):
+                part.requires_grad_((part is not self.classifier) == (self.current_epoch < self.first))
+
+    def training_step(self, batch, index):
+        inputs, labels = batch
+        if self.current_epoch < self.first:
+            return nn.functional.mse_loss(self.decoder(self.encoder(inputs)), inputs)
+        return nn.functional.cross_entropy(self.classifier(self.encoder(inputs)), labels)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-2)
+
+
+def fitted(model, epochs=8):
+    pl.seed_everything(0, verbose=False)
+    labels = torch.randint(0, 4, (640,))
+    inputs = 0.5 * torch.randn(4, 8)[labels] + 0.3 * torch.randn(640, 8)
+    debugger = Debugger(strict=True, console=False)
+    loader = DataLoader(TensorDataset(inputs, labels), 20, shuffle=True)
+    report = debugged(model, loader, debugger=debugger, max_epochs=epochs)
+    return report, debugger.session.record.of(TrainedPart)
+
+
+def test_a_new_phase_is_no_rise_and_no_spike():
+    report, phases = fitted(Phases(5))
+    assert [(item.step, item.left, item.joined) for item in phases] == [(5 * 32, 4, 4)]
+    assert not {"LD701", "LD702", "LD704", "LD705", "LD713"} & {item.code for item in report.findings}
+
+
+@pytest.mark.parametrize("model", [Phases(0), Phases(5, freezes=False)])
+def test_one_phase_is_not_told(model):
+    assert not fitted(model, 2)[1]
