@@ -1,9 +1,11 @@
-"""Pictures that are flipped and turned, and the maps beside them."""
+"""Datasets of the user's: pictures that are flipped with their maps or without, and columns of pandas."""
 
+import numpy
 import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_debug.probes.relation_raw import raw_samples
 from tests.data_programs import found
 
 
@@ -49,3 +51,24 @@ def test_maps_are_flipped_with_their_pictures(flips, subjects):
     training = DataLoader(Slides(flips), batch_size=16, shuffle=True)
     said = found(training, DataLoader(Slides("never"), batch_size=16)).findings
     assert [item.subject for item in said if item.code == "LD512"] == subjects
+
+
+class Frame(Dataset):
+    """Columns as pandas gives them: what they lie in may not be written."""
+
+    def __init__(self):
+        self.inputs, self.labels = numpy.random.default_rng(0).normal(size=(40, 3)), numpy.arange(40) % 2
+        for column in (self.inputs, self.labels):
+            column.flags.writeable = False
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return self.inputs[index], self.labels[index]
+
+
+def test_columns_that_may_not_be_written_are_read_without_a_warning():
+    known = raw_samples(Frame())
+    assert known is not None
+    assert known.labels.tolist() == [0, 1] * 20

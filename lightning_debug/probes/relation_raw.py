@@ -158,7 +158,10 @@ def _of_attributes(dataset: Any) -> list[tuple[str, Tensor]]:
             continue
         column = value
         if isinstance(value, np.ndarray) and not isinstance(value, np.memmap) and value.dtype.kind in "biuf":
-            column = torch.from_numpy(np.ascontiguousarray(value)) if value.dtype.itemsize <= 8 else None
+            known = (
+                value if value.flags.writeable else value.copy()
+            )  # torch warns of what may not be written, as pandas'
+            column = torch.from_numpy(np.ascontiguousarray(known)) if value.dtype.itemsize <= 8 else None
         if isinstance(column, Tensor) and column.ndim and len(column) == count and column.device.type == "cpu":
             found.append((name, column.detach()))
     return found
