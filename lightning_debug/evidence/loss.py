@@ -143,6 +143,7 @@ class LossCall:
         label_smoothing: As given.
         ignore_index: As given; ``None`` if it has none.
         ignored: Share of targets that are ``ignore_index``.
+        blanks: Of ``ctc_loss``: targets, padding aside, that are its blank.
         shape: Shape of its output, before any reduction where scores and targets are combined one by one.
         aligned_value: Its value with the scores in the target's shape, where both have as many values and
             different shapes.
@@ -164,6 +165,7 @@ class LossCall:
     label_smoothing: float = 0.0
     ignore_index: int | None = None
     ignored: float = 0.0
+    blanks: int = 0
     shape: tuple[int, ...] = ()
     aligned_value: float | None = None
     aligned_by: str = ""

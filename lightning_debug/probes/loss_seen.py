@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from lightning_debug.evidence.loss import Operand
+from lightning_debug.probes.loss_blanks import blank_targets
 from lightning_debug.probes.loss_operands import describe, readable
 from lightning_debug.probes.loss_vocabulary import LOSS_FUNCTIONS, SOFTMAX, SYMMETRIC, bound
 from lightning_debug.probes.plain_shape import plain_shape
@@ -158,6 +159,8 @@ def _loss_function(trace: LossTrace, call: Call) -> Seen | None:
             found["value"] = float(output.detach().double().mean() if output.device.type != "mps" else output.mean())
         if ignore is not None and target is not None and readable(target):
             found["ignored"] = float((target == ignore).float().mean())
+        if name == "ctc_loss":
+            found["blanks"] = blank_targets(given)
         if target is not None and scores.numel() == target.numel() and scores.shape != target.shape:
             found["aligned_value"] = _again(*again, scores, target)
         return found

@@ -3,7 +3,8 @@
 What it sees: the values given to ``nll_loss``, ``ctc_loss`` or ``kl_div`` (its first argument) cannot be
     log-probabilities: rows along the class dimension are probabilities (at least 0, summing to 1 within
     ``tolerance``), or a layer's output reaches it with no logarithm taken and has positive entries (above ``slack``)
-    or rows whose exponentials sum to far more than 1 (log-sum-exp above ``excess`` for most).
+    or rows whose exponentials sum to far more than 1 (log-sum-exp above ``excess`` for most). Or the targets of
+    ``ctc_loss``, padding aside, hold its blank, which stands between symbols and cannot be one.
 Why it hurts: nll_loss only picks the entry of the right class and negates it. With raw scores it falls without
     limit as scores grow, the classes are never compared, and the loss is soon negative; with probabilities
     gradients are weak where the model is wrong.
@@ -128,6 +129,8 @@ def wrong_input_to_nll_loss(
     """Claims one finding for each nll_loss whose input is no logarithm of a distribution."""
     yield from nothing_seen(record)
     for graph, call in training_calls(record, "nll_loss", "ctc_loss", "kl_div"):
+        if call.blanks:
+            yield _blanks(graph, call)
         if misplaced(call, tolerance) is not None:
             continue
         what = _instead(call, tolerance, slack, excess)
@@ -153,6 +156,18 @@ def wrong_input_to_nll_loss(
             else "Replace nll_loss by cross_entropy, or apply log_softmax over the classes first.",
             at=graph.at,
         )
+
+
+def _blanks(graph: LossGraph, call: LossCall) -> Claim:
+    value = "" if call.value is None else f" (loss {call.value:.3g})"
+    return Claim(
+        message=f"{call.blanks} targets of ctc_loss are its blank, which is no symbol: what is computed for them is no "
+        f"likelihood{value}.",
+        subject=call.line or place(call),
+        measured={"blanks": call.blanks, "loss": call.value},
+        fix="Number the symbols from 1 and leave 0 to the blank (targets + 1, one class more), or name another blank=.",
+        at=graph.at,
+    )
 
 
 def _instead(call: LossCall, tolerance: float, slack: float, excess: float) -> str:

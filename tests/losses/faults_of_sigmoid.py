@@ -192,3 +192,13 @@ class RawScoresOfCharacters(Program):
     def loss(self, x, y):
         scores = self.net(x).transpose(0, 1)
         return F.ctc_loss(scores, y, torch.full((len(x),), 12), torch.full((len(x),), 3))
+
+
+@faulty("LD204")
+class BlankAmongCharacters(RawScoresOfCharacters):
+    def data(self):
+        return torch.randn(ROWS, 12, 5), torch.randint(0, 4, (ROWS, 3))
+
+    def loss(self, x, y):
+        logs = self.net(x).log_softmax(2).transpose(0, 1)
+        return nn.CTCLoss()(logs, y, torch.full((len(x),), 12), torch.full((len(x),), 3))

@@ -181,6 +181,29 @@ class Ctc(Program):
         return F.ctc_loss(logs, y, torch.full((len(y),), 12), torch.full((len(y),), 3))
 
 
+class CtcOfPaddedWords(Ctc):
+    """The blank is 0, and so is the padding behind shorter words."""
+
+    def data(self):
+        words = torch.randint(1, 6, (ROWS, 3))
+        lengths = torch.randint(1, 4, (ROWS,))
+        return torch.randn(ROWS, 12, 5), words * (torch.arange(3) < lengths[:, None]), lengths
+
+    def loss(self, x, y, lengths):
+        logs = self.net(x).log_softmax(2).transpose(0, 1)
+        return F.ctc_loss(logs, y, torch.full((len(y),), 12), lengths)
+
+
+class CtcWithTheBlankLast(Ctc):
+    def data(self):
+        return torch.randn(ROWS, 12, 5), torch.randint(0, 5, (ROWS, 3))
+
+    def loss(self, x, y):
+        logs = self.net(x).log_softmax(2).transpose(0, 1)
+        lengths = torch.full((len(y),), 3)
+        return nn.CTCLoss(blank=5)(logs, y.flatten(), torch.full((len(y),), 12), lengths)
+
+
 class Half(Program):
     """Sums of probabilities in half precision are off by more than rounding in single precision."""
 
