@@ -188,6 +188,7 @@ class LossGraph(Evidence):
         batch_size: Leading size of the batch's tensors, if they agree.
         calls: The places where predictions become loss or metric, in the order in which they ran.
         unread: How many more there were that were not summarised.
+        weights_of_one: The softmaxes over one unit inside the model whose outputs weigh a sum over positions.
     """
 
     step: str = "training_step"
@@ -199,6 +200,7 @@ class LossGraph(Evidence):
     batch_size: int | None = None
     calls: tuple[LossCall, ...] = ()
     unread: int = 0
+    weights_of_one: tuple[Operation, ...] = ()
 
     @property
     def reaching(self) -> tuple[LossCall, ...]:

@@ -14,6 +14,7 @@ from lightning_debug.probes.loss_origins import ancestors, arithmetic, head, is_
 from lightning_debug.probes.loss_seen import Seen
 from lightning_debug.probes.loss_trace import LossTrace
 from lightning_debug.probes.loss_vocabulary import LOSS_FUNCTIONS, SOFTMAX, SQUARES, THROUGH
+from lightning_debug.probes.loss_weights import weights_of_one
 from lightning_debug.probes.trace import Op
 
 PROBABILISTIC = SOFTMAX | {"log_softmax", "sigmoid", "log_sigmoid"}
@@ -58,6 +59,7 @@ def loss_graph(trace: LossTrace, output: Any, **known: Any) -> LossGraph:
         batch_size=sizes.pop() if len(sizes) == 1 else None,
         calls=tuple(calls),
         unread=trace.unread,
+        weights_of_one=weights_of_one(trace, reached),
     )
 
 

@@ -1,11 +1,13 @@
 """Softmax runs over a single unit, so its output is always 1.
 
 What it sees: a softmax (or log-softmax) over a dimension of size 1 whose output, with no other layer between,
-    reaches a loss; or ``cross_entropy`` with one class. At least two samples must be in the batch.
+    reaches a loss; or ``cross_entropy`` with one class. At least two samples must be in the batch. Or attention
+    inside the model: a softmax over the one unit of a linear layer, whose output then weighs a sum over positions.
 Why it hurts: softmax over one value gives 1 whatever the value: the loss is constant, its gradient is zero, and
     nothing is learned.
 How to fix: for two classes with one output use ``binary_cross_entropy_with_logits`` on the raw score (sigmoid for
-    probabilities), or give the last layer one output per class.
+    probabilities), or give the last layer one output per class. Attention takes its softmax over the positions that
+    are added up: ``dim=1`` for scores of shape (batch, positions, 1).
 When to ignore: when one of several heads has a single class. It is silent on attention over one key, on mixtures
     of one component, and where the same line is also used with more classes.
 Broken:
@@ -124,8 +126,9 @@ COMPARED = ("log_softmax", "logsigmoid")
     ),
 )
 def softmax_on_single_unit(record: Record) -> Iterator[Claim | Skip]:
-    """Claims one finding for each softmax over one value that reaches a loss."""
+    """Claims one finding for each softmax over one value that reaches a loss, or weighs positions."""
     yield from nothing_seen(record)
+    yield from _attention(record)
     for graph, call in training_calls(record):
         if call.function in COMPARED or call.scores.count < 2:
             continue
@@ -151,6 +154,20 @@ def softmax_on_single_unit(record: Record) -> Iterator[Claim | Skip]:
                 "regression, or give the last layer one output per class.",
                 at=graph.at,
             )
+
+
+def _attention(record: Record) -> Iterator[Claim]:
+    graphs = [graph for graph in record.of(LossGraph) if graph.step == "training_step" and graph.weights_of_one]
+    for made in graphs[-1].weights_of_one if graphs else ():
+        positions = max(made.shape[1:-1])
+        yield Claim(
+            message=f"{softmax_layer(made)} runs over dimension {made.dim} of size 1 of {made.shape}, so each of "
+            f"{positions} positions weighs 1 in the sum, whatever the layer before computes, which is not trained.",
+            subject=f"{made.line} ({made.module})" if made.line and made.module else made.line or made.module,
+            measured={"shape": made.shape, "dimension": made.dim, "positions": positions},
+            fix=f"Take the softmax over the positions: dim={made.shape.index(positions, 1)}.",
+            at=graphs[-1].at,
+        )
 
 
 def _is_batch_of_one(graph: LossGraph, call: LossCall, dim: int | None) -> bool:

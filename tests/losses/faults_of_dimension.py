@@ -175,3 +175,28 @@ class MetricOverBatchInValidation(Program):
     def validation_step(self, batch, batch_idx):
         predicted = torch.softmax(self.net(batch[0]), 0).max(1)[1]
         self.log("val_accuracy", predicted.eq(batch[1]).float().mean())
+
+
+@faulty("LD205")
+class AttentionOverOneUnit(Program):
+    """Scores of shape (batch, positions, 1), normalised over the last dimension."""
+
+    def build(self):
+        self.body, self.score, self.out = nn.GRU(5, 8, batch_first=True), nn.Linear(8, 1), nn.Linear(8, 4)
+
+    def data(self):
+        inputs, labels = sequences(4)
+        return inputs, labels[:, 0]
+
+    def loss(self, x, y):
+        hidden = self.body(x)[0]
+        weights = self.score(torch.tanh(hidden)).softmax(dim=-1)
+        return F.cross_entropy(self.out((weights * hidden).sum(1)), y)
+
+
+@faulty("LD205")
+class AttentionOverOneUnitMultiplied(AttentionOverOneUnit):
+    def loss(self, x, y):
+        hidden = self.body(x)[0]
+        weights = torch.softmax(self.score(hidden) / 3, 2)
+        return F.cross_entropy(self.out(torch.bmm(weights.transpose(1, 2), hidden).squeeze(1)), y)

@@ -26,6 +26,32 @@ class Attention(Program):
         return F.cross_entropy(self.out((pooling * hidden).sum(dim=1)), y)
 
 
+class OneExpertForEachPosition(Program):
+    """A gate of as many experts as are asked for, of which there is one; positions are averaged afterwards."""
+
+    def build(self):
+        self.gate, self.experts = nn.Linear(5, 1), nn.ModuleList([nn.Linear(5, 8)])
+        self.out = nn.Linear(8, 4)
+
+    def data(self):
+        inputs, labels = sequences(4)
+        return inputs, labels[:, 0]
+
+    def loss(self, x, y):
+        weights = self.gate(x).softmax(-1)
+        stacked = torch.stack([expert(x) for expert in self.experts], -1)
+        hidden = (weights.unsqueeze(2) * stacked).sum(-1)
+        return F.cross_entropy(self.out(hidden.mean(1)), y)
+
+
+class OneHeadOfAttention(OneExpertForEachPosition):
+    """Scores of one head for each position, normalised over positions."""
+
+    def loss(self, x, y):
+        weights = self.gate(x).softmax(1)
+        return F.cross_entropy(self.out(torch.bmm(weights.transpose(1, 2), self.experts[0](x)).squeeze(1)), y)
+
+
 class AttentionReadOut(Program):
     """The pooled values are the prediction: no layer follows the softmax, and there may be one key only."""
 
