@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_debug.curves.names import Mode, Names, monitored
+from lightning_debug.curves.names import Mode, Names, beside, monitored
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.validation import Validations
 from lightning_debug.probes.batch_fields import batch_fields
@@ -26,6 +26,9 @@ KEPT_BATCHES, KEPT_SAMPLES, KEPT_BYTES = 64, 768, 2**26
 """Batches are kept until there are so many of them, at least eight of them with so many samples, or so many bytes."""
 
 FEWEST_BATCHES = 8
+
+SURE = 3
+"""A name whose value was the loss of the last step at so many validations is the loss's."""
 
 Tag = tuple[str, int, int, tuple[str, ...]]
 """What was asked for: ``"train"`` or ``"val"``, step, epoch, names."""
@@ -67,6 +70,8 @@ class CurveLog:
         self._first = 0
         self._full = False
         self._bytes = 0
+        self._latest = math.nan
+        self._returned: set[str] | None = None
 
     def loss(self, value: Tensor, step: int, *, last: bool = False) -> None:
         """Takes the loss of one training step; the last batch of an epoch may hold fewer samples."""
@@ -89,6 +94,7 @@ class CurveLog:
         named = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.numel() == 1}
         chosen = {name: value.detach() for name, value in list(named.items())[:MOST_NAMES]}
         if chosen:
+            self.flush()  # the last loss is compared with what was logged of it
             self._reads.put(("val", step, epoch, tuple(chosen)), list(chosen.values()))
 
     def arrive(self, factor: float, *, wait: bool = False) -> None:
@@ -101,11 +107,14 @@ class CurveLog:
         for (kind, step, epoch, names), values in self._reads.wait() if wait else self._reads.arrived():
             if kind == "train":
                 self.train.extend(range(step, step + len(values)), [factor * value for value in values])
+                self._latest = factor * values[-1]
             else:
                 self.values.append(dict(zip(names, values, strict=True)))
                 self._file(step, epoch)
 
     def _file(self, step: int, epoch: int) -> None:
+        same = {name for name, value in self.values[-1].items() if math.isclose(value, self._latest, rel_tol=1e-5)}
+        self._returned = same if self._returned is None else self._returned & same
         names = self.names
         seen, latest = self.validations, self.values[-1]
         if names.val != seen.loss_name or names.metric != seen.metric_name:  # a name came that fits better
@@ -120,7 +129,11 @@ class CurveLog:
     @property
     def names(self) -> Names:
         """The names recognised among those of the last validation."""
-        return monitored(self.values[-1], self._monitors, function=self.function) if self.values else Names()
+        if not self.values:
+            return Names()
+        found = monitored(self.values[-1], self._monitors, function=self.function)
+        returned = min(self._returned or (), default="") if len(self.values) >= SURE else ""
+        return beside(found, self.values[-1], returned)
 
     @property
     def has_batches(self) -> bool:

@@ -175,6 +175,25 @@ def monitored(names: Collection[str], monitors: Sequence[tuple[str, Mode]], *, f
     return replace(found, mode=metrics[0][1]) if metrics else found
 
 
+def beside(found: Names, names: Iterable[str], minimised: str) -> Names:
+    """Takes for the losses what bears one name on both sides, where no name says which they are.
+
+    Args:
+        found: What was recognised.
+        names: All names that have values.
+        minimised: What training logs the very loss as that its steps return; ``""`` where it is not known.
+
+    >>> beside(recognised(["pinball", "val_pinball"]), ["pinball", "val_pinball", "val_spread"], "pinball").val
+    'val_pinball'
+    """
+    if found.val or found.train or not minimised:
+        return found
+    stem = _stem(minimised, _TRAINING).strip("@/_.- ")
+    alike = [name for name in names if _VALIDATION.search(name) and not _STEP.search(name)]
+    alike = [name for name in alike if stem and _stem(name, _VALIDATION).strip("@/_.- ") == stem]
+    return replace(found, train=minimised, val=_first(alike, key=_plainest)) if alike else found
+
+
 def either_way(name: str) -> bool:
     """Whether a name of a loss is also that of what others maximise.
 

@@ -1,0 +1,51 @@
+"""Losses that bear no name of a loss: told by their values, which are those that the steps return."""
+
+import pytest
+import torch
+
+from lightning_debug.callbacks._curve_log import CurveLog
+from lightning_debug.curves.names import beside, recognised
+
+
+def followed(names, validations=4, penalty=0.0):
+    """The names recognised where training logs its loss, less a penalty, by the first of ``names``."""
+    log, step = CurveLog(), 0
+    for epoch in range(validations):
+        for _ in range(40):
+            loss = torch.rand(()) + 1.0
+            log.loss(loss, step)
+            step += 1
+        logged = [loss - penalty, *torch.rand(len(names) - 1)]
+        log.validated(dict(zip(names, logged, strict=True)), step, epoch)
+        log.arrive(1.0, wait=True)
+    return log.names
+
+
+@pytest.mark.parametrize(
+    ("names", "train", "val"),
+    [
+        (("pinball", "val_pinball", "coverage"), "pinball", "val_pinball"),
+        (("train/denoise", "val/denoise", "val/snr"), "train/denoise", "val/denoise"),
+        (("energy", "valid_energy_epoch"), "energy", "valid_energy_epoch"),
+        (("pinball", "val_coverage"), "", ""),
+        (("entropy", "val_entropy_bonus"), "", ""),
+        (("train_loss", "val_pinball"), "train_loss", ""),
+        (("pinball", "val_pinball", "val_loss"), "", "val_loss"),
+    ],
+)
+def test_what_bears_the_name_of_what_is_returned(names, train, val):
+    found = followed(names)
+    assert (found.train, found.val) == (train, val)
+
+
+def test_what_is_not_returned_is_no_loss():
+    assert followed(("pinball", "val_pinball"), penalty=0.01).val == ""
+
+
+def test_few_validations_tell_nothing():
+    assert followed(("pinball", "val_pinball"), validations=2).val == ""
+
+
+def test_names_that_say_it_go_first():
+    names = ["ce", "val_ce", "val_loss"]
+    assert beside(recognised(names), names, "ce").val == "val_loss"
