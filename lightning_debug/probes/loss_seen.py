@@ -154,13 +154,11 @@ def _loss_function(trace: LossTrace, call: Call) -> Seen | None:
 
     def measure() -> dict[str, Any]:
         output = call.output
-        found: dict[str, Any] = {}
+        found: dict[str, Any] = {"blanks": blank_targets(given)} if name == "ctc_loss" else {}
         if readable(output) and output.numel():
             found["value"] = float(output.detach().double().mean() if output.device.type != "mps" else output.mean())
         if ignore is not None and target is not None and readable(target):
             found["ignored"] = float((target == ignore).float().mean())
-        if name == "ctc_loss":
-            found["blanks"] = blank_targets(given)
         if target is not None and scores.numel() == target.numel() and scores.shape != target.shape:
             found["aligned_value"] = _again(*again, scores, target)
         return found
