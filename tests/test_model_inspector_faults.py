@@ -1,5 +1,7 @@
 """ModelInspector names the call where samples meet, time leaks, or the input is lost."""
 
+import copy
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -195,6 +197,15 @@ def test_statistics_that_never_move():
     inputs, labels = vectors()
     found = findings(net, classify, 20 + 30 * inputs, labels, epochs=6)
     assert "momentum" in found["LD413"].fix
+
+
+def test_a_copy_that_is_averaged_is_not_at_work():
+    net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, momentum=0.0), nn.ReLU(), nn.Linear(16, 2))
+    net.averaged = copy.deepcopy(net).requires_grad_(requires_grad=False)
+    inputs, labels = vectors()
+    found = findings(net, lambda net, *batch: classify(net[:4], *batch), 20 + 30 * inputs, labels, epochs=6)
+    assert "net.1" in found["LD413"].message
+    assert "averaged" not in found["LD413"].message
 
 
 def test_last_batch_of_one_is_foretold():

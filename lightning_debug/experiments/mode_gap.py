@@ -65,9 +65,12 @@ def mode_gap(
         finally:
             for module, momentum, tracks in momenta:
                 module.momentum, module.track_running_stats = momentum, tracks
-        found = tuple(_state(name, module, before[name]) for name, module in norms.items())
+        ran = {name: module for name, module in norms.items() if _ran(module, before[name])}
+        found = tuple(_state(name, module, before[name]) for name, module in ran.items())
         cured_loss = _loss(sandbox, batch, batch_idx, training=False)
         _put_back(norms.values(), states)
+        if not found:
+            raise NotJudged("no batch-norm is at work in the training step")
         if modes != [module.training for module in pl_module.modules()]:
             raise NotJudged("training_step itself changes the modes of modules")
     try:
@@ -112,6 +115,16 @@ def _statistics(module: _NormBase) -> tuple[torch.Tensor, torch.Tensor, int | No
     assert module.running_var is not None
     counter = module.num_batches_tracked
     return module.running_mean.clone(), module.running_var.clone(), None if counter is None else int(counter)
+
+
+def _ran(module: _NormBase, before: tuple[torch.Tensor, torch.Tensor, int | None]) -> bool:
+    """Whether it took the statistics of the batch: a copy that is averaged for validation does not."""
+    mean, variance, updates = before
+    assert module.running_mean is not None
+    assert module.running_var is not None
+    if updates is not None and module.num_batches_tracked is not None:
+        return int(module.num_batches_tracked) != updates
+    return not (torch.equal(module.running_mean, mean) and torch.equal(module.running_var, variance))
 
 
 def _copy(norms: Iterable[_NormBase]) -> list[list[torch.Tensor]]:
