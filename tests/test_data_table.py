@@ -35,12 +35,14 @@ ELSEWHERE = {
     "LD517": "test_data_relations_draws.test_the_same_order_in_each_epoch",
     "LD520": "test_data_relations.test_copies_with_other_labels",
     "LD522": "test_data_collate.test_parted_by_type",
+    "LD523": "test_data_given.test_told",
 }
 HEALTHY = "test_data_relations.test_healthy_data_are_told_nothing"
 SHAPES = {3: "image", 2: "series", 1: "tabular"}
 ONLY = {
     "LD502": "only columns of a table have levels of their own; images and series are normalised by sample on purpose",
     "LD506": "only tokens are shifted",
+    "LD523": "only tables have columns that may hold the label",
     "LD514": "a table has one dimension, and ids none to turn: images and series",
 }
 NUMBERS = ["image", "tabular", "series"]

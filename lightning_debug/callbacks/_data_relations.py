@@ -22,6 +22,7 @@ from lightning_debug.evidence.data_relations import (
     SampleOrder,
     SharedSamples,
 )
+from lightning_debug.evidence.data_values import LabelColumns
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.order_labels import is_irregular
 from lightning_debug.probes.order_loader import draws_again, is_filled
@@ -29,6 +30,7 @@ from lightning_debug.probes.relation_copies import are_balancing, chance, confli
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, entropy, mark_of
 from lightning_debug.probes.relation_fingerprints import among
+from lightning_debug.probes.relation_given import given_by
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_order import order_of
 from lightning_debug.probes.relation_raw import raw_samples
@@ -51,6 +53,7 @@ class DataRelations(DataPart):
         LabelAlignment,
         LabelLearning,
         AugmentedNeighbours,
+        LabelColumns,
     )
 
     def begin(self, context: DataContext) -> None:
@@ -181,6 +184,11 @@ class DataRelations(DataPart):
         if samples.kind or source is None or not source.hands_on_bags(max(samples.sizes, default=0)):
             yield self._copies(compared, source, sampler, withheld, in_dataset=compared is raw)
         yield from self._aligned(samples, raw)
+        given = given_by(samples)
+        if given is not None:
+            (column, holding), (count, columns) = given, samples.rows.shape
+            told = {"samples": count, "columns": columns, "field": samples.field, "kind": samples.kind}
+            yield LabelColumns(at=at, column=column, holding=holding, **told)
 
     def _withheld(self, raw: Samples, samples: Samples) -> int:
         """Samples that the dataset holds and never gives, though each of its indices was asked for once."""

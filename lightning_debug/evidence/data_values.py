@@ -116,3 +116,24 @@ class ClassFit(Evidence):
     true: tuple[int, ...] = ()
     predicted: tuple[int, ...] = ()
     hits: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelColumns(Evidence):
+    """Columns of a table that hold the label: as exactly as a copy of it in other numbers does.
+
+    Args:
+        samples: Samples compared.
+        columns: Columns of the table.
+        column: The first that holds the label, from 0; -1 if none does.
+        holding: How many do.
+        field: Name of the labels.
+        kind: ``"classes"`` or ``"amounts"``.
+    """
+
+    samples: int = 0
+    columns: int = 0
+    column: int = -1
+    holding: int = 0
+    field: str = ""
+    kind: str = "classes"

@@ -1,0 +1,67 @@
+"""Columns of a table that hold the label itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from lightning_debug.probes.relation_stream import Samples
+
+Array = npt.NDArray[Any]
+
+FEWEST_SAMPLES, FEWEST_COLUMNS = 64, 3
+FEWEST_OF_A_CLASS = 3
+EXACT = 1e-9
+"""How far a correlation may be from 1, by rounding of 32 bits."""
+
+
+def given_by(samples: Samples) -> tuple[int, int] | None:
+    """The first column that holds the label, and how many do; ``None`` where that cannot be asked.
+
+    Of classes: a column with one value for each class and another for each other. Of amounts: a column that is a
+    multiple of the amount, moved by a constant; not where other columns are such of one another, as in windows of what
+    repeats.
+
+    Args:
+        samples: Rows of a table, as they were delivered.
+
+    >>> rows = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
+    >>> rows[:, 2] = 5 - 2 * (np.arange(80) % 3)
+    >>> given_by(Samples(keys=np.arange(80, dtype=np.uint64), labels=np.arange(80) % 3, kind="classes", rows=rows,
+    ...                  shape=(4,)))
+    (2, 1)
+    """
+    rows, labels = samples.rows.astype(np.float64), samples.kept_labels
+    if samples.tokens or len(samples.shape) != 1 or not samples.kind or rows.shape[1] < FEWEST_COLUMNS:
+        return None
+    if len(rows) < FEWEST_SAMPLES or len(labels) != len(rows) or not (np.isfinite(rows).all()):
+        return None
+    found = _of_classes(rows, labels) if samples.kind == "classes" else _of_amounts(rows, labels)
+    if found is None:
+        return None
+    return (int(found[0]) if len(found) else -1), len(found)
+
+
+def _of_classes(rows: Array, labels: Array) -> Array | None:
+    classes, first, which, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
+    if not 2 <= len(classes) <= len(rows) // 8 or counts.min() < FEWEST_OF_A_CLASS:
+        return None
+    values = rows[first]
+    constant = (rows == values[which]).all(0)
+    other = np.diff(np.sort(values, axis=0), axis=0).min(0) > 0
+    return np.flatnonzero(constant & other)
+
+
+def _of_amounts(rows: Array, labels: Array) -> Array | None:
+    if len(np.unique(labels)) < FEWEST_SAMPLES // 2:
+        return None
+    spread = np.ptp(rows, axis=0) > 0
+    whole = np.corrcoef(np.column_stack([labels.astype(np.float64), rows[:, spread]]), rowvar=False)
+    same = np.abs(whole) >= 1 - EXACT
+    np.fill_diagonal(same, False)
+    if same[1:, 1:].any():
+        return None
+    found: Array = np.flatnonzero(spread)[same[0, 1:]]
+    return found
