@@ -142,6 +142,16 @@ class KeepsAverage(Classifier):
         return loss
 
 
+class KeepsAverages(Classifier):
+    def on_fit_start(self):
+        self.smooth = {"loss": torch.zeros(())}
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.smooth["loss"] = torch.lerp(self.smooth["loss"], loss, 0.1)
+        return loss
+
+
 class KeepsScores(ByHand):
     def on_fit_start(self):
         self.body.history = []
@@ -151,7 +161,7 @@ class KeepsScores(ByHand):
         return self.body.history[-1]
 
 
-@pytest.mark.parametrize("program", [KeepsList, KeepsSum, KeepsAverage, KeepsScores])
+@pytest.mark.parametrize("program", [KeepsList, KeepsSum, KeepsAverage, KeepsAverages, KeepsScores])
 def test_memory_grows(program):
     assert found(program(), max_epochs=2) == ["LD609"]
 

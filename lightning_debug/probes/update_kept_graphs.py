@@ -11,6 +11,9 @@ from torch import Tensor, nn
 MOST_NODES = 20_000
 """Nodes of one graph that are counted."""
 
+MOST_SUMS = 64
+"""Values of a container up to which each is looked at for a running sum, such as one for each class."""
+
 SMALLEST_SUM = 1
 """Additions in a row from which on a value is taken for a running sum."""
 
@@ -40,7 +43,10 @@ def kept_graphs(root: nn.Module) -> dict[tuple[str, str], tuple[int, int]]:
                 continue
             held = list(_tensors(value))
             if held:
-                found[place, "list"] = (len(held), sum(item.numel() * item.element_size() for item in held))
+                size = sum(item.numel() * item.element_size() for item in held)
+                found[place, "list"] = (len(held), size)
+                if len(held) <= MOST_SUMS and (terms := sum(map(_terms, held))) >= SMALLEST_SUM:
+                    found[place, "sum"] = (terms, size)
     return found
 
 

@@ -14,6 +14,7 @@ from lightning_debug.rules._errors_calls import refused_calls
 from lightning_debug.rules._errors_checkpoint import unfit_checkpoint
 from lightning_debug.rules._errors_graph import graph_faults
 from lightning_debug.rules._errors_indices import index_faults
+from lightning_debug.rules._errors_kinds import wrong_kinds
 from lightning_debug.rules._errors_layers import layer_shapes
 from lightning_debug.rules._errors_loader import broken_optimizer, outgrown_scheduler, ragged_batch
 from lightning_debug.rules._errors_losses import loss_faults
@@ -33,6 +34,7 @@ JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
     graph_faults,
     device_faults,
     index_faults,
+    wrong_kinds,
     refused_calls,
     hard_coded_batch,
     loss_faults,

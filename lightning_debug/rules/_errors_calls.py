@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised, ShapeRow
-from lightning_debug.rules._errors_words import Diagnosis, call_of, described, inputs_of, integers, named, place
-
-_RECURRENT = ("LSTM", "GRU", "RNN", "lstm", "gru", "rnn_tanh", "rnn_relu")
+from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised
+from lightning_debug.rules._errors_words import Diagnosis, call_of, described, inputs_of, integers, named
 
 
 def refused_calls(error: ErrorRaised) -> Diagnosis | None:
@@ -17,46 +15,6 @@ def refused_calls(error: ErrorRaised) -> Diagnosis | None:
         if pattern.search(error.message):
             return judge(error)
     return None
-
-
-def _tuple_for_tensor(error: ErrorRaised) -> Diagnosis | None:
-    """A layer is given what another returns beside its output, or nothing."""
-    kind = (re.search(r"must be Tensor, not (\w+)|got \(?(tuple|NoneType)", error.message) or [""])[0]
-    if not error.module_type or error.phase not in ("training_step", "validation_step", "test_step", "backward"):
-        return None
-    if "NoneType" in kind:
-        fix = (
-            f"Return the output from the forward() before {error.module or error.line}: one without return gives None."
-        )
-        message = f"{place(error)} gets None for a tensor."
-        return Diagnosis("LD101", "nothing-for-tensor", message, fix)
-    if "tuple" not in kind:
-        return None
-    maker = next((row for row in reversed(error.rows) if _is_pair(row)), None)
-    if maker is None:
-        message = f"{place(error)} gets a tuple for a tensor."
-        return Diagnosis(
-            "LD101", "tuple-for-tensor", message, "Unpack it and pass the tensor that is meant: out, _ = ..."
-        )
-    who, given = f"{maker.module} ({maker.module_type})", "its state" if _is_recurrent(maker) else "its weights"
-    siblings = maker.module.rpartition(".")[0] == error.module.rpartition(".")[0]
-    outside = ", outside of nn.Sequential, which hands on both" if siblings and error.module[-1:].isdigit() else ""
-    fix = f"Take the first item of what {maker.module} returns: out, _ = {_called(maker)}{outside}."
-    message = f"{place(error)} gets a tuple: {who} returns its output and {given}."
-    return Diagnosis("LD101", "tuple-for-tensor", message, fix, maker.module)
-
-
-def _is_recurrent(row: ShapeRow) -> bool:
-    return row.module_type in _RECURRENT or row.operation in _RECURRENT
-
-
-def _is_pair(row: ShapeRow) -> bool:
-    return row.grouped and (_is_recurrent(row) or row.module_type == "MultiheadAttention")
-
-
-def _called(row: ShapeRow) -> str:
-    dotted = re.sub(r"\.(\d+)", r"[\1]", row.module)
-    return f"self.{dotted}(x)" if _is_recurrent(row) else f"self.{dotted}(x, x, x)"
 
 
 def _bag(error: ErrorRaised) -> Diagnosis | None:
@@ -170,7 +128,6 @@ def _picked(error: ErrorRaised) -> Diagnosis | None:
 _JUDGES: tuple[tuple[re.Pattern[str], Callable[[ErrorRaised], Diagnosis | None]], ...] = tuple(
     (re.compile(pattern), judge)
     for pattern, judge in (
-        (r"must be Tensor, not (tuple|NoneType)|got \(?(tuple|NoneType)\b", _tuple_for_tensor),
         (r"offsets has to be|offsets\[0\] has to be", _bag),
         (r"`?lengths`? array must be sorted|Length of all samples has to be|'lengths' argument should be", _packing),
         (r"Expected `len\(lengths\)` to be equal to batch_size", _packing),

@@ -115,7 +115,7 @@ CASES = (
     ),
     Case(
         "lstm_in_sequential",
-        "LD101",
+        "LD120",
         "tuple-for-tensor",
         "net.1",
         net(
@@ -130,7 +130,7 @@ CASES = (
     ),
     Case(
         "forward_without_return",
-        "LD101",
+        "LD120",
         "nothing-for-tensor",
         "head",
         net(

@@ -17,13 +17,13 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_debug import ErrorExplainer
 from lightning_debug.finding import Report
-from tests.errors import batches, calls, checkpoints, graphs, images, sequences, tabular, targets, types
+from tests.errors import batches, calls, checkpoints, graphs, images, kinds, sequences, tabular, targets, types
 from tests.errors.base import Case
 from tests.helpers import trainer
 
 CASES: tuple[Case, ...] = (
     *images.CASES, *sequences.CASES, *tabular.CASES, *targets.CASES, *types.CASES, *graphs.CASES, *batches.CASES,
-    *calls.CASES, *checkpoints.CASES,
+    *calls.CASES, *checkpoints.CASES, *kinds.CASES,
 )  # fmt: skip
 
 
