@@ -173,3 +173,18 @@ def test_what_a_mask_leaves_of_an_activation_is_no_field():
         second(torch.where(mask > 0, hidden, 0).sum(1))
     assert watch.error is None
     assert {(item.field, item.module) for item in watch.layers} == {("batch['points']", "0")}
+
+
+@pytest.mark.parametrize("last", [False, True])
+def test_pictures_of_zeros_that_were_normalised_and_patches_of_colour(last):
+    pictures = torch.rand(96, 3, 8, 8, generator=seeded()) + torch.arange(3).view(3, 1, 1)
+    holes, tiles = pictures.clone(), pictures.clone()
+    holes[::4] = torch.tensor([-1.8, -2.0, -1.6]).view(3, 1, 1)
+    colours = pictures.mean((2, 3), keepdim=True).expand_as(pictures)
+    named = colours[torch.arange(96) % 5]
+    tiles[::4] = named[::4]
+    found = []
+    for item in (holes, pictures, colours, named, tiles):
+        arranged = item.movedim(1, -1).contiguous() if last else item
+        found.append(len(claims("LD508", *values(arranged))))
+    assert found == [1, 0, 0, 0, 0]

@@ -32,6 +32,7 @@ class FieldValues(Evidence):
         dead: Samples whose values are all 0.
         dead_expected: How many to expect if values were 0 independently of each other, at their features' shares.
         flat: Samples whose values are all the same, and not 0.
+        blank: Pictures that are one and the same, of one value a channel, not all 0.
         alike: Samples equal to the first one seen.
         batches_alike: Batches of at least 4 samples that are all equal.
         row_mean_highest: Greatest magnitude of a sample's own mean.
@@ -64,6 +65,7 @@ class FieldValues(Evidence):
     dead: int = 0
     dead_expected: float = 0.0
     flat: int = 0
+    blank: int = 0
     alike: int = 0
     batches_alike: int = 0
     row_mean_highest: float = 0.0

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_debug.evidence.data import FieldValues
 from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.blank_pictures import BlankPictures
 
 Array = npt.NDArray[Any]
 
@@ -57,6 +58,7 @@ class ValueMoments:
         self._first: Array | None = None
         self._lowest, self._highest = math.inf, -math.inf
         self._samples = self._batches = self._dead = self._flat = self._alike = self._batches_alike = 0
+        self._blank = BlankPictures(shape if field.kind == "image" else (), self._positions)
         self._negatives = 0
         self._rows = [0.0, math.inf, -math.inf, math.inf, -math.inf]
         self._used = 0  # samples whose values are finite
@@ -83,6 +85,7 @@ class ValueMoments:
             self._moments(values)
             self._extremes(values, lowest, highest)
             self._alike_rows(values)
+            self._blank.add(values, rows if finite is None else rows[torch.from_numpy(finite)])
             same = np.flatnonzero(lowest == highest)
             if len(same) and values.shape[1] > 1:
                 self._flat_rows(rows[torch.from_numpy(same if finite is None else finite[same])])
@@ -157,6 +160,7 @@ class ValueMoments:
             dead=self._dead,
             dead_expected=count * math.exp(float(np.log(share.clip(1e-300)).sum())),
             flat=self._flat,
+            blank=self._blank.most,
             alike=self._alike,
             batches_alike=self._batches_alike,
             row_mean_highest=self._rows[0],

@@ -1,8 +1,9 @@
 """Many inputs are nothing but zeros.
 
 What it sees: samples of the only input field whose values are all exactly 0: at least `share` of those looked
-    at, at least `few`, and ten times more than if values were 0 independently of each other. The field must
-    reach the model's weights.
+    at, at least `few`, and ten times more than if values were 0 independently of each other. Or pictures that are
+    one and the same, of one value a channel, which zeros are once they are normalised. The field must reach the
+    model's weights.
 Why it hurts: the network learns the labels of inputs that are not there; files that failed to load, empty crops
     and buffers that were never filled look like this.
 How to fix: find where the dataset returns zeros (a caught exception, a missing file, a crop outside of the
@@ -107,6 +108,9 @@ def mostly_zero_inputs(record: Record, *, share: float = 0.01, few: int = 5) -> 
         all_zero = values.dead == values.samples
         if dense or (values.holds in _SPARSE and not all_zero):
             continue
+        if max(few, share * values.samples) <= values.blank < values.samples:
+            yield _blank(values, name)
+            return
         expected = min(values.dead_expected, float(values.samples)) if not all_zero else 0.0
         if values.dead < max(few, share * values.samples, 10 * expected):
             continue
@@ -120,3 +124,16 @@ def mostly_zero_inputs(record: Record, *, share: float = 0.01, few: int = 5) -> 
             at=values.at,
         )
         return
+
+
+def _blank(values: FieldValues, name: str) -> Claim:
+    return Claim(
+        message=f"{values.blank} of {values.samples} {name}samples looked at in {values.field} "
+        f"({number(100 * values.blank / values.samples)} %) are one and the same picture, of one value a channel: "
+        "nothing is in it.",
+        subject=values.field,
+        measured={"blank": values.blank, "samples": values.samples},
+        fix="Find where the dataset returns an empty picture (a caught exception, a missing file, an empty crop), and "
+        "leave such samples out.",
+        at=values.at,
+    )
