@@ -87,6 +87,31 @@ def test_windows_of_what_repeats_are_quiet():
     assert not codes(windows, wave[24 : 24 + ROWS])
 
 
+class Embedded(pl.LightningModule):
+    """Numbers stand beside embeddings, and the amounts are named."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding, self.net = nn.Embedding(9, 4), nn.Linear(2 * 4 + 3, 3)
+
+    def training_step(self, batch, batch_idx):
+        inputs = torch.cat([self.embedding(batch["kinds"]).flatten(1), batch["numbers"]], 1)
+        return F.cross_entropy(self.net(F.dropout(inputs, 0.2, self.training)), batch["label"])
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-3)
+
+
+def test_one_of_several_fields():
+    numbers = torch.column_stack([noise(2), CODES[CLASSES]])
+    kinds = torch.randint(0, 9, (ROWS, 2), generator=torch.Generator().manual_seed(3))
+    rows = [{"kinds": a, "numbers": b, "label": c} for a, b, c in zip(kinds, numbers, CLASSES, strict=True)]
+    auditor = DataAuditor()
+    trainer(auditor, max_epochs=1).fit(Embedded(), DataLoader(rows, 20, shuffle=True))
+    (told,) = [item for item in auditor.report.findings if item.code == "LD523"]
+    assert told.message.startswith("Column 2 of batch['numbers'] holds the label batch['label']")
+
+
 def test_two_columns_are_no_table():
     assert not codes(torch.column_stack([noise(1), CLASSES.float()]), CLASSES)
 

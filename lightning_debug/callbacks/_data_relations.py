@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from lightning_debug.callbacks._data_alignment import alignment, depend
+from lightning_debug.callbacks._data_given import GivenColumns
 from lightning_debug.callbacks._data_leaks import name_of, ordering_of, shared_samples
 from lightning_debug.callbacks._data_learning import KeptBatches, label_learning
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
@@ -30,7 +31,6 @@ from lightning_debug.probes.relation_copies import are_balancing, chance, confli
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, entropy, mark_of
 from lightning_debug.probes.relation_fingerprints import among
-from lightning_debug.probes.relation_given import given_by
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_order import order_of
 from lightning_debug.probes.relation_raw import raw_samples
@@ -66,6 +66,7 @@ class DataRelations(DataPart):
         self._validated = False
         self._leaks_told = False
         self._independent = self._fixed = False
+        self._given = GivenColumns()
         self._kept: dict[Stage, KeptBatches] = {"train": KeptBatches(), "validate": KeptBatches()}
 
     def saw(
@@ -85,6 +86,8 @@ class DataRelations(DataPart):
         if new and not self._context.scanning:
             self._kept[stage].add(batch, fields, size)
         if stage == "train":
+            if not self._given.known:
+                self._given.note(fields, size)
             if not batch_index and self._epoch.count:  # an epoch that was cut short
                 self._epoch = self._next_epoch()
             if len(self._marks) < EPOCHS:
@@ -184,11 +187,8 @@ class DataRelations(DataPart):
         if samples.kind or source is None or not source.hands_on_bags(max(samples.sizes, default=0)):
             yield self._copies(compared, source, sampler, withheld, in_dataset=compared is raw)
         yield from self._aligned(samples, raw)
-        given = given_by(samples)
-        if given is not None:
-            (column, holding), (count, columns) = given, samples.rows.shape
-            told = {"samples": count, "columns": columns, "field": samples.field, "kind": samples.kind}
-            yield LabelColumns(at=at, column=column, holding=holding, **told)
+        given = self._given.evidence(samples, self._kept["train"].batches.first(1), self._context)
+        yield from [given] if given is not None else []
 
     def _withheld(self, raw: Samples, samples: Samples) -> int:
         """Samples that the dataset holds and never gives, though each of its indices was asked for once."""

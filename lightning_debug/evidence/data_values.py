@@ -124,16 +124,20 @@ class LabelColumns(Evidence):
 
     Args:
         samples: Samples compared.
-        columns: Columns of the table.
-        column: The first that holds the label, from 0; -1 if none does.
-        holding: How many do.
+        inputs: Name of the field of the first column that holds the label; empty if none does.
+        columns: Columns of that field.
+        column: Which of them it is, from 0.
+        holding: How many columns of all fields hold it.
+        used: Whether what the net gives to the loss changes with that column.
         field: Name of the labels.
         kind: ``"classes"`` or ``"amounts"``.
     """
 
     samples: int = 0
+    inputs: str = ""
     columns: int = 0
     column: int = -1
     holding: int = 0
+    used: bool = False
     field: str = ""
     kind: str = "classes"

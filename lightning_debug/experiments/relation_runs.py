@@ -163,6 +163,27 @@ def scores_and_labels(
     return found
 
 
+def looks_at_column(trainer: Trainer, pl_module: LightningModule, batch: Any, path: str, column: int) -> bool:
+    """Whether what the net gives to the loss changes when a column of a field changes places among the samples.
+
+    Raises:
+        NotJudged: If the step cannot be run again, gives something else each time, or calls no known loss.
+    """
+    changed = copy.deepcopy(batch)
+    values = dict(batch_fields(changed))[path][:, column]
+    values.copy_(values.sort().values.roll(len(values) // 2))
+    with _sandbox(trainer, pl_module) as sandbox, torch.no_grad():
+        one, again, other = (
+            [call.scores.detach().clone() for call in _heard(sandbox, pl_module, trainer, "training_step", item)]
+            for item in (batch, batch, changed)
+        )
+    if not one:
+        raise NotJudged("no known loss function is given what the net computes")
+    if len(one) != len(again) or not all(map(torch.equal, one, again)):
+        raise NotJudged("the step gives something else each time it runs")
+    return len(one) != len(other) or not all(map(torch.equal, one, other))
+
+
 def told_by_loss(
     trainer: Trainer, pl_module: LightningModule, batches: Sequence[Any], step: str, path: str, trained: Any
 ) -> tuple[int, float, float, float]:

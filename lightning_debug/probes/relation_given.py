@@ -17,7 +17,7 @@ EXACT = 1e-9
 """How far a correlation may be from 1, by rounding of 32 bits."""
 
 
-def given_by(samples: Samples) -> tuple[int, int] | None:
+def given_by(samples: Samples, asked: Array) -> tuple[int, int] | None:
     """The first column that holds the label, and how many do; ``None`` where that cannot be asked.
 
     Of classes: a column with one value for each class and another for each other. Of amounts: a column that is a
@@ -25,23 +25,24 @@ def given_by(samples: Samples) -> tuple[int, int] | None:
     repeats.
 
     Args:
-        samples: Rows of a table, as they were delivered.
+        samples: Rows of tables, as they were delivered.
+        asked: The columns to look at.
 
     >>> rows = np.random.default_rng(0).normal(size=(80, 4)).astype(np.float32)
     >>> rows[:, 2] = 5 - 2 * (np.arange(80) % 3)
-    >>> given_by(Samples(keys=np.arange(80, dtype=np.uint64), labels=np.arange(80) % 3, kind="classes", rows=rows,
-    ...                  shape=(4,)))
+    >>> samples = Samples(keys=np.arange(80, dtype=np.uint64), labels=np.arange(80) % 3, kind="classes", rows=rows)
+    >>> given_by(samples, np.arange(4))
     (2, 1)
     """
-    rows, labels = samples.rows.astype(np.float64), samples.kept_labels
-    if samples.tokens or len(samples.shape) != 1 or not samples.kind or rows.shape[1] < FEWEST_COLUMNS:
+    rows, labels = samples.rows[:, asked].astype(np.float64), samples.kept_labels
+    if not samples.kind or samples.rows.shape[1] < FEWEST_COLUMNS or not rows.shape[1]:
         return None
     if len(rows) < FEWEST_SAMPLES or len(labels) != len(rows) or not (np.isfinite(rows).all()):
         return None
     found = _of_classes(rows, labels) if samples.kind == "classes" else _of_amounts(rows, labels)
     if found is None:
         return None
-    return (int(found[0]) if len(found) else -1), len(found)
+    return (int(asked[found[0]]) if len(found) else -1), len(found)
 
 
 def _of_classes(rows: Array, labels: Array) -> Array | None:
@@ -58,6 +59,8 @@ def _of_amounts(rows: Array, labels: Array) -> Array | None:
     if len(np.unique(labels)) < FEWEST_SAMPLES // 2:
         return None
     spread = np.ptp(rows, axis=0) > 0
+    if not spread.any():
+        return None
     whole = np.corrcoef(np.column_stack([labels.astype(np.float64), rows[:, spread]]), rowvar=False)
     same = np.abs(whole) >= 1 - EXACT
     np.fill_diagonal(same, False)

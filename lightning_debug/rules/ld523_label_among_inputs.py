@@ -1,16 +1,16 @@
 """A column of the inputs holds the label.
 
-What it sees: among the first samples of a table of at least 3 columns, a column that has one value for each class and
-    another for each other class, or that is a multiple of the target (moved by a constant); and a first layer that is
-    given the table with all of its columns.
+What it sees: among the first samples of a table, of at least 3 columns with all other inputs, a column that has one
+    value for each class and another for each other class, or that is a multiple of the target (moved by a constant);
+    and outputs that change when, in isolation, that column changes places among the samples of a batch.
 Why it hurts: the net copies the column, scores are near perfect in training and in validation, and nothing is left of
     them where the label is not known yet. This is what a status that is set after the event, a target that was encoded
     twice, or a frame whose label column was not dropped leaves behind.
 How to fix: drop the column (`features = frame.drop(columns=[target, ...])`), and ask of each column whether its
     value is known when the prediction is to be made.
 When to ignore: when the task is to copy. Silent on tokens, images and series, on columns that tell the label
-    by a threshold or only mostly, on a column that the module takes out before its first layer, and where other columns
-    are copies of one another, as in windows of what repeats.
+    by a threshold or only mostly, on a column that the module takes out, where other columns are copies of one
+    another, as in windows of what repeats, and where no net is there to be asked, as in an audit.
 Broken:
     class Churn(LightningModule):
         def __init__(self):
@@ -53,11 +53,10 @@ Repaired:
     trainer.fit(Churn(), DataLoader(TensorDataset(features, labels), batch_size=32, shuffle=True))
 
 Example:
-    >>> from lightning_debug.evidence.data_values import FirstLayerInput, LabelColumns
+    >>> from lightning_debug.evidence.data_values import LabelColumns
     >>> from lightning_debug.record import Record
-    >>> seen = LabelColumns(samples=800, columns=6, column=5, holding=1, field="batch[1]")
-    >>> layer = FirstLayerInput(stage="train", field="batch[0]", shape=(32, 6), means=(0.0,) * 6)
-    >>> [claim.message for claim in label_among_inputs(Record([seen, layer]))]
+    >>> seen = LabelColumns(samples=800, inputs="batch[0]", columns=6, column=5, holding=1, used=True, field="batch[1]")
+    >>> [claim.message for claim in label_among_inputs(Record([seen]))]
     ['Column 5 of batch[0] holds the label batch[1]: in 800 samples it has one value for each class.']
 
 References:
@@ -68,29 +67,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data_values import FirstLayerInput, LabelColumns
-from lightning_debug.finding import WARNING, Claim, Skip
+from lightning_debug.evidence.data_values import LabelColumns
+from lightning_debug.finding import WARNING, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
 @rule("LD523", severity=WARNING, needs=LabelColumns)
-def label_among_inputs(record: Record) -> Iterator[Claim | Skip]:
+def label_among_inputs(record: Record) -> Iterator[Claim]:
     """Claims one finding for the first such column."""
     seen = record.last(LabelColumns)
-    if seen is None or not seen.holding:
-        return
-    layers = [item for item in record.of(FirstLayerInput) if item.stage == "train"]
-    given = next((item for item in layers if len(item.means) == seen.columns == item.shape[-1]), None)
-    if given is None:
-        yield Skip("no layer was seen that is given the table with all of its columns")
+    if seen is None or not seen.used:
         return
     others = f" (and {seen.holding - 1} more)" if seen.holding > 1 else ""
     how = "it has one value for each class" if seen.kind == "classes" else "it is a multiple of it, moved by a constant"
     yield Claim(
-        message=f"Column {seen.column} of {given.field}{others} holds the label {seen.field}: in {seen.samples} "
+        message=f"Column {seen.column} of {seen.inputs}{others} holds the label {seen.field}: in {seen.samples} "
         f"samples {how}.",
-        subject=given.field,
+        subject=seen.inputs,
         measured={"column": seen.column, "columns": seen.columns, "holding": seen.holding, "samples": seen.samples},
         fix=f"Leave column {seen.column} out of the inputs, unless it is known when the prediction is to be made.",
         at=seen.at,
