@@ -42,8 +42,10 @@ def future_leak(passes: Passes) -> FutureLeak | None:
         return None
     passes.same(base)
     results = [_leak(passes, base, sequence) for sequence in found]
-    # An encoder may read the same tokens in another field, and is free to look ahead in them.
-    return min(results, key=lambda item: item.changed)
+    # An encoder may read the same tokens in another field, and is free to look ahead in them; a field that moves
+    # nothing at all is there for the loss alone.
+    read = [item for item in results if item.changed or item.after]
+    return min(read or results, key=lambda item: item.changed)
 
 
 def _ahead(name: str, field: Tensor, prediction: Prediction) -> _Sequence | None:

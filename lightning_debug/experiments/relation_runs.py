@@ -21,7 +21,7 @@ from lightning_debug.experiments.steps_by_hand import is_by_hand, step_again
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 from lightning_debug.probes.relation_fingerprints import spread
-from lightning_debug.probes.relation_targets import Seen, offset_of, seen_through
+from lightning_debug.probes.relation_targets import Seen, first_counted, offset_of, seen_through
 
 HUGE = 2**33
 """Bytes of parameters from which on nothing is run."""
@@ -106,7 +106,9 @@ def target_offset(trainer: Trainer, pl_module: LightningModule, batch: Any) -> T
                 continue
             length = tokens.shape[1]
             seen: list[Seen | None] = []
-            for place in (length // 2, (3 * length) // 4, (5 * length) // 8, (3 * length) // 8):
+            first = first_counted(calm[calls[0]], len(tokens), length)
+            for eighths in (4, 6, 5, 3):
+                place = first + eighths * (length - first) // 8
                 changed = copy.deepcopy(batch)
                 field = batch_fields(changed)[index][1]
                 field[:, place] = _others(field, place)

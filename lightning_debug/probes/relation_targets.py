@@ -14,6 +14,8 @@ EQUAL = 0.98
 DIFFERENT = 0.9
 """Another offset must not fit as well as this: a sequence that repeats one token fits everywhere."""
 FURTHEST = 3
+FEWEST = 6
+"""Places from which a token that is changed is picked, at least."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,18 @@ def rows_by_sample(scores: Tensor, samples: int) -> Tensor | None:
     if scores.ndim == 3 and len(scores) == samples:
         return scores.movedim(1, -1)
     return None
+
+
+def first_counted(call: HeardLoss, samples: int, length: int) -> int:
+    """The first place whose target counts: a net may be free to look at all that comes before, as a prefix.
+
+    0 where less than :data:`FEWEST` places are left.
+    """
+    if call.target.numel() % samples:
+        return 0
+    counts = (call.target.reshape(samples, -1) != call.options.get("ignore_index", -100)).any(0).nonzero()
+    first = int(counts[0]) if len(counts) else 0
+    return first if length - first >= FEWEST else 0
 
 
 def seen_through(calm: HeardLoss, changed: HeardLoss, samples: int, place: int) -> Seen | None:

@@ -108,13 +108,13 @@ ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "rdiv")
 def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
     """Claims one finding for each loss that forms pairs."""
     yield from nothing_seen(record)
-    for graph, call in training_calls(record, *ELEMENTWISE, "broadcast"):
+    for graph, call in training_calls(record, *ELEMENTWISE, "broadcast", "difference"):
         target = call.target
         made = None if target is None else _made_of_pairs(graph, call)
         if made is not None and target is not None:
             yield _each_with_each(graph, call, made, target)
             continue
-        if target is None or not _forms_pairs(call.scores.shape, target.shape):
+        if call.function == "difference" or target is None or not _forms_pairs(call.scores.shape, target.shape):
             continue
         if call.function == "broadcast" and call.aligned_by:
             continue
@@ -153,13 +153,15 @@ def _made_of_pairs(graph: LossGraph, call: LossCall) -> Operation | None:
         return None
     made = next((item for item in reversed(call.origin) if item.shape == shape), None)
     square = shape[0] == shape[1] == graph.batch_size
+    if call.function == "difference" and not (call.scores.from_model and call.target.from_batch):
+        return None
     return made if square and made is not None and made.merges and made.name in ARITHMETIC else None
 
 
 def _each_with_each(graph: LossGraph, call: LossCall, made: Operation, target: Operand) -> Claim:
-    size = target.shape[0]
+    size, name = target.shape[0], "arithmetic" if call.function == "difference" else call.function
     return Claim(
-        message=f"{call.function} compares predictions of shape {call.scores.shape} with targets of shape "
+        message=f"{name} compares predictions of shape {call.scores.shape} with targets of shape "
         f"{target.shape}: {made.name} at {made.line} has combined each of {size} samples with each, as shapes "
         f"({size}, 1) and ({size},) do.",
         subject=place(call, made),

@@ -9,7 +9,8 @@ How to fix: shuffle before batching; in a batch sampler that groups samples, gro
     or draw each batch from several groups.
 When to ignore: when each batch is one task by design (meta-learning). Silent on samplers that put a few classes into
     each batch, on class-incremental blocks of several classes, on regression, on labels of several classes at once,
-    and where one label makes up nearly all data.
+    where one label makes up nearly all data, and where the loss is seen to compare with other fields (the label is a
+    condition of what is generated).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -73,6 +74,7 @@ from lightning_debug.evidence.data_relations import SampleOrder
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._loss import training_calls
 
 _SYMPTOMS = ("LD307", "LD309", "LD701", "LD702", "LD712", "LD713")
 
@@ -91,6 +93,9 @@ def single_label_batches(
         if order.overall > 0.9:
             yield Skip("one label makes up nearly all of the data")
             continue
+        if order.field not in _targets(record, order.field):
+            yield Skip(f"the loss compares with other fields: {order.field} may be a condition that the model is given")
+            continue
         excess = (order.within - order.overall) / (1 - order.overall)
         if excess >= alike or (order.single >= single and excess >= 0.5):
             yield Claim(
@@ -108,3 +113,10 @@ def single_label_batches(
                 fix="Shuffle samples before they are put into batches, or draw each batch from several labels.",
                 at=order.at,
             )
+
+
+def _targets(record: Record, field: str) -> set[str]:
+    """Fields that the training loss compares with; ``field`` among them where that is not known of each call."""
+    calls = [call for _, call in training_calls(record)]
+    known = {call.target.field for call in calls if call.target is not None}
+    return known if calls and all(call.target is not None and call.target.field for call in calls) else {field}
