@@ -6,7 +6,7 @@ import pytest
 
 from lightning_debug.evidence import Unavailable
 from lightning_debug.evidence.curves import CurveReading, LossKind, ReferenceLoss, TrainingCourse
-from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
+from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange, LRTrial
 from lightning_debug.experiments.lr_contest import far_better, glance
 from lightning_debug.experiments.lr_trials import Budget, Plan
 from lightning_debug.finding import Claim, Skip
@@ -33,6 +33,36 @@ def test_a_loss_that_soars_in_every_order_needs_half_the_difference(in_use, high
     found = claims(in_use=in_use, others=(0.33, 0.73, 0.44), highest=highest)
     assert bool(found) is claimed
     assert all(("by way of 163.6 in training" in one.message) is (min(highest) > 23) for one in found)
+
+
+@pytest.mark.parametrize(
+    ("losses", "level", "claimed"),
+    [
+        ((0.7, -4.9, -7.4, -8.3, -8.8, -8.3, -7.7, -5.0, -2.0, -1.2), -7.6, False),  # a difference of energies
+        ((0.7, -2.9, -8.3, -5.0, -4.0, -2.0, -1.2), -7.6, True),  # a single step
+        ((2.3, 0.2, 0.1, 0.1, 0.2, 1.9, 2.0, 2.1), 0.3, True),  # a loss that has a floor
+        ((0.7, -8.3, -8.8, -8.3, math.inf), -7.6, True),
+    ],
+)
+def test_a_rate_that_had_the_loss_as_low_is_not_too_high(losses, level, claimed):
+    in_use = (losses[-1],) * 3
+    contest = LRContest(other=0.005, steps=27, start=0.77, in_use=in_use, others=(level + 0.01, level, level + 0.01))
+    trials = (LRTrial(lr=0.005, losses=(0.7, level), score=level), LRTrial(lr=0.05, losses=losses, score=losses[-1]))
+    seen = LRRange(in_use=0.05, name="SGD", contest=contest, trials=trials)
+    [found] = learning_rate_too_high(Record([seen]))
+    assert isinstance(found, Claim) is claimed
+
+
+@pytest.mark.parametrize(("update", "claimed"), [(10.2, True), (0.3, False)])
+def test_where_no_rate_does_well_the_run_is_asked(update, claimed):
+    blown = (math.inf,) * 3
+    contest = LRContest(other=0.01, steps=10, start=0.39, in_use=blown, others=(0.126, 0.125, 1.5), lasted=(2, 2, 2))
+    early = EarlyLosses(losses=(0.4, math.inf, math.nan), update_ratio=update, in_use=1.0, name="Adam")
+    assert bool(claimed_of(LRRange(in_use=1.0, name="Adam", contest=contest), early)) is claimed
+
+
+def claimed_of(*evidence):
+    return [item for item in learning_rate_too_high(Record(evidence)) if isinstance(item, Claim)]
 
 
 @pytest.mark.parametrize(("lasted", "claimed"), [((2, 3, 2), True), ((2, 30, 2), False)])

@@ -17,7 +17,8 @@ When to ignore: when the rate is meant to be lowered by hand. Silent on spikes t
     warm-up (trials follow the schedule), where the run itself has brought the loss down by ``recovered`` of what
     the lower rate takes from it in the trials, and stayed finite, on a loss that is not finite at any rate or turns
     to NaN without rising (an operation is at fault then; not where every order ends so within ``sudden`` steps),
-    and on several optimizers, unless the loss blows up at the rate in use in every order of the data.
+    on a loss below 0 that had been as low, at the rate in use, as the lower one ever took it (a difference of
+    energies), and on several optimizers, unless the loss blows up at the rate in use in every order of the data.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -139,7 +140,7 @@ def learning_rate_too_high(
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each optimizer whose rate loses to a lower one, or whose run blows up from the start."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
-    settled = any(seen.contest for seen in latest.values())
+    settled = any(seen.contest and not _tells_nothing(seen.contest, fall) for seen in latest.values())
     for seen in latest.values():
         reason = unsettled(seen, culprit(latest.values()))
         if reason is not None:
@@ -155,6 +156,12 @@ def learning_rate_too_high(
             continue
         if _went_well(record, contest, recovered):
             yield Skip("the run itself has learned at the rate in use")
+            continue
+        if _was_as_low(seen, contest, recovered):
+            yield Skip(
+                f"the loss was as low at lr={seen.in_use:.2g} before it rose, below 0: it is measured against "
+                "something that follows, as a difference of energies is"
+            )
             continue
         at_once = bool(contest.lasted) and max(contest.lasted) <= sudden
         if not at_once and any(
@@ -176,6 +183,11 @@ def learning_rate_too_high(
         yield from _from_the_run(record, rise, update, growth, through)
 
 
+def _tells_nothing(contest: LRContest, fall: float) -> bool:
+    """Whether the loss blew up in every order, and no lower rate was seen to do well: the run itself is asked."""
+    return all(map(math.isinf, contest.in_use)) and not noticeable(contest, fall)
+
+
 def _went_well(record: Record, contest: LRContest, recovered: float) -> bool:
     """Whether the run contradicts the trials: a schedule may reach its peak when weights are past what was delicate."""
     reading = record.last(CurveReading)
@@ -185,6 +197,19 @@ def _went_well(record: Record, contest: LRContest, recovered: float) -> bool:
     taken = contest.start - sorted(contest.others)[len(contest.others) // 2]
     start = min(course.start, contest.start)  # the first steps of the run may have thrown it far up
     return start - course.end >= recovered * taken
+
+
+def _was_as_low(seen: LRRange, contest: LRContest, recovered: float) -> bool:
+    """Whether a loss that may be negative had come down, over three steps in turn, as far as the other rate took it.
+
+    A rate that is too high does not get there: it leaves the valley, or never finds it.
+    """
+    level = min(contest.others)
+    if level >= 0 or not all(map(math.isfinite, contest.in_use)):
+        return False
+    trials = [trial.losses for trial in seen.trials if math.isclose(trial.lr, seen.in_use)]
+    means = [sum(losses[at : at + 3]) / 3 for losses in trials for at in range(len(losses) - 2)]
+    return bool(means) and contest.start - min(means) >= recovered * (contest.start - level)
 
 
 def _soared(contest: LRContest, soar: float) -> bool:
