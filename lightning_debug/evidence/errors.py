@@ -23,6 +23,8 @@ class ErrorOperand:
         minimum: Smallest value, of integers only; ``None`` when not read.
         maximum: Largest value, likewise.
         second: Largest value below that one, likewise.
+        lowest: Smallest value, of floats only; ``None`` when not read, or not finite.
+        highest: Largest value, likewise.
         nan: Whether it is known to hold NaN.
         made_by: The operation of the step that made it.
         made_at: The line of that operation.
@@ -37,6 +39,8 @@ class ErrorOperand:
     minimum: int | None = None
     maximum: int | None = None
     second: int | None = None
+    lowest: float | None = None
+    highest: float | None = None
     nan: bool = False
     made_by: str = ""
     made_at: str = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -104,12 +105,12 @@ def held_graphs(root: nn.Module) -> list[str]:
 
 
 def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", op: Op | None = None) -> ErrorOperand:
-    """Describes a tensor. Reads the range of integers, and whether others hold NaN, on the host.
+    """Describes a tensor. Reads its range, and whether it holds NaN, on the host.
 
     >>> operand(torch.tensor([3, 9]), "labels").maximum
     9
     """
-    least = most = second = None
+    least = most = second = lowest = highest = None
     nan = False
     whole = tensor.dtype in (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
     if whole and readable(tensor) and 0 < tensor.numel() <= MOST_READ:
@@ -121,6 +122,8 @@ def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", 
     elif tensor.is_floating_point() and readable(tensor) and 0 < tensor.numel() <= MOST_READ:
         with contextlib.suppress(RuntimeError):
             nan = bool(torch.isnan(tensor).any())
+            ends = [float(value) for value in tensor.detach().aminmax()]
+            lowest, highest = ends if all(map(math.isfinite, ends)) else (None, None)
     return ErrorOperand(
         name=name,
         kind=kind,
@@ -131,6 +134,8 @@ def operand(tensor: Tensor, name: str = "", kind: str = "", argument: str = "", 
         minimum=least,
         maximum=most,
         second=second,
+        lowest=lowest,
+        highest=highest,
         nan=nan,
         made_by=op.name if op is not None else "",
         made_at=op.line if op is not None else "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised, ShapeRow
+from lightning_debug.rules._errors_range import OUTSIDE, not_probabilities
 from lightning_debug.rules._errors_types import REAL, WHOLE, below_zero, loss_weight
 from lightning_debug.rules._errors_words import Diagnosis, call_of, described, named, numel
 
@@ -23,25 +24,13 @@ def loss_faults(error: ErrorRaised) -> Diagnosis | None:
         return loss_weight(error) or _classes(error, scores, target) or _scores_against_labels(error, scores, target)
     if error.operation in PAIRS and len(error.operands) >= 2:
         return _pairs(error, error.operands[0], _target(error))
-    if "all elements of input should be between 0 and 1" in error.message:
-        return _not_probabilities(error)
+    if OUTSIDE.search(error.message):
+        return not_probabilities(error)
     return None
 
 
 def _target(error: ErrorRaised) -> ErrorOperand:
     return next((item for item in error.operands[1:] if item.argument == "target"), error.operands[1])
-
-
-def _not_probabilities(error: ErrorRaised) -> Diagnosis | None:
-    if re.search("nan", error.message, re.I) or any(item.nan for item in error.operands[:1]):
-        return None  # NaN is outside every range: whatever made it is at fault
-    fix = (
-        "Use F.binary_cross_entropy_with_logits (nn.BCEWithLogitsLoss) on the raw outputs, or apply torch.sigmoid"
-        " before."
-    )
-    return Diagnosis(
-        "LD117", "logits-for-probabilities", f"{call_of(error)} gets values outside 0..1: raw outputs.", fix
-    )
 
 
 def _classes(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> Diagnosis | None:
@@ -244,8 +233,8 @@ def concatenated(error: ErrorRaised, row: ShapeRow, now: int, size: int) -> Diag
 
 def _pairs(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> Diagnosis | None:
     given, wanted, name = scores.shape, target.shape, named(target, "the target")
-    if "all elements of input should be between 0 and 1" in error.message:
-        return _not_probabilities(error)
+    if OUTSIDE.search(error.message):
+        return not_probabilities(error, target)
     if given == wanted and target.dtype in WHOLE:
         fix = f"Make the target a float: {name}.float(), best where the dataset makes it (dtype=torch.float32)."
         return Diagnosis(

@@ -99,6 +99,19 @@ CASES = (
         "F.binary_cross_entropy(", "F.binary_cross_entropy_with_logits(", r"with_logits",
     ),
     Case(
+        "grey_values_into_bce", "LD117", "targets-outside-probabilities", "",
+        net("self.net = nn.Linear(5, 5)", "return self.net(x).sigmoid()",
+            "x, y = batch\nreturn F.binary_cross_entropy(self(x), x)",
+            f"loader(255 * torch.rand(16, 5), {LABELS})"),
+        "self(x), x)", "self(x / 255), x / 255)", r"Divide batch\[0\] by .*\(255\?\)",
+    ),
+    Case(
+        "signs_into_bce", "LD117", "targets-outside-probabilities", "",
+        net(ONE, "return self.net(x).squeeze(1).sigmoid()", "x, y = batch\nreturn F.binary_cross_entropy(self(x), y)",
+            f"loader({TABLE}, 2.0 * torch.randint(2, (16,)) - 1)"),
+        "self(x), y)", "self(x), (y + 1) / 2)", r"\(batch\[1\] \+ 1\) / 2",
+    ),
+    Case(
         "class_weights", "LD101", "class-weights", "",
         net(THREE + "\nself.register_buffer('weight', torch.ones(4))", FORWARD,
             "x, y = batch\nreturn F.cross_entropy(self(x), y, weight=self.weight)", f"loader({TABLE}, {LABELS})"),
