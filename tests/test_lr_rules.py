@@ -5,7 +5,7 @@ import math
 import pytest
 
 from lightning_debug.evidence import Unavailable
-from lightning_debug.evidence.curves import CurveReading, LossKind, ReferenceLoss, TrainingCourse
+from lightning_debug.evidence.curves import CurveReading, LossKind, ReferenceLoss, TrainingCourse, ValidationCourse
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange, LRTrial
 from lightning_debug.experiments.lr_contest import far_better, glance
 from lightning_debug.experiments.lr_trials import Budget, Plan
@@ -194,6 +194,42 @@ def test_a_run_that_learns_at_its_rate_contradicts_the_trials(end, nonfinite, cl
     reading = CurveReading(final=True, training=TrainingCourse(steps=300, start=2.3, end=end, nonfinite=nonfinite))
     found = list(learning_rate_too_high(Record([LRRange(in_use=1.0, name="RMSprop", contest=contest), reading])))
     assert [isinstance(one, Claim) for one in found] == [claimed]
+
+
+@pytest.mark.parametrize(
+    ("lowest", "steps", "validation", "claimed"),
+    [
+        (2.05, 132, None, True),  # it learns how often each class is, and no more
+        (1.9, 132, None, False),  # half as far as the lower rate came in a quarter of the steps
+        (2.05, 40, None, False),
+        (2.05, 132, 2.06, True),
+        (2.05, 132, 1.6, False),  # its samples are mixed, those of validation are not
+    ],
+)
+def test_a_whole_run_that_stays_above_short_trials_needs_half_the_difference(lowest, steps, validation, claimed):
+    contest = LRContest(other=0.3, steps=32, start=2.3, in_use=(2.13, 2.13, 2.07), others=(1.76, 1.77, 1.73),
+                        held_out=validation is not None)  # fmt: skip
+    course = TrainingCourse(steps=steps, start=2.3, end=lowest, lowest=lowest)
+    seen = None if validation is None else ValidationCourse(name="val_loss", count=6, lowest=validation)
+    evidence = (
+        LRRange(in_use=3.0, name="SGD", contest=contest),
+        CurveReading(final=True, training=course, validation=seen),
+    )
+    assert bool(claimed_of(*evidence, LossKind(supervised=True))) is claimed
+    assert not claimed_of(*evidence, LossKind(supervised=False))
+
+
+def test_a_whole_run_that_learns_nothing_needs_most_orders_only():
+    """Of three orders one goes badly at the lower rate as well, which is still too high for it."""
+    contest = LRContest(other=0.5, steps=10, start=1.54, in_use=(math.inf, 355.4, 224.2), others=(0.58, 1.62, 0.21),
+                        highest=(49049.0, 371.0, 18012.0), lasted=(7, 10, 10), held_out=True)  # fmt: skip
+    seen = LRRange(in_use=5.0, name="SGD", contest=contest)
+    course = TrainingCourse(steps=120, start=400.0, end=2.31, lowest=2.3)
+    reading = CurveReading(
+        final=True, training=course, validation=ValidationCourse(name="val_loss", count=6, lowest=2.3)
+    )
+    assert claimed_of(seen, reading, LossKind(supervised=True))
+    assert not claimed_of(seen, LossKind(supervised=True))
 
 
 @pytest.mark.parametrize(("name", "claimed"), [("AdamW", True), ("RAdam", False)])

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import statistics
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +15,13 @@ from lightning_debug.finding import Skip
 def falls(contest: LRContest) -> tuple[list[float], list[float]]:
     """How far the loss falls by order of the data: at the rate in use, and at the other."""
     return [contest.start - one for one in contest.in_use], [contest.start - one for one in contest.others]
+
+
+def typical(contest: LRContest) -> LRContest:
+    """The contest as its median says it was in every order of the data."""
+    count = len(contest.others)
+    others, in_use = statistics.median(contest.others), statistics.median(contest.in_use)
+    return dataclasses.replace(contest, others=(others,) * count, in_use=(in_use,) * count)
 
 
 def noticeable(contest: LRContest, least: float, large: float = 0.3) -> bool:

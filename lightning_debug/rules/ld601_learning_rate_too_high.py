@@ -4,11 +4,13 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     the schedule reaches) and at one at least ``factor`` times lower, with two or three orders of the data. In every
     order the lower rate takes the loss on held-out examples down by at least ``fall`` of its value, and the rate in
     use by less than ``share`` of that, or the loss blows up; by less than ``share_soared`` where the training loss
-    soars to ``soar`` times its start at the rate in use, in every order. Where no such experiment could be made:
-    the run's own first losses rise to ``rise`` times the first one, and stay there, or go beyond any number, or come
-    back with predictions that no longer depend on the input, after a first update of at least ``update`` of the
-    weights' norm; or are no numbers after one of 10 times that; or, after updates of any size, they grow through
-    ``through`` values or more above ``growth`` times the first one, until they are not finite.
+    soars to ``soar`` times its start at the rate in use, in every order. In the median of the orders, likewise by
+    less than ``share_soared``, where the whole run, twice as long or longer, never brings a supervised loss down by as
+    much. Where no such experiment could be made: the run's own first losses rise to ``rise`` times the first one, and
+    stay there, or go beyond any number, or come back with predictions that no longer depend on the input, after a
+    first update of at least ``update`` of the weights' norm; or are no numbers after one of 10 times that; or, after
+    updates of any size, they grow through ``through`` values or more above ``growth`` times the first one, until they
+    are not finite.
 Why it hurts: steps overshoot the valley. The loss jumps, turns to NaN, or stays where guessing is, with units that
     are dead for good.
 How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
@@ -90,9 +92,10 @@ References:
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterator
 
-from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.curves import CurveReading, LossKind
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
@@ -105,6 +108,7 @@ from lightning_debug.rules._learning_rate import (
     subject,
     times,
     told,
+    typical,
     unsettled,
     which,
 )
@@ -147,11 +151,14 @@ def learning_rate_too_high(
             yield reason
             continue
         contest = seen.contest
+        confirmed = contest is not None and _never_came_near(record, contest, share_soared)
+        if contest is not None and confirmed:
+            contest = typical(contest)
         if contest is None or seen.in_use < factor * contest.other or not noticeable(contest, fall):
             continue
         used, others = falls(contest)
         soared = _soared(contest, soar)
-        least = share_soared if soared else share
+        least = share_soared if soared or confirmed else share
         if any(one >= least * other for one, other in zip(used, others, strict=True)):
             continue
         if _went_well(record, contest, recovered):
@@ -197,6 +204,23 @@ def _went_well(record: Record, contest: LRContest, recovered: float) -> bool:
     taken = contest.start - sorted(contest.others)[len(contest.others) // 2]
     start = min(course.start, contest.start)  # the first steps of the run may have thrown it far up
     return start - course.end >= recovered * taken
+
+
+def _never_came_near(record: Record, contest: LRContest, share: float) -> bool:
+    """Whether a whole run at the rate in use stayed above what short trials at the other rate reached."""
+    reading, kind = record.last(CurveReading), record.last(LossKind)
+    if kind is None or not kind.supervised:
+        return False
+    if reading is None or not reading.final or reading.training is None or reading.training.nonfinite:
+        return False
+    if max(reading.training.steps, reading.training.span) < 2 * contest.steps:
+        return False
+    lows = [reading.training.lowest]
+    if contest.held_out:  # examples held out are measured as validation is; training may be made harder on purpose
+        known = reading.validation is not None and bool(reading.validation.name)
+        lows += [reading.validation.lowest if reading.validation is not None and known else -math.inf]
+    needed = share * (contest.start - statistics.median(contest.others))
+    return all(math.isfinite(low) and contest.start - low < needed for low in lows)
 
 
 def _was_as_low(seen: LRRange, contest: LRContest, recovered: float) -> bool:
