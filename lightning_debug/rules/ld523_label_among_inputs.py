@@ -2,7 +2,8 @@
 
 What it sees: among the first samples of a table, of at least 3 columns with all other inputs, a column that has one
     value for each class and another for each other class, or that is a multiple of the target (moved by a constant);
-    and outputs that change when, in isolation, that column changes places among the samples of a batch.
+    and outputs that change when, in isolation, that column changes places among the samples of a batch. A multiple is
+    only noted, since targets that were generated are often just that.
 Why it hurts: the net copies the column, scores are near perfect in training and in validation, and nothing is left of
     them where the label is not known yet. This is what a status that is set after the event, a target that was encoded
     twice, or a frame whose label column was not dropped leaves behind.
@@ -68,7 +69,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.data_values import LabelColumns
-from lightning_debug.finding import WARNING, Claim
+from lightning_debug.finding import INFO, WARNING, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
@@ -88,4 +89,5 @@ def label_among_inputs(record: Record) -> Iterator[Claim]:
         measured={"column": seen.column, "columns": seen.columns, "holding": seen.holding, "samples": seen.samples},
         fix=f"Leave column {seen.column} out of the inputs, unless it is known when the prediction is to be made.",
         at=seen.at,
+        severity=INFO if seen.kind == "amounts" else None,  # generated targets are often just that
     )
