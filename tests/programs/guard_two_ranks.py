@@ -15,6 +15,7 @@ from lightning_debug.callbacks.non_finite_guard import KEY
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
 from tests.guarded import Program, mse, table
 from tests.helpers import trainer
+from tests.programs.farewell import part
 
 
 class Rows(Dataset):
@@ -141,3 +142,4 @@ if __name__ == "__main__":
     os.environ["LIGHTNING_DEBUG_STRICT"] = "1"
     os.environ["LIGHTNING_DEBUG_CONSOLE"] = "0"
     main(Path(sys.argv[1]), int(os.environ["RANK"]))
+    part()

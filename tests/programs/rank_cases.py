@@ -20,6 +20,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_debug import RankMonitor
 from tests.helpers import trainer
+from tests.programs.farewell import part
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -282,3 +283,4 @@ if __name__ == "__main__":
     os.environ["LIGHTNING_DEBUG_CONSOLE"] = "0"
     os.environ["LIGHTNING_DEBUG_REPORT_DIR"] = str(Path(sys.argv[1]) / "report")
     main(Path(sys.argv[1]), "dies" in sys.argv)
+    part()

@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import Debugger
 from tests.helpers import trainer
+from tests.programs.farewell import part
 
 RANK = int(os.environ.get("RANK", "0"))
 
@@ -74,3 +75,4 @@ if __name__ == "__main__":
     os.environ["LIGHTNING_DEBUG_STRICT"] = "1"
     for each in sys.argv[2:]:
         main(Path(sys.argv[1]), each)
+    part()

@@ -14,6 +14,7 @@ import torch
 from lightning_debug import Debugger
 from lightning_debug.registry import get
 from tests.helpers import alarms, run_program
+from tests.programs.farewell import part
 
 
 def main(folder: Path, rank: int, select: str, codes: list[str]) -> None:
@@ -44,3 +45,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     warnings.simplefilter("ignore")
     main(Path(sys.argv[1]), int(os.environ["RANK"]), sys.argv[2], sys.argv[3:])
+    part()

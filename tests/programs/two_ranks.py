@@ -10,6 +10,7 @@ from lightning_debug import Debugger
 from lightning_debug.debugger import PARTS
 from tests.healthy import assert_same, fit
 from tests.helpers import alarms
+from tests.programs.farewell import part
 
 
 def main(folder: Path, rank: int) -> None:
@@ -33,3 +34,4 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     os.environ["LIGHTNING_DEBUG_STRICT"] = "1"
     main(Path(sys.argv[1]), int(os.environ["RANK"]))
+    part()
