@@ -123,7 +123,7 @@ def logged_by_step(trainer: Trainer) -> dict[str, Any]:
     """What the batch at hand, or the last one that did, has logged by itself (``on_step``), by name."""
     results = getattr(trainer, "_results", None) or {}
     try:
-        return {item.meta.name: item._forward_cache for item in results.values() if item.meta.on_step}
+        return {value.meta.name: value._forward_cache for value in results.values() if value.meta.on_step}
     except AttributeError:
         return {}
 
