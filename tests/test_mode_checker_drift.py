@@ -93,3 +93,24 @@ def test_batch_norm_behind_a_trained_branch():
             return self.net(self.norm(first) + second)
 
     assert not checked(Branching()).findings
+
+
+@pytest.mark.parametrize("how", ["averaged", "reset"])
+def test_statistics_that_are_adapted_on_purpose(how):
+    model = FineTuned()
+    for norm in (model.backbone[1], model.backbone[4]):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)  # trained elsewhere
+        nn.init.uniform_(norm.running_mean, -1, 1)
+        if how == "reset":
+            norm.reset_running_stats()
+        else:
+            norm.momentum = None
+    assert not [finding for finding in checked(model).findings if finding.code == "LD403"]
+
+
+def test_statistics_that_came_with_the_weights():
+    model = FineTuned()
+    for norm in (model.backbone[1], model.backbone[4]):
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.uniform_(norm.running_mean, -1, 1)
+    assert only(checked(model), "LD403")

@@ -17,11 +17,12 @@ from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import Field, batch_roles
 from lightning_debug.probes.order_loader import asks_for_lists
 from lightning_debug.probes.own_copy import own_copy
-from lightning_debug.probes.relation_draws import NotCopied, draws
+from lightning_debug.probes.relation_draws import NotCopied, draws, seed_all, states_of_all
 from lightning_debug.probes.relation_fingerprints import Keys, among
 from lightning_debug.probes.relation_raw import raw_samples
 from lightning_debug.probes.relation_stream import SampleStream
 from lightning_debug.probes.relation_turns import turned_maps
+from lightning_debug.probes.worker_seeds import held_seeds
 
 OURS_TO_TRUST = "pl_worker_init_function"
 """Lightning's own: it seeds the global generators, which torch seeds already."""
@@ -84,22 +85,26 @@ class DataDraws(DataPart):
             raise NotCopied("the data stream in without an index")
         if is_fixed(dataset, self._stream.samples().keys):
             raise NotCopied("the loader delivers the samples as they are in memory")
+        init = getattr(source.loader, "worker_init_fn", None)
         try:
             with put_back(source.collate_fn, dataset):
                 found = draws(dataset, source.collate_fn, lists=asks_for_lists(source.loader))
+                moved = found.pop("moves")
+                workers, epochs = held_seeds(init, seed_all, states_of_all)
         except NotCopied:
             raise
         except Traceable as error:
             raise NotCopied(error.reason) from error
         except Exception as error:  # a dataset that wants to be asked by its loader only
             raise NotCopied(f"a copy of the dataset raises {type(error).__name__}") from error
-        init = getattr(source.loader, "worker_init_fn", None)
-        init = init.func if isinstance(init, functools.partial) else init
+        given = init.func if isinstance(init, functools.partial) else init
         return AugmentationDraws(
             at=self._context.moment(),
             workers=source.num_workers,
             persistent=bool(getattr(source.loader, "persistent_workers", False)),
-            initialised=init is not None and getattr(init, "__name__", "") != OURS_TO_TRUST,
+            initialised=given is not None and getattr(given, "__name__", "") != OURS_TO_TRUST,
+            held=moved if epochs.issuperset(moved) else (),
+            held_in_all=workers.issuperset(moved),
             bags=source.hands_on_bags(max(self._stream.samples().sizes, default=0)),
             dataset=type(dataset).__name__,
             **found,

@@ -26,7 +26,7 @@ from lightning_debug.evidence.data_relations import (
 from lightning_debug.evidence.data_values import LabelColumns
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.order_labels import is_irregular
-from lightning_debug.probes.order_loader import draws_again, is_filled
+from lightning_debug.probes.order_loader import draws_again, draws_an_order, is_filled
 from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, entropy, mark_of
@@ -255,7 +255,7 @@ class DataRelations(DataPart):
             repeated_samples=again(mark.everything for mark in same_size),
             by="inputs" if by_inputs >= by_labels else "labels",
             samples=first.samples,
-            shuffled=shuffled,
+            shuffled=shuffled if shuffled is not None else draws_an_order(sampler) or None,
             sampler=type(sampler).__name__,
             overfitting=self._overfitting,
             dataset=name_of(self._source),

@@ -20,6 +20,8 @@ class AugmentationDraws(Evidence):
         workers: Worker processes of the loader.
         persistent: Whether the workers live on from epoch to epoch.
         initialised: Whether the user gave a ``worker_init_fn``.
+        held: Generators that it leaves in one state, and that are all the draws use: the same in each epoch, and
+        held_in_all: whether it is the same in all workers as well.
         bags: Whether an item is a batch, whose rows may be other ones each time: no other versions of a sample.
         dataset: Class of the dataset.
         owner: Path of the generator that the dataset carries along.
@@ -33,6 +35,8 @@ class AugmentationDraws(Evidence):
     workers: int = 0
     persistent: bool = False
     initialised: bool = False
+    held: tuple[str, ...] = ()
+    held_in_all: bool = False
     bags: bool = False
     dataset: str = ""
     owner: str = ""

@@ -163,6 +163,8 @@ class FrozenBatchNorm:
         updates: Times its statistics were updated over the steps looked at.
         shift: Largest move of a channel's running mean over them, in standard deviations of that channel.
         weights_changed: Whether the frozen weights changed all the same (a moving average of another network).
+        adapting: Whether its statistics are made anew on purpose: averaged over all batches, or reset beside trained
+            weights.
         twin: Path of a trainable module of the class of ``root`` with the same parameter shapes; ``""`` if none.
         flipped: Whether it was in eval mode earlier in the fit.
         override: The overridden ``on_validation_model_train`` that flipped it; ``""`` when none did.
@@ -178,6 +180,7 @@ class FrozenBatchNorm:
     updates: int = 0
     shift: float = 0.0
     weights_changed: bool = False
+    adapting: bool = False
     twin: str = ""
     flipped: bool = False
     override: str = ""

@@ -69,6 +69,7 @@ class Drift:
         updates: Updates of its statistics.
         shift: Largest move of a channel's mean, in that channel's standard deviations at the start.
         weights_changed: Whether its weights, or its feeder's, changed although they are frozen.
+        adapting: Whether its statistics are made anew on purpose (:func:`adapts`).
     """
 
     item: ModeModule
@@ -77,6 +78,7 @@ class Drift:
     updates: int
     shift: float
     weights_changed: bool
+    adapting: bool = False
 
 
 class DriftWatch:
@@ -93,6 +95,7 @@ class DriftWatch:
         self._updates = Updates(self._norms)
         self._means = [_copy(module.running_mean) for module in self._norms]
         self._scales = [_copy(module.running_var) for module in self._norms]
+        self._adapting = [adapts(module) for module in self._norms]
         self._weights = [[_sample(weight) for weight in module.parameters(recurse=False)] for module in self._norms]
         self._feeders: dict[int, tuple[nn.Module, list[Tensor]]] = {}
         self._last: nn.Module | None = None
@@ -125,8 +128,24 @@ class DriftWatch:
             if updates and mean is not None and before is not None and variance is not None:
                 moved = (mean.detach().float() - before.float()).abs() / (variance.float() + norm.eps).sqrt()
                 shift = float(moved.max()) if moved.numel() else 0.0
-            result.append(Drift(item, feeder, id(norm) in self._input_trained, updates, shift, changed))
+            trained, adapting = id(norm) in self._input_trained, self._adapting[position]
+            result.append(Drift(item, feeder, trained, updates, shift, changed, adapting))
         return result
+
+
+def adapts(norm: _NormBase) -> bool:
+    """Whether the statistics of a batch-norm are made anew on purpose: to adapt them to other data.
+
+    They are averaged over all batches (``momentum=None``), or were reset although the weights are trained. Reads values
+    from the device.
+    """
+    if norm.momentum is None:
+        return True
+    mean, variance, weight, bias = norm.running_mean, norm.running_var, norm.weight, norm.bias
+    if mean is None or variance is None or weight is None:
+        return False
+    fresh = bool((mean == 0).all()) and bool((variance == 1).all())
+    return fresh and (bool((weight != 1).any()) or (bias is not None and bool((bias != 0).any())))
 
 
 def _version(tensor: Tensor) -> int:

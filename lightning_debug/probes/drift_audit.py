@@ -81,6 +81,7 @@ class DriftAudit:
             updates=drift.updates,
             shift=drift.shift,
             weights_changed=drift.weights_changed,
+            adapting=drift.adapting,
             twin=twin,
             flipped=flipped,
             override=f"{override[0]}.on_validation_model_train" if flipped and override is not None else "",

@@ -16,6 +16,8 @@ from torch.utils.data import (
     WeightedRandomSampler,
 )
 
+_DRAWS = frozenset({"randperm", "shuffle", "permutation", "permuted"})
+
 Indices = npt.NDArray[np.int64]
 
 
@@ -60,6 +62,21 @@ def ordering(sampler: Any, batch_sampler: Any = None) -> tuple[Any, bool | None]
     if type(sampler) in (RandomSampler, SubsetRandomSampler, WeightedRandomSampler):
         return sampler, True
     return sampler, None
+
+
+def draws_an_order(sampler: Any) -> bool:
+    """Whether somebody's own sampler draws a new order each time that it is asked, by the code of its ``__iter__``.
+
+    One that only hands on the order it was given, or made once, does not.
+
+    >>> class Own(SequentialSampler):
+    ...     def __iter__(self):
+    ...         return iter(np.random.permutation(2).tolist())
+    >>> draws_an_order(Own([1, 2])), draws_an_order(SequentialSampler([1, 2]))
+    (True, False)
+    """
+    code = getattr(getattr(type(sampler), "__iter__", None), "__code__", None)
+    return code is not None and not _DRAWS.isdisjoint(code.co_names)
 
 
 def draws_again(sampler: Any) -> bool:

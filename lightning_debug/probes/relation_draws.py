@@ -48,14 +48,15 @@ def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4, *, l
         raise NotCopied(f"a copy of the dataset raises {type(error).__name__}") from error
     spread = [length * index // count for index in range(min(count, length))]
     places: list[Any] = [[place] for place in spread] if lists else spread
-    _seed(101)
+    seed_all(101)
+    before = states_of_all()
     first = [_key(one[place], collate) for place in places]
     again = [_key(one[place], collate) for place in places]
-    after_one = _states()
-    _seed(202)
+    after_one = states_of_all()
+    seed_all(202)
     second = [_key(two[place], collate) for place in places]
     _key(two[places[0]], collate)  # another sample last than above
-    after_two = _states()
+    after_two = states_of_all()
     same = [name for name, state in after_one.items() if state == after_two[name]]
     redrawn = sum(one != two for one, two in zip(first, again, strict=True))
     varies = redrawn * 2 > len(places)
@@ -66,6 +67,7 @@ def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4, *, l
         "copies_agree": varies and second == first,
         "reseeds": same[0] if same else "",
         "owner": generator_of(dataset),
+        "moves": tuple(name for name, state in after_one.items() if state != before[name]),
     }
 
 
@@ -104,13 +106,15 @@ def _key(item: Any, collate: Callable[..., Any] | None) -> tuple[Any, ...]:
     return tuple((path, int(fingerprints([tensor.reshape(1, -1)])[0])) for path, tensor in found)
 
 
-def _seed(value: int) -> None:
+def seed_all(value: int) -> None:
+    """Seeds the global generators."""
     random.seed(value)
     np.random.seed(value)  # noqa: NPY002 - the one that datasets draw from
     torch.manual_seed(value)
 
 
-def _states() -> dict[str, Any]:
+def states_of_all() -> dict[str, Any]:
+    """The states of the global generators, which can be compared."""
     numpy: Any = np.random.get_state(legacy=False)  # noqa: NPY002
     return {
         "numpy": (numpy["state"]["pos"], numpy["state"]["key"].tobytes()),

@@ -9,7 +9,8 @@ Why it hurts: freezing the weights does not freeze the layer. In train mode it n
 How to fix: put the frozen part into eval mode and keep it there: override ``train()`` to call
     ``self.backbone.eval()`` after ``super().train(mode)``, or call ``self.backbone.eval()`` when it is frozen.
     Lightning notes that mode and puts it back after each validation, so ``on_train_start`` will do.
-When to ignore: when the statistics are meant to adapt to the new data (AdaBN). It is silent on batch-norms whose
+When to ignore: when the statistics are meant to adapt to the new data (AdaBN). It is silent where that shows: with
+    ``momentum=None``, or statistics that were reset beside trained weights. It is silent, too, on batch-norms whose
     own weights, or any before them, are trained, also where that begins later in the run (a backbone that is frozen
     for its first epochs only); on momentum encoders and target networks, whose weights follow a trained network;
     and without ``affine`` weights.
@@ -108,6 +109,7 @@ def frozen_batchnorm_drifts(record: Record, *, minimum_shift: float = 0.01) -> I
             if (
                 frozen
                 and not layer.twin
+                and not layer.adapting
                 and layer.updates
                 and layer.shift >= minimum_shift
                 and layer.path not in claimed

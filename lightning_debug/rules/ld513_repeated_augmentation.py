@@ -2,8 +2,9 @@
 
 What it sees: copies of the training dataset are asked for the same samples again, each with other global seeds, as
     worker processes are. Claimed is a dataset that carries its own random generator, so that copies of it draw alike,
-    where at least ``workers`` worker processes each get a copy; a draw that leaves a global generator in one and the
-    same state whatever it was before (it is seeded inside ``__getitem__``); and a whole epoch of a random dataset
+    where at least ``workers`` worker processes each get a copy; a ``worker_init_fn`` that gives the generator which the
+    dataset draws from one seed in each epoch, or in each worker too; a draw that leaves a global generator in one and
+    the same state whatever it was before (it is seeded inside ``__getitem__``); and a whole epoch of a random dataset
     that equals the first.
 Why it hurts: every worker, or every epoch, shows the same augmented version: the data are far less diverse than they
     seem, and the effect is the weaker the more one relies on it. A seed inside ``__getitem__`` also fixes dropout and
@@ -133,6 +134,20 @@ def repeated_augmentation(record: Record, *, workers: int = 1) -> Iterator[Claim
             measured=measured,
             fix="Draw with torch.rand or numpy.random, which are seeded for each worker, or make the generator in "
             "worker_init_fn from torch.initial_seed().",
+            at=found.at,
+        )
+        return
+    alike = found.workers > 1 and found.held_in_all
+    if found.varies and found.held and found.workers >= workers and (alike or not found.persistent):
+        names = " and ".join(found.held)
+        again = [f"{found.workers} workers draw alike"] * alike + ["every epoch begins anew"] * (not found.persistent)
+        yield Claim(
+            message=f"worker_init_fn gives the {names} generator a seed that does not depend on the epoch"
+            f"{' or the worker' * found.held_in_all}, and {found.dataset} draws from it alone: {' and '.join(again)}.",
+            subject="training DataLoader",
+            measured={**measured, "generator": names},
+            fix="Seed with torch.initial_seed() % 2**32, which torch makes anew for each worker and epoch, or leave "
+            "worker_init_fn out: torch seeds its own, NumPy's and Python's generators in each worker.",
             at=found.at,
         )
         return

@@ -1,14 +1,15 @@
 """A loader that shuffles brings the same order in every epoch.
 
-What it sees: the training loader has a sampler that shuffles, and of the first epochs at least ``epochs`` brought the
-    samples (or labels) in the very order of an earlier epoch. By chance that never happens.
+What it sees: the training loader has a sampler that shuffles (one of torch's, or one whose ``__iter__`` draws a
+    permutation), and of the first epochs at least ``epochs`` brought the samples (or labels) in the very order of an
+    earlier epoch. By chance that never happens.
 Why it hurts: batches are made of the same samples each time, so their noise does not average out, and the last batch
     of an epoch is always the same. The cause is mostly a seed set in each epoch, which also repeats dropout and
     augmentation.
 How to fix: seed once, before training; make the loader, and the generator given to it, once and not in each epoch;
     call ``set_epoch`` on a distributed sampler that is your own.
-When to ignore: when the order is fixed on purpose. Silent without shuffling, on samplers of your own, and under
-    ``overfit_batches``.
+When to ignore: when the order is fixed on purpose. Silent without shuffling, on samplers of your own that
+    hand on an order made once, and under ``overfit_batches``.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
