@@ -7,6 +7,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_debug.callbacks._lightning import moment
+from lightning_debug.callbacks.curve_diagnoser import CurveDiagnoser
+from lightning_debug.evidence.curves import EpochValues
 from tests.helpers import trainer
 
 
@@ -59,3 +61,17 @@ def test_a_run_that_goes_on_begins_with_the_next_epoch(tmp_path):
     _, run = fitted(max_epochs=2)
     run.save_checkpoint(tmp_path / "two.ckpt")
     assert fitted(max_epochs=3, ckpt_path=tmp_path / "two.ckpt")[0] == [2, 2, 2, 2, 2]
+
+
+class Validated(Fitted):
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.net(batch).square().mean())
+
+
+@pytest.mark.parametrize(("batch_size", "accumulate"), [(4, 1), (12, 1), (4, 3)])
+def test_an_epoch_of_a_single_step_has_its_validation_too(batch_size, accumulate):
+    watch, samples = CurveDiagnoser(), torch.randn(12, 3)
+    run = trainer(watch, max_epochs=3, accumulate_grad_batches=accumulate)
+    run.fit(Validated(), DataLoader(samples, batch_size), DataLoader(samples, 12))
+    told = watch.session.record.of(EpochValues)
+    assert [(item.at.epoch, item.val_loss is not None) for item in told] == [(epoch, True) for epoch in range(3)]

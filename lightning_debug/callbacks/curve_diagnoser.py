@@ -81,6 +81,7 @@ class CurveDiagnoser(DebugCallback):
     _kind: LossKind | None = None
     _answers: Single | None = None
     _emitted: int = -1
+    _told: int = 0
     _heard: Heard | None = None
     _refused: bool = False
 
@@ -93,7 +94,7 @@ class CurveDiagnoser(DebugCallback):
         if trainer.barebones or is_fast_dev_run(trainer):
             return
         self._log = CurveLog(monitors=monitors_of(callbacks_of(trainer)))
-        self._kind, self._answers, self._emitted = None, None, -1
+        self._kind, self._answers, self._emitted, self._told = None, None, -1, 0
         self._refused, self._heard = False, None
         if not pl_module.automatic_optimization:
             self._heard = Heard(pl_module)
@@ -265,7 +266,7 @@ class CurveDiagnoser(DebugCallback):
             judged = Series()  # what several losses come to is no course
         mean, error, count = log.train.between(self._emitted, step + 1)
         seen = log.validations
-        fresh = bool(seen.steps) and seen.steps[-1] > self._emitted
+        fresh = len(log.values) > self._told  # counted: an epoch of one step ends at the step of its validation
         if not final or (count and step > self._emitted):
             self._observe(
                 EpochValues(
@@ -277,7 +278,7 @@ class CurveDiagnoser(DebugCallback):
                 ),
                 trainer,
             )
-        self._emitted = step
+        self._emitted, self._told = step, len(log.values)
         epochs = trainer.current_epoch + (0 if final else 1)
         reading = read_curves(
             judged,

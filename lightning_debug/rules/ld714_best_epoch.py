@@ -101,7 +101,7 @@ def best_epoch(record: Record) -> Iterator[Claim | Skip]:
     )
     yield Claim(
         message=f"The epoch to keep is {best.epoch} ({told}): {best.reason}.",
-        subject="epoch",
+        subject=f"epoch {best.epoch}",
         measured={"epoch": best.epoch, "rule": best.rule, **values},
         fix=f"Keep the checkpoint of epoch {best.epoch}; EarlyStoppingSelector chooses it while training.",
     )

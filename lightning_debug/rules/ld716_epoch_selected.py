@@ -111,7 +111,7 @@ def epoch_selected(record: Record) -> Iterator[Claim]:
     where = "The module has its weights." if seen.restored else where
     yield Claim(
         message=f"Epoch {seen.epoch} of {seen.validations} validations is kept: {', '.join(told)}; {why}.",
-        subject="epoch",
+        subject=f"epoch {seen.epoch}",
         measured={
             "epoch": seen.epoch,
             "metric": seen.metric_value,
