@@ -7,6 +7,7 @@ from types import MethodType
 from typing import Any
 
 from lightning_debug import registry
+from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import GUARDED, DebugCallback, guard_hook
 from lightning_debug.callbacks._lightning import HOOKS, LightningModule, Trainer, callbacks_of
 from lightning_debug.callbacks.activation_monitor import ActivationMonitor
@@ -94,6 +95,7 @@ class Debugger(DebugCallback):
         enabled: bool = True,
         shapes: bool = False,
     ) -> None:
+        _arguments.flags(enabled=enabled, shapes=shapes)
         self.enabled = enabled
         self._settings = Settings.resolve(
             select=select,

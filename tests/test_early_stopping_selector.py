@@ -170,10 +170,10 @@ def test_min_epochs_is_kept():
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"patience": 0}, "patience=0 must be a whole number of at least 1"),
+        ({"patience": 0}, "patience=0 is not accepted; give a whole number from 1 on"),
         ({"mode": "best"}, "mode='best' is not accepted; choose from min, max"),
         ({"keep": "cloud"}, "keep='cloud' is not accepted; choose from memory, disk"),
-        ({"nan_patience": 1.5}, "nan_patience=1.5 must be a whole number"),
+        ({"nan_patience": 1.5}, "nan_patience=1.5 is not accepted; give a whole number"),
     ],
 )
 def test_bad_arguments_are_named(arguments, told):

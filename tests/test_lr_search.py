@@ -121,18 +121,3 @@ def test_noise_in_one_sweep_does_not_move_the_range():
     mixed = pool([Sweep(lrs, clean), Sweep(lrs, dented), Sweep(lrs, clean)])
     assert (mixed.lr_min, mixed.lr_max) == (alone.lr_min, alone.lr_max)
     assert 1e-5 < alone.lr_min < 1e-3 < alone.lr_max
-
-
-@pytest.mark.parametrize(
-    ("wrong", "named"),
-    [
-        ({"lr_min": 1.0, "lr_max": 0.1}, "lr_min=1.0"),
-        ({"lr_min": 0.0}, "lr_min=0.0"),
-        ({"steps": 9}, "steps=9"),
-        ({"sweeps": 0}, "sweeps=0"),
-        ({"trial_steps": 1}, "trial_steps=1"),
-    ],
-)
-def test_a_plan_that_cannot_be_followed_is_refused(wrong, named):
-    with pytest.raises(ValueError, match=named):
-        search(Quadratic(1.0), Plan(**wrong))

@@ -157,20 +157,26 @@ def told(finder, model=None, **options):
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        ({"lr_min": 1.0, "lr_max": 0.1}, "lr_min=1.0 must be above 0 and below lr_max=0.1"),
-        ({"lr_min": -1.0}, "lr_min=-1.0 must be above 0"),
-        ({"steps": 9}, "steps=9 must be at least 10"),
-        ({"steps": 10.5}, "steps=10.5 must be a whole number"),
-        ({"lr_max": "high"}, "lr_max='high' must be a number"),
-        ({"lr_max": float("nan")}, "lr_max=nan must be a number"),
-        ({"trial_steps": None}, "trial_steps=None must be a whole number"),
-        ({"seconds": -1}, "seconds=-1 must be above 0"),
-        ({"at_step": -1}, "at_step=-1 must be at least 0"),
-        ({"at_step": 999}, "training ended before step 999"),
+        ({"lr_min": 1.0, "lr_max": 0.1}, "lr_min=1.0 is not accepted; give a learning rate below lr_max=0.1"),
+        ({"lr_min": -1.0}, "lr_min=-1.0 is not accepted; give a finite number above 0"),
+        ({"steps": 9}, "steps=9 is not accepted; give a whole number from 10 on"),
+        ({"steps": 10.5}, "steps=10.5 is not accepted"),
+        ({"lr_max": "high"}, "lr_max='high' is not accepted"),
+        ({"lr_max": float("nan")}, "lr_max=nan is not accepted"),
+        ({"trial_steps": None}, "trial_steps=None is not accepted"),
+        ({"seconds": -1}, "seconds=-1 is not accepted; give a finite number above 0, or None"),
+        ({"at_step": -1}, "at_step=-1 is not accepted; give a whole number from 0 on"),
+        ({"apply": "false"}, "apply='false' is not accepted; give True or False"),
     ],
 )
-def test_bad_arguments_are_told_and_training_goes_on(given, words):
-    assert words in told(LRRangeFinder(**{**SMALL, **given}))
+def test_bad_arguments_are_told_before_the_run(given, words):
+    with pytest.raises(ValueError, match="is not accepted") as caught:
+        LRRangeFinder(**{**SMALL, **given})
+    assert words in str(caught.value)
+
+
+def test_a_step_that_never_comes_is_told_and_training_goes_on():
+    assert "training ended before step 999" in told(LRRangeFinder(**{**SMALL, "at_step": 999}))
 
 
 @pytest.mark.filterwarnings("ignore:.*LBFGS.*:UserWarning")

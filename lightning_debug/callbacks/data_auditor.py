@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, Literal
 
+from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._data_part import DataContext
 from lightning_debug.callbacks._data_parts import PARTS_OF_DATA
@@ -34,7 +35,7 @@ class DataAuditor(DebugCallback):
             neither; what the run reads anyway is looked at.
 
     Raises:
-        ValueError: If ``scan`` is something else.
+        ValueError: If ``inputs`` or ``labels`` are no names, or ``scan`` is something else.
     """
 
     produces: ClassVar[tuple[type[Evidence], ...]] = tuple(
@@ -52,8 +53,8 @@ class DataAuditor(DebugCallback):
         labels: str | list[str] | None = None,
         scan: Literal["full", "only"] | None = None,
     ) -> None:
-        if scan not in (None, "full", "only"):
-            raise ValueError(f"scan={scan!r} must be 'full', 'only' or None")
+        _arguments.words(several=True, inputs=inputs, labels=labels)
+        _arguments.chosen(("full", "only"), ", or leave it out", scan=scan)
         self.inputs, self.labels, self.scan = inputs, labels, scan
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

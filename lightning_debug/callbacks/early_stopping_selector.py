@@ -6,6 +6,7 @@ import math
 import os
 from typing import Any, Literal
 
+from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._kept_weights import KeptWeights
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, callbacks_of, moment
@@ -83,13 +84,11 @@ class EarlyStoppingSelector(DebugCallback):
         keep: Literal["memory", "disk"] = "memory",
         nan_patience: int = 3,
     ) -> None:
-        for name, number in (("patience", patience), ("min_epochs", min_epochs), ("nan_patience", nan_patience)):
-            if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-                raise ValueError(f"{name}={number!r} must be a whole number of at least 1")
-        if mode not in (None, "min", "max"):
-            raise ValueError(f"mode={mode!r} is not accepted; choose from min, max, or leave it out")
-        if keep not in ("memory", "disk"):
-            raise ValueError(f"keep={keep!r} is not accepted; choose from memory, disk")
+        _arguments.words(monitor=monitor, loss=loss)
+        _arguments.chosen(("min", "max"), ", or leave it out", mode=mode)
+        _arguments.whole(1, patience=patience, min_epochs=min_epochs, nan_patience=nan_patience)
+        _arguments.flags(stop=stop, restore=restore)
+        _arguments.chosen(("memory", "disk"), keep=keep)
         self.monitor, self.mode, self.loss = monitor, mode, loss
         self.patience, self.min_epochs, self.nan_patience = patience, min_epochs, nan_patience
         self.stop, self.restore, self.keep = stop, restore, keep

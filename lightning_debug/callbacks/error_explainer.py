@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._error_foretold import batch_too_large, indices_out_of_range, smaller_batch
 from lightning_debug.callbacks._error_inquiry import Held, explain
@@ -38,6 +39,7 @@ class ErrorExplainer(DebugCallback):
     _asked: frozenset[str] = frozenset()
 
     def __init__(self, foretell: bool = True) -> None:
+        _arguments.flags(foretell=foretell)
         self.foretell = foretell
 
     def __getstate__(self) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from lightning_debug.callbacks import _ranks
+from lightning_debug.callbacks import _arguments, _ranks
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._experiment_budget import remaining, spending, spent
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_fast_dev_run, moment
@@ -22,7 +22,7 @@ from lightning_debug.evidence import Hindrance, ProbeFailure
 from lightning_debug.evidence.lr_range import EarlyLosses, LRRange
 from lightning_debug.experiments._surroundings import silence
 from lightning_debug.experiments.isolation import Unrepeatable, isolated
-from lightning_debug.experiments.lr_trials import Plan, check
+from lightning_debug.experiments.lr_trials import Plan
 from lightning_debug.session import failure
 
 KEEP = 0.3
@@ -58,6 +58,9 @@ class LRRangeFinder(DebugCallback):
         apply: Whether to train with the suggestion: sets optimizer, schedulers, ``self.lr``, ``self.hparams.lr``.
         progress: Whether to show a progress bar.
         at_step: Before which batch of the fit to make the experiment, counted from 0 where the fit begins.
+
+    Raises:
+        ValueError: If an argument is not accepted.
     """
 
     produces = (LRRange, EarlyLosses)
@@ -80,16 +83,16 @@ class LRRangeFinder(DebugCallback):
         progress: bool = True,
         at_step: int = 0,
     ) -> None:
-        self.at_step = at_step
-        self._given = {
-            "lr_min": lr_min,
-            "lr_max": lr_max,
-            "steps": steps,
-            "sweeps": sweeps,
-            "trial_steps": trial_steps,
-            "seconds": seconds,
-            "at_step": at_step,
-        }
+        _arguments.positive(lr_min=lr_min, lr_max=lr_max)
+        if lr_min >= lr_max:
+            _arguments.refuse("lr_min", lr_min, f"give a learning rate below lr_max={lr_max!r}")
+        _arguments.whole(10, steps=steps, trial_steps=trial_steps)
+        _arguments.whole(1, sweeps=sweeps)
+        _arguments.whole(0, at_step=at_step)
+        _arguments.positive(", or None for as long as it takes", seconds=seconds)
+        _arguments.flags(apply=apply, progress=progress)
+        self.at_step, self.seconds = at_step, seconds
+        self._plan = Plan(float(lr_min), float(lr_max), int(steps), int(sweeps), int(trial_steps))
         self._apply, self._progress = apply, progress
         self.results: list[LRRange] = []
         """What was found in this fit, by optimizer."""
@@ -111,9 +114,7 @@ class LRRangeFinder(DebugCallback):
         self.results, self._buffer, self._early, self._batches = [], None, EarlyWatch(pl_module), 0
         self.session.observe(EarlyLosses(at=moment(trainer), optimizers=len(trainer.optimizers)))
         self._resumed = bool(trainer.ckpt_path) or trainer.global_step > 0
-        if reason := self._misuse():
-            self._refuse(reason, trainer)
-        elif not self.at_step:
+        if not self.at_step:
             self._begin(trainer, pl_module)
 
     def _begin(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -136,7 +137,7 @@ class LRRangeFinder(DebugCallback):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Follows the first batches where that is needed, and begins amid the training where that is asked for."""
         step, self._batches = self._batches, self._batches + 1
-        if self.at_step and step == self.at_step and not self._misuse():
+        if self.at_step and step == self.at_step:
             self._begin(trainer, pl_module)
         if (buffer := self._buffer) is not None and not self._gather(trainer, batch):
             self._buffer = None
@@ -163,7 +164,7 @@ class LRRangeFinder(DebugCallback):
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says what was seen of a short run."""
         self._tell_early(trainer)
-        if not self._misuse() and self._batches <= self.at_step and self.at_step:
+        if self._batches <= self.at_step and self.at_step:
             self._refuse(Hindrance(f"training ended before step {self.at_step}"), trainer)
         if self._buffer is not None:
             self._refuse(Hindrance("the run was over before enough batches had passed by"), trainer)
@@ -191,36 +192,6 @@ class LRRangeFinder(DebugCallback):
             return True
         boundary = (trainer.fit_loop.epoch_loop.batch_idx + 1) % trainer.accumulate_grad_batches == 0
         return not (self._buffer.full and boundary)
-
-    def _plan(self) -> Plan:
-        """The plan that the arguments ask for.
-
-        Raises:
-            ValueError: If an argument is not accepted.
-        """
-        given: Any = dict(self._given)
-        for name in given:
-            value, whole = given[name], name in ("steps", "sweeps", "trial_steps", "at_step")
-            if name == "seconds" and value is None:
-                continue
-            kinds: Any = int if whole else (int, float)
-            if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
-                raise ValueError(f"{name}={value!r} must be {'a whole number' if whole else 'a number'}")
-        seconds, at_step = given.pop("seconds"), given.pop("at_step")
-        if at_step < 0:
-            raise ValueError(f"at_step={at_step} must be at least 0")
-        if seconds is not None and seconds <= 0:
-            raise ValueError(f"seconds={seconds!r} must be above 0")
-        check(plan := Plan(**given))
-        return plan
-
-    def _misuse(self) -> str:
-        """Which argument is not accepted; empty if all are."""
-        try:
-            self._plan()
-        except ValueError as error:
-            return str(error)
-        return ""
 
     def _hindrance(self, trainer: Trainer) -> str:
         """Why no experiment is made; empty if one is."""
@@ -261,13 +232,12 @@ class LRRangeFinder(DebugCallback):
                     return
 
     def _try_one(self, trainer: Trainer, pl_module: LightningModule, batches: Batches, index: int) -> None:
-        seconds: Any = self._given["seconds"]
         still = len(trainer.optimizers) - index  # optimizers that share what is left
         with self._bar(trainer, index) as bar:
             asked = Experiment(
-                plan=self._plan(),
+                plan=self._plan,
                 seconds=lambda step: (
-                    remaining(self.session, step, keep=KEEP) / still if self._hosted else seconds or math.inf
+                    remaining(self.session, step, keep=KEEP) / still if self._hosted else self.seconds or math.inf
                 ),
                 grace=lambda: max(
                     0.0, min(GRACE, (self.session.settings.experiment_seconds - spent(self.session)) / still)

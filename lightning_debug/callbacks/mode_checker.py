@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
+from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import (
     LightningModule,
@@ -83,8 +84,7 @@ class ModeChecker(DebugCallback):
     _run: _Run | None = None
 
     def __init__(self, action: Action = "warn") -> None:
-        if action not in get_args(Action):
-            raise ValueError(f"action={action!r} is not accepted; choose from {', '.join(get_args(Action))}")
+        _arguments.chosen(get_args(Action), action=action)
         self.action = action
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._guard_response import Policy
 from lightning_debug.callbacks._guard_step import Clipping
@@ -92,24 +93,16 @@ class NonFiniteGuard(DebugCallback):
         keep_every: int = 50,
         save_batch: bool = False,
     ) -> None:
-        if action not in get_args(Action):
-            raise ValueError(f"action={action!r} is not accepted; choose from {', '.join(get_args(Action))}")
-        for name, value in (("max_norm", max_norm), ("clip_value", clip_value)):
-            if value is not None and not _is_number(value, above=0.0):
-                raise ValueError(
-                    f"{name}={value!r} is not accepted; give a finite number above 0, or None for no clipping"
-                )
-        if not (_is_number(norm_type, above=0.0) or norm_type == math.inf):
-            raise ValueError(f"norm_type={norm_type!r} is not accepted; give a number above 0, or inf")
-        if clip_quantile is not None and not (_is_number(clip_quantile, above=0.0) and clip_quantile <= 1):
-            raise ValueError(f"clip_quantile={clip_quantile!r} is not accepted; give a share such as 0.9, or None")
-        for name, count, least in (("clip_warm_up", clip_warm_up, 1), ("keep_every", keep_every, 1)):
-            if not _is_count(count, least):
-                raise ValueError(f"{name}={count!r} is not accepted; give a whole number from {least} on")
-        if max_skips is not None and not (_is_count(max_skips, 0) and action in ("skip", "rollback")):
-            raise ValueError(
-                f"max_skips={max_skips!r} is not accepted; give a whole number, with action='skip' or 'rollback'"
-            )
+        _arguments.chosen(get_args(Action), action=action)
+        _arguments.positive(", or None for no clipping", max_norm=max_norm, clip_value=clip_value)
+        if not (_arguments.is_above(norm_type) or norm_type == math.inf):
+            _arguments.refuse("norm_type", norm_type, "give a number above 0, or inf")
+        if clip_quantile is not None and not (_arguments.is_above(clip_quantile) and clip_quantile <= 1):
+            _arguments.refuse("clip_quantile", clip_quantile, "give a share such as 0.9, or None")
+        _arguments.whole(1, clip_warm_up=clip_warm_up, keep_every=keep_every)
+        if max_skips is not None and not (_arguments.is_whole(max_skips, 0) and action in ("skip", "rollback")):
+            _arguments.refuse("max_skips", max_skips, "give a whole number, with action='skip' or 'rollback'")
+        _arguments.flags(save_batch=save_batch)
         self.action = action
         self.max_norm = max_norm
         self.clip_value = clip_value
@@ -215,11 +208,3 @@ class NonFiniteGuard(DebugCallback):
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of the last batches."""
         self._watch = self._validation = None
-
-
-def _is_count(value: Any, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-
-def _is_number(value: Any, *, above: float) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value) and value > above

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._experiment_budget import remaining, spending, spent
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
@@ -38,7 +39,7 @@ class OverfitBatchCheck(DebugCallback):
         seconds: After which to give up. Default: 5; inside ``Debugger`` a share of what all experiments may take.
 
     Raises:
-        ValueError: If ``at_step`` is negative or ``seconds`` not positive.
+        ValueError: If ``at_step`` is no whole number from 0 on, or ``seconds`` not above 0.
     """
 
     produces = (OverfitCheck,)
@@ -47,10 +48,8 @@ class OverfitBatchCheck(DebugCallback):
     _found: OverfitCheck | None = None
 
     def __init__(self, at_step: int = 0, seconds: float | None = None) -> None:
-        if at_step < 0:
-            raise ValueError(f"at_step={at_step} must be at least 0")
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"seconds={seconds} must be above 0")
+        _arguments.whole(0, at_step=at_step)
+        _arguments.positive(", or None for the default", seconds=seconds)
         self.at_step, self.seconds = at_step, seconds
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

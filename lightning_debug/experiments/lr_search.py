@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_debug.experiments.lr_trials import Budget, Plan, Runner, Trial, check, run_sweep, run_trial
+from lightning_debug.experiments.lr_trials import Budget, Plan, Runner, Trial, run_sweep, run_trial
 from lightning_debug.experiments.lr_valley import Range, Sweep, pool
 
 
@@ -57,11 +57,7 @@ def search(
         also: Learning rates to try besides, such as the one in use.
         progress: Called with half a sentence before each sweep and trial.
         budget: When to stop; unlimited by default.
-
-    Raises:
-        ValueError: If the plan cannot be followed; the message names the argument.
     """
-    check(plan)
     say = progress or (lambda _: None)
     budget = budget or Budget()
     sweeps = []

@@ -102,22 +102,6 @@ class Budget:
         return not self.cut
 
 
-def check(plan: Plan) -> None:
-    """Refuses a plan that cannot be followed.
-
-    Raises:
-        ValueError: With the argument, its value and what is accepted.
-    """
-    if not 0 < plan.lr_min < plan.lr_max:
-        raise ValueError(f"lr_min={plan.lr_min} must be above 0 and below lr_max={plan.lr_max}")
-    if plan.steps < 10:
-        raise ValueError(f"steps={plan.steps} must be at least 10")
-    if plan.sweeps < 1:
-        raise ValueError(f"sweeps={plan.sweeps} must be at least 1")
-    if plan.trial_steps < 10:
-        raise ValueError(f"trial_steps={plan.trial_steps} must be at least 10")
-
-
 def run_sweep(runner: Runner, plan: Plan, order: int, budget: Budget | None = None) -> Sweep:
     """One geometric sweep; it ends early once the smoothed loss is four times its best, or not finite."""
     runner.rewind(order)
