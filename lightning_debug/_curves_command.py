@@ -36,7 +36,7 @@ def run(options: Any, show: Callable[[str], int], fault_exit: int) -> int:
     """Shows what is said of the runs; returns ``fault_exit`` if a finding is as grave as ``--fail-on``.
 
     Raises:
-        SettingsError: If a folder is not there, or holds no logs.
+        SettingsError: If a folder is not there, or holds no logs; if the page cannot be written.
     """
     from lightning_debug import curves_cli
     from lightning_debug.finding import Report
@@ -49,6 +49,9 @@ def run(options: Any, show: Callable[[str], int], fault_exit: int) -> int:
         raise SettingsError(str(error)) from error
     found = [curves_cli.diagnose(folder, **names) for folder in folders]
     if options.get("html"):
-        write_text(options.html, curves_cli.as_page(found))
+        try:
+            write_text(options.html, curves_cli.as_page(found))
+        except OSError as error:
+            raise SettingsError(f"--html {options.html} cannot be written: {error.strerror}") from error
     show(curves_cli.as_json(found) if options.get("json") else curves_cli.table(found))
     return fault_exit if any(Report(run.findings).reaches(options.fail_on) for run in found) else 0

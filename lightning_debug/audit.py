@@ -93,7 +93,8 @@ def _summed_up(report: Any, *, looked: bool) -> str:
     codes = ", ".join(dict.fromkeys(item.code for item in report.findings if item.severity >= "warning"))
     if not codes and not looked:
         return "read once; nothing was looked at: no batch holds tensors or arrays with a row for each sample"
-    return f"read once; {len(report.findings)} findings: {codes}" if codes else "read once; no fault found"
+    count = sum(item.severity >= "warning" for item in report.findings)
+    return f"read once; {count} finding{'s' * (count > 1)}: {codes}" if codes else "read once; no fault found"
 
 
 class CannotAudit(Exception):
@@ -116,21 +117,38 @@ def audit(
         The report. Its status is ``"interrupted"`` after Ctrl-C.
 
     Raises:
-        CannotAudit: If there is no such module, name or argument.
+        CannotAudit: If there is no such module, name or argument, or an argument is not accepted.
     """
     return _read(target, arguments, batch_size=batch_size, workers=workers, **settings)[0]
 
 
 def _read(target: str, arguments: Sequence[str], *, batch_size: int, workers: int, **settings: Any) -> tuple[Any, bool]:
     """The report, and whether any batch held what can be looked at."""
-    found = [_made(item, arguments) for item in _named(target)]
+    if batch_size < 1 or workers < 0:
+        wrong = f"--batch-size={batch_size}" if batch_size < 1 else f"--workers={workers}"
+        raise CannotAudit(f"{wrong} is not accepted; give a whole number from {int(batch_size < 1)} on")
+    found = _data(target, arguments)
     from lightning_debug.debugger import Debugger
     from lightning_debug.evidence.data import FieldValues
-    from lightning_debug.reading import read
+    from lightning_debug.reading import audits, read
 
     debugger = Debugger(**{"select": ["LD5"], **settings})
+    if not audits(debugger):
+        raise CannotAudit("no rule is left that reads data: those are LD5")
     report = read(found, debugger, batch_size=batch_size, workers=workers)
     return report, bool(debugger.session.record.seen(FieldValues))
+
+
+def _data(target: str, arguments: Sequence[str]) -> list[Any]:
+    """What is to be read: a datamodule, or one or two data sets or loaders."""
+    found = [_made(item, arguments) for item in _named(target)]
+    for name, item in zip(target.rpartition(":")[2].split(","), found, strict=True):
+        module = hasattr(item, "train_dataloader")
+        if not (module or hasattr(item, "__getitem__") or hasattr(item, "__iter__")):
+            raise CannotAudit(f"{name} is of type {type(item).__name__}: no datamodule, no dataset and no loader")
+        if len(found) > (1 if module else 2):
+            raise CannotAudit(f"{target!r} names {len(found)}: give one datamodule, or one or two datasets or loaders")
+    return found
 
 
 def _named(target: str) -> list[Any]:

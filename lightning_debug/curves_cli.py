@@ -13,8 +13,10 @@ from lightning_debug.curves.csv_logs import columns
 from lightning_debug.curves.finished import TABLE, Curves, curves_of, runs_in
 from lightning_debug.curves.names import role
 from lightning_debug.curves.reading import read_curves
-from lightning_debug.evidence import to_plain
+from lightning_debug.curves.series import Series
+from lightning_debug.evidence import Evidence, Moment, to_plain
 from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
 from lightning_debug.finding import Finding
 from lightning_debug.judge import judge
 from lightning_debug.record import Record
@@ -24,6 +26,10 @@ from lightning_debug.reports.curves_page import table as rows
 
 MOST_POINTS = 400
 """Points of a training curve that are drawn; more are averaged."""
+MOST_BEFORE = 64
+"""Training losses that are looked at before they end in NaN."""
+FEWEST_BROKEN = 3
+"""Values in a row to the end of the log: one may stand for a line without a training loss."""
 MOST_TOLD = 20
 """Names told where one is not there."""
 
@@ -96,8 +102,8 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
         run.notes.append(f"no {' and no '.join(unknown)} was recognised among {told}; say which it is: {options}")
     count = validations.epochs[-1] + 1 if validations.epochs else 0
     reading = read_curves(read.train, validations, epochs=count, final=True, assumed=True, baseline=baseline)
-    rules = [one for one in registry.all_rules() if CurveReading in one.needs]
-    judged = judge(Record([reading]), rules)
+    rules = [one for one in registry.all_rules() if CurveReading in one.needs or one.code == "LD302"]
+    judged = judge(Record([reading, *_broken(read.train)]), rules)
     run.findings = judged.findings
     kept = {skip.code: skip.reason for skip in judged.skips}
     asked = (
@@ -107,6 +113,18 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
     run.notes += [f"{name} is not judged: {kept[code]}" for code, name in asked if name and code in kept]
     run.reading, run.read = reading, read
     return run
+
+
+def _broken(train: Series) -> list[Evidence]:
+    """The training loss before it ends for good in NaN or Inf; a log with such values before that is another matter."""
+    if train.broken_since is None or train.nonfinite != train.broken_count or train.broken_count < FEWEST_BROKEN:
+        return []
+    at = Moment(step=train.broken_since)
+    steps, losses = train.steps[-MOST_BEFORE:], train.means[-MOST_BEFORE:]
+    return [
+        StepWindow(steps=tuple(map(int, steps)), losses={"loss": tuple(map(float, losses))}, at=at),
+        NonFiniteStep(loss=train.broken_with, unknown="a log holds values alone", at=at),
+    ]
 
 
 def _wanted(names: Any) -> list[tuple[str, str, str]]:

@@ -47,7 +47,7 @@ def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, work
         logger=False,
         enable_checkpointing=False,
         enable_model_summary=False,
-        callbacks=[debugger, *([DataAuditor(scan="only")] if _audits(debugger) else [])],
+        callbacks=[debugger, *([DataAuditor(scan="only")] if audits(debugger) else [])],
     )
     try:
         with warnings.catch_warnings():
@@ -66,7 +66,7 @@ def read(found: Sequence[Any], debugger: Debugger, *, batch_size: int = 64, work
     return debugger.report
 
 
-def _audits(debugger: Debugger) -> bool:
+def audits(debugger: Debugger) -> bool:
     """Whether the data are to be looked at at all."""
     return any(isinstance(part, DataAuditor) for part in debugger.parts)
 

@@ -44,7 +44,7 @@ class Data(pl.LightningDataModule):
 
 made = Data()
 train_set, val_set = Subset(made.full, range(160)), Subset(made.full, range(160, 240))
-raises, interrupted = Raises(), Interrupted()
+raises, interrupted, number = Raises(), Interrupted(), 5
 
 from torch.utils.data import IterableDataset
 
@@ -89,7 +89,7 @@ def test_healthy_data(run, names):
 def test_a_fault_is_found_and_fails_if_asked(run):
     code, told, report = run("Data", "--data.leak", "true", "--fail-on", "error")
     assert code == audit.FAULT_EXIT
-    assert "LD510" in told
+    assert "1 finding: LD510" in told
     assert "LD510" in json.dumps(report)
     assert run("Data", "--data.leak=true")[0] == 0
 
@@ -117,6 +117,22 @@ def test_what_is_not_there_is_refused(run, words):
 def test_a_wrong_target_is_refused(target, capsys):
     assert cli.main(["audit", target]) == cli.USAGE_EXIT
     assert capsys.readouterr().err.startswith("lightning-debug audit: ")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("train_set", "--workers", "-1"), "--workers=-1 is not accepted; give a whole number from 0 on"),
+        (("train_set", "--batch-size=0"), "--batch-size=0 is not accepted; give a whole number from 1 on"),
+        (("train_set,val_set,empty",), "names 3: give one datamodule, or one or two datasets or loaders"),
+        (("made,val_set",), "names 2: give one datamodule"),
+        (("number",), "number is of type int: no datamodule, no dataset and no loader"),
+        (("train_set", "--select", "LD2"), "no rule is left that reads data: those are LD5"),
+    ],
+)
+def test_what_cannot_be_audited_is_refused_before_it_is_read(run, words, told):
+    code, said, report = run(*words)
+    assert (code, told in said, report) == (cli.USAGE_EXIT, True, None), said
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
+from lightning_debug import cli
 from lightning_debug.curves.finished import curves_of, runs_in
 from lightning_debug.curves_cli import NoLogs, diagnose, runs
 
@@ -123,3 +124,36 @@ def test_names_that_are_not_recognised_are_told(tmp_path):
 def test_a_run_of_nan_alone_is_told_once(tmp_path):
     _table(tmp_path / "metrics.csv", ["step", "train_loss", "val_loss"], [[step, "nan", "nan"] for step in range(40)])
     assert all("are NaN or infinite" in note for note in diagnose(tmp_path).notes)
+
+
+@pytest.mark.parametrize(
+    ("tail", "told"),
+    [
+        (["nan"] * 4, "The loss is NaN"),
+        (["inf"] * 4, "The loss is +Inf"),
+        ([1e3, 1e6, "nan", "nan", "nan"], "the loss has grown from 0.8"),
+        (["nan"] * 2, ""),
+        (["nan", "nan", "nan", 0.1], ""),
+        (["nan", 0.1, "nan", "nan", "nan"], ""),
+    ],
+)
+def test_a_training_loss_that_ends_in_nan_is_an_error(tmp_path, tail, told):
+    rows = [(10 * epoch, epoch, loss, 0.9) for epoch, loss in enumerate([1.0, 0.8, *tail])]
+    _table(tmp_path / "metrics.csv", ["step", "epoch", "train_loss", "val_loss"], rows)
+    found = {item.code: item.message for item in diagnose(tmp_path).findings}
+    assert told in found["LD302"] if told else "LD302" not in found
+
+
+def test_training_that_ended_in_nan_falls_no_more_while_validation_rises(tmp_path):
+    rows = [
+        (10 * epoch, epoch, 2 * 0.8**epoch if epoch < 5 else "inf", 0.8 + 0.1 * max(0, epoch - 8))
+        for epoch in range(20)
+    ]
+    _table(tmp_path / "metrics.csv", ["step", "epoch", "train_loss", "val_loss"], rows)
+    assert [item.code for item in diagnose(tmp_path).findings if item.severity != "info"] == ["LD302"]
+
+
+def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys):
+    _table(tmp_path / "metrics.csv", ["step", "train_loss"], [(1, 2.0), (2, 1.0)])
+    assert cli.main(["curves", str(tmp_path), "--html", str(tmp_path / "metrics.csv" / "page.html")]) == cli.USAGE_EXIT
+    assert "page.html cannot be written: " in capsys.readouterr().err

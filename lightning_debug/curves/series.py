@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -17,7 +18,7 @@ class Series:
 
     Windows hold one value each until there are more than ``most``; then neighbours are merged two by two, and all
     windows from then on are that much longer. Values that are NaN or infinite are counted and left out;
-    ``broken_since`` is the step from which on there are no others.
+    ``broken_since`` is the step from which on there are no others, ``broken_with`` the first of them.
 
     Args:
         most: How many windows to keep; even.
@@ -36,6 +37,8 @@ class Series:
         self.length = 0
         self.nonfinite = 0
         self.broken_since: int | None = None
+        self.broken_with = math.nan
+        self.broken_count = 0
 
     def extend(self, steps: Iterable[int], values: Iterable[float]) -> None:
         """Appends values with their steps."""
@@ -46,7 +49,7 @@ class Series:
         good = np.isfinite(numbers)
         self.length += len(numbers)
         self.nonfinite += int(len(numbers) - good.sum())
-        self._note_tail(places, good)
+        self._note_tail(places, numbers, good)
         places, numbers = places[good], numbers[good]
         at = 0
         while at < len(numbers):
@@ -76,13 +79,17 @@ class Series:
             ]
         self._open = list(zip(places[whole:].tolist(), numbers[whole:].tolist(), strict=True))
 
-    def _note_tail(self, places: NDArray[np.int64], good: NDArray[np.bool_]) -> None:
-        if not len(good) or good[-1]:
-            self.broken_since = None if len(good) else self.broken_since
+    def _note_tail(self, places: NDArray[np.int64], numbers: Array, good: NDArray[np.bool_]) -> None:
+        if not len(good):
+            return
+        if good.any():
+            self.broken_since, self.broken_count = None, 0
+        if good[-1]:
             return
         since = int(np.flatnonzero(good)[-1]) + 1 if good.any() else 0
-        if since or self.broken_since is None:
-            self.broken_since = int(places[since])
+        self.broken_count += len(good) - since
+        if self.broken_since is None:
+            self.broken_since, self.broken_with = int(places[since]), float(numbers[since])
 
     def cut(self, step: int) -> int:
         """Forgets the values from a step on, as far as whole windows go; returns how many that are."""

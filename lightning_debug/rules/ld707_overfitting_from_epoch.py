@@ -103,6 +103,9 @@ from lightning_debug.rules._curves import (
     validation,
 )
 
+_BEST = ("where the metric is best and the loss near its lowest", "where the smoothed loss is lowest")
+"""What is said of the epoch to keep: chosen by metric and loss, and by the loss alone."""
+
 
 @rule("LD707", severity=WARNING, needs=CurveReading)
 def overfitting_from_epoch(
@@ -125,6 +128,7 @@ def overfitting_from_epoch(
         or seen.train_end is None
         or seen.train_since.sigmas > -3
         or seen.train_since.amount > -train * abs(before)
+        or seen.train_end > before - 1e-3 * abs(before)  # a loss that ended in NaN has fallen before, not since
     ):
         return
     if improves(seen, sigmas=2.0, samples=judged_samples(record)):
@@ -157,7 +161,7 @@ def overfitting_from_epoch(
     keep = (
         f"epoch {seen.lowest_epoch}"
         if best is None or low <= best.epoch <= high
-        else f"epoch {best.epoch}, where the metric is best and the loss near its lowest (LD714)"
+        else f"epoch {best.epoch}, {_BEST[best.rule == 'loss']} (LD714)"
     )
     yield Claim(
         message=f"Validation loss is lowest at {between} with {seen.lowest:.3g} and rises to {seen.end:.3g} by epoch "
