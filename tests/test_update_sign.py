@@ -25,6 +25,11 @@ def out():
     return torch.randn(8, requires_grad=True)
 
 
+def by_hand(share):
+    sides = (LABELS > 0).float()
+    return sides * torch.log(share) + (1 - sides) * torch.log(1 - share)
+
+
 def hazard():
     """Cox's partial likelihood of eight patients, five of whom met the event."""
     risk = out() * 1.0
@@ -53,6 +58,15 @@ SIGNS = {
     "distance of two outputs": (lambda: -(out() - out()).pow(2).mean(), 0),
     "size of an output": (lambda: -out().pow(2).mean(), 0),
     "hinge by hand": (lambda: torch.clamp(1 - SIDES * out(), min=0).mean() + 0.01 * out().pow(2).sum(), 1),
+    "ranking of pairs": (lambda: -F.logsigmoid(out() - out()).mean(), 1),
+    "ranking of pairs, no minus": (lambda: F.logsigmoid(out() - out()).mean(), -1),
+    "logarithm of a sigmoid, no minus": (lambda: torch.log(torch.sigmoid(out() - out()) + 1e-8).mean(), -1),
+    "cross-entropy by hand": (lambda: -by_hand(torch.sigmoid(out())).mean(), 1),
+    "cross-entropy by hand, kept off 0": (lambda: -by_hand(torch.sigmoid(out()).clamp(1e-6, 1 - 1e-6)).sum(), 1),
+    "cross-entropy by hand, no minus": (lambda: by_hand(torch.sigmoid(out())[:]).mean(), -1),
+    "two players": (lambda: (F.logsigmoid(out()) - F.logsigmoid(out())).mean(), 0),
+    "rewards": (lambda: -(F.logsigmoid(out()) * DATA).mean(), 0),
+    "logarithm of an amount": (lambda: torch.log(out().exp() + 1).mean(), 0),
     "hinge, negated": (lambda: -F.relu(1 - out() * SIDES).mean(), -1),
     "hinge of a critic": (lambda: F.relu(1 - out()).mean(), 0),
     "hinge under returns": (lambda: -F.relu(1 - out() * DATA).mean(), 0),

@@ -28,6 +28,8 @@ _TERMS = (SQUARE, SIZE, EXPONENTIAL)
 _SAME = ("MeanBackward", "SumBackward", "ToCopyBackward", "CloneBackward", "ViewBackward", "SqueezeBackward",
          "UnsqueezeBackward", "ReshapeAliasBackward", "AliasBackward", "UnsafeViewBackward")  # fmt: skip
 
+_PARTS = ("SliceBackward", "SelectBackward", "IndexBackward")
+
 
 def loss_sign(loss: Tensor) -> tuple[int, str]:
     """The sign with which known loss functions enter a loss.
@@ -89,6 +91,9 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
         return True
     if name in ("GatherBackward", "IndexBackward") and type(inputs[0]).__name__.startswith("LogSoftmaxBackward"):
         found.append((-sign, "cross_entropy"))  # the log-probabilities of labels, chosen by hand
+        return True
+    if _is_log_probability(node, name):
+        found.append((-sign, "the loss of a likelihood"))
         return True
     if _is_hinge(name, node):
         found.append((sign, "the hinge loss"))
@@ -152,6 +157,27 @@ def _is_hinge(name: str, node: Any) -> bool:
     saved = [getattr(product, name, None) for name in ("_saved_self", "_saved_other")]
     signs = [item for item in saved if isinstance(item, Tensor) and not item.requires_grad and item.dim()]
     return len(signs) == 1 and bool((signs[0].abs() == 1).all().tolist())
+
+
+def _is_log_probability(node: Any, name: str) -> bool:
+    """``logsigmoid``, or the logarithm of a sigmoid, or of what it leaves of 1, kept off 0 or not."""
+    if name in ("LogSigmoidBackward", "LogSigmoidForwardBackward"):
+        return True
+    if name != "LogBackward":
+        return False
+    inner = node.next_functions[0][0]
+    for _ in range(4):
+        kind = type(inner).__name__.rstrip("0123456789")
+        if kind == "SigmoidBackward":
+            return True
+        alone = inner is not None and sum(item is not None for item, _ in inner.next_functions) == 1
+        if (
+            kind not in (*_SAME, *_PARTS, "AddBackward", "RsubBackward", "ClampBackward", "ClampMinBackward")
+            or not alone
+        ):
+            return False
+        inner = next(item for item, _ in inner.next_functions if item is not None)
+    return False
 
 
 def _is_likelihood(name: str, node: Any) -> bool:
