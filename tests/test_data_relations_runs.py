@@ -96,6 +96,7 @@ HEALTHY = {
     "shifted in the dataset": (lambda m, b: (m(b[0][:, :-1]), b[0][:, 1:]), "gru"),
     "shifted in the step": (lambda m, b: (m(b[0])[:, :-1], b[0][:, 1:]), "causal"),
     "start token": (with_start, "gru"),
+    "the last ones alone": (lambda m, b: (m(b[0][:, :-1])[:, -10:], b[0][:, -10:]), "gru"),
     "own words now and then": (lambda m, b: (m(b[0])[:, :-1], b[0][:, 1:]), "now and then"),
     "masked language model": (masked, "encoder"),
     "autoencoder": (lambda m, b: (m(b[0]), b[0]), "encoder"),
@@ -104,6 +105,7 @@ HEALTHY = {
 FAULTY = {
     "not shifted": (lambda m, b: (m(b[0]), b[0]), "gru"),
     "not shifted, with a mask": (lambda m, b: (m(b[0]), b[0]), "causal"),
+    "not shifted, the last ones alone": (lambda m, b: (m(b[0])[:, -10:], b[0][:, -10:]), "gru"),
     "not shifted, own words": (lambda m, b: (m(b[0]), b[0]), "now and then"),
     "shifted twice": (lambda m, b: (m(b[0][:, :-1])[:, :-1], b[0][:, 1:][:, 1:]), "gru"),
     "the wrong way": (lambda m, b: (m(b[0])[:, 1:], b[0][:, :-1]), "causal"),

@@ -185,6 +185,17 @@ def test_the_future_where_only_the_end_is_asked_for(unasked):
     assert "LD410" not in findings(Net(""), step, tokens[:, :-1].clone(), targets)
 
 
+@pytest.mark.parametrize(("kind", "asked"), [("attention", 4), ("conv", 4), ("conv", 6), ("", 4), ("", 6)])
+def test_the_future_where_only_the_last_outputs_are_taken(kind, asked):
+    tokens = torch.randint(0, 9, (COUNT, 11))
+
+    def step(net, inputs, labels):
+        scores, labels = net(inputs)[:, -asked:], labels[:, -asked:]
+        return F.cross_entropy(scores.flatten(0, 1), labels.flatten())
+
+    assert ("LD410" in findings(Net(kind), step, tokens[:, :-1].clone(), tokens[:, 1:].clone())) is bool(kind)
+
+
 def test_dead_units_make_a_constant():
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
     nn.init.constant_(net[0].bias, -100.0)

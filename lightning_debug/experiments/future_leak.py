@@ -20,9 +20,9 @@ SHORTEST = 4
 class _Sequence:
     """A batch field, and the predictions of what it holds one step later."""
 
-    def __init__(self, name: str, field: Tensor, prediction: Prediction, facts: tuple[float, float, int]) -> None:
+    def __init__(self, name: str, field: Tensor, prediction: Prediction, facts: tuple[float, float, int, int]) -> None:
         self.name, self.field, self.prediction = name, field, prediction
-        self.next_share, self.same_share, self.steps = facts
+        self.next_share, self.same_share, self.steps, self.start = facts
 
 
 def future_leak(passes: Passes) -> FutureLeak | None:
@@ -55,11 +55,15 @@ def _ahead(name: str, field: Tensor, prediction: Prediction) -> _Sequence | None
         return None
     length, rest = field.shape[1], field[0, 0].numel() if field.shape[1] else 0
     goal = target.reshape(field.shape[0], -1)
-    if length < SHORTEST or not rest or goal.shape[1] not in (rest * length, rest * (length - 1)):
+    if length < SHORTEST or not rest or goal.shape[1] % rest or goal.shape[1] > rest * length:
         return None
-    values = field.reshape(field.shape[0], length * rest)
+    steps = goal.shape[1] // rest
+    start = 0 if steps >= length - 1 else length - steps  # the last steps alone may be predicted
+    if steps < SHORTEST:
+        return None
+    values = field.reshape(field.shape[0], length * rest)[:, rest * start :]
     ahead, same = values[:, rest:], values[:, :-rest]
-    goal = goal[:, : rest * (length - 1)]
+    goal = goal[:, : ahead.shape[1]]
     counted = torch.ones_like(goal, dtype=torch.bool)
     if not goal.is_floating_point():
         counted = goal != (prediction.ignore if prediction.ignore is not None else -100)
@@ -70,7 +74,7 @@ def _ahead(name: str, field: Tensor, prediction: Prediction) -> _Sequence | None
     same_share = float((goal == same)[counted].float().mean())
     if next_share < 0.95 or same_share > 0.9:
         return None
-    return _Sequence(name, field, prediction, (next_share, same_share, target.numel() // field.shape[0] // rest))
+    return _Sequence(name, field, prediction, (next_share, same_share, steps, start))
 
 
 def _by_step(scores: Tensor, prediction: Prediction, samples: int, steps: int) -> Tensor | None:
@@ -94,14 +98,16 @@ def _counted(sequence: _Sequence, count: int) -> Tensor:
 
 def _cut(sequence: _Sequence, count: int) -> int:
     """From which step on sequences are replaced: the half of them, and behind some targets that count."""
-    length, counting = sequence.field.shape[1], _counted(sequence, count).any(0).nonzero().flatten()
+    length = sequence.field.shape[1] - sequence.start
+    counting = _counted(sequence, count).any(0).nonzero().flatten()
     first, half = int(counting[0]) if len(counting) else 0, max(2, length // 2)
-    return half if first < half else min(length - 1, first + 1 + (length - 1 - first) // 2)
+    return sequence.start + (half if first < half else min(length - 1, first + 1 + (length - 1 - first) // 2))
 
 
 def _leak(passes: Passes, base: ModelTrace, sequence: _Sequence) -> FutureLeak:
     count, steps = passes.samples, sequence.steps
     cut = _cut(sequence, count)
+    behind = cut - sequence.start  # counted in predictions
     other = passes.run(_replaced(passes, sequence.name, cut))
     twin = next(
         (
@@ -117,7 +123,7 @@ def _leak(passes: Passes, base: ModelTrace, sequence: _Sequence) -> FutureLeak:
         raise NotJudged("predictions have another shape when the end of the sequences is replaced")
     moved = shaped.any(dim=2)
     moved &= _counted(sequence, count)
-    early = moved[:, :cut]  # the last of these is of what stands at cut, and may not know it either
+    early = moved[:, :behind]  # the last of these is of what stands at cut, and may not know it either
     difference = (sequence.prediction.scores.float() - twin.scores.float()).abs()
     by_step = _by_step(difference, sequence.prediction, count, steps)
     scale = float(sequence.prediction.scores.float().abs().max())
@@ -131,8 +137,8 @@ def _leak(passes: Passes, base: ModelTrace, sequence: _Sequence) -> FutureLeak:
         next_share=sequence.next_share,
         same_share=sequence.same_share,
         changed=float(early.float().mean()),
-        after=float(moved[:, cut:].float().mean()) if steps > cut else 0.0,
-        change=float(by_step[:, :cut].max()) / scale if by_step is not None and scale else 0.0,
+        after=float(moved[:, behind:].float().mean()) if steps > behind else 0.0,
+        change=float(by_step[:, :behind].max()) / scale if by_step is not None and scale else 0.0,
         first=place(_first(passes, sequence, cut)) if leaks else place(None),
         readings=_readings(base, sequence.name),
     )
@@ -166,7 +172,8 @@ def _first(passes: Passes, sequence: _Sequence, cut: int) -> Op | None:
         if count not in shape or len(dims) != 1:
             continue
         mask = changed(before, after)
-        if mask is not None and bool(mask.narrow(dims[0], 0, cut).any()):
+        early = cut if before.shape[dims[0]] == length else cut - sequence.start
+        if mask is not None and bool(mask.narrow(dims[0], 0, early).any()):
             return op
     return None
 

@@ -21,7 +21,7 @@ from lightning_debug.experiments.steps_by_hand import is_by_hand, step_again
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 from lightning_debug.probes.relation_fingerprints import spread
-from lightning_debug.probes.relation_targets import Seen, first_counted, offset_of, seen_through
+from lightning_debug.probes.relation_targets import FEWEST, Seen, first_counted, offset_of, seen_through
 
 HUGE = 2**33
 """Bytes of parameters from which on nothing is run."""
@@ -104,14 +104,15 @@ def target_offset(trainer: Trainer, pl_module: LightningModule, batch: Any) -> T
             calls = [place for place, item in enumerate(calm) if _fits(item, tokens)]
             if not calls:
                 continue
-            length = tokens.shape[1]
+            start = _start(calm[calls[0]], tokens)
+            length = tokens.shape[1] - start
             seen: list[Seen | None] = []
             first = first_counted(calm[calls[0]], len(tokens), length)
             for eighths in (4, 6, 5, 3):
                 place = first + eighths * (length - first) // 8
                 changed = copy.deepcopy(batch)
                 field = batch_fields(changed)[index][1]
-                field[:, place] = _others(field, place)
+                field[:, start + place] = _others(field, start + place)
                 sandbox.rewind()  # a state that the module carries from batch to batch would tell of all tokens
                 with sandbox.mode(training=False):
                     heard = _heard(sandbox, pl_module, trainer, "training_step", changed)
@@ -121,7 +122,7 @@ def target_offset(trainer: Trainer, pl_module: LightningModule, batch: Any) -> T
                 seen.append(seen_through(calm[calls[0]], again[calls[0]], len(tokens), place))
                 if len(seen) - seen.count(None) == 2:
                     break  # a decoder that is given its own words now and then does not see each token
-            found = offset_of(calm[calls[0]], tokens, seen)
+            found = offset_of(calm[calls[0]], tokens[:, start:], seen)
             if found is not None:
                 offset, moved, through, matched, positions = found
                 call = calm[calls[0]]
@@ -241,10 +242,18 @@ def is_tokens(tensor: Tensor) -> bool:
 
 
 def _fits(call: HeardLoss, tokens: Tensor) -> bool:
-    """Whether the targets may be these tokens, moved: a few less or more a sequence."""
+    """Whether the targets may be these tokens, moved: a few less or more a sequence, or the last of them alone."""
     samples, length = tokens.shape
     count = call.target.numel()
-    return count % samples == 0 and abs(count // samples - length) <= 3
+    each = count // samples
+    return count % samples == 0 and (abs(each - length) <= 3 or FEWEST <= each <= length)
+
+
+def _start(call: HeardLoss, tokens: Tensor) -> int:
+    """The token that belongs to the first target, where the last tokens alone are answered."""
+    samples, length = tokens.shape
+    missing = length - call.target.numel() // samples
+    return missing if missing > 3 else 0
 
 
 def _others(field: Tensor, place: int) -> Tensor:
