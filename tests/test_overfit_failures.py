@@ -7,8 +7,12 @@ import torch
 
 from lightning_debug import Debugger
 from lightning_debug.callbacks.overfit_batch_check import OverfitBatchCheck
-from lightning_debug.evidence.overfit import OverfitCheck
+from lightning_debug.evidence.curves import CurveReading, TrainingCourse
+from lightning_debug.evidence.overfit import OverfitCall, OverfitCheck, OverfitTrial
 from lightning_debug.experiments.isolation import in_sandbox
+from lightning_debug.finding import Claim
+from lightning_debug.record import Record
+from lightning_debug.rules.ld605_cannot_overfit_batch import cannot_overfit_batch
 from tests import overfit_faulty, overfit_healthy_losses, overfit_healthy_nets  # noqa: F401 - they fill the tables
 from tests.healthy import assert_same, fit, make_loaders, make_model
 from tests.helpers import trainer
@@ -36,6 +40,18 @@ class Failing(OverfitBatchCheck):
             super().on_train_batch_start(trainer, pl_module, batch, batch_idx)
         finally:
             del pl_module.training_step
+
+
+@pytest.mark.parametrize(("end", "codes"), [(None, ["LD605"]), (0.1, ["LD605"]), (0.03, [])])
+def test_a_run_that_learns_what_two_examples_did_not(end, codes):
+    """A recurrent decoder may stay on a plateau for as long as it is tried."""
+    call = OverfitCall(function="l1_loss", line="train.py:9", value=0.137, after=0.131, floor=0.0, uninformed=0.037)
+    trial = OverfitTrial(rate=0.003, losses=(0.137,) * 20 + (0.131,) * 20)
+    seen = OverfitCheck(samples=2, batch=2, start=0.137, trials=(trial,), calls=(call,), steps=160, parameters=18)
+    course = TrainingCourse(steps=1200, start=0.13, end=end or 0.0)
+    reading = [] if end is None else [CurveReading(training=course)]
+    found = [item for item in cannot_overfit_batch(Record([seen, *reading])) if isinstance(item, Claim)]
+    assert len(found) == len(codes)
 
 
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory")

@@ -14,7 +14,8 @@ How to fix: repair the check that fails, which the message names; then make sure
 When to ignore: when the loss is no distance from targets, as in reinforcement learning. It is silent on losses
     whose least value is not known (other than when no parameter gets any gradient), on losses with further terms,
     where the loss is still falling when the steps end, and where only these two give no gradient at first (an output
-    clamped to the scale of the ratings) but the whole batch is learned.
+    clamped to the scale of the ratings) but the whole batch is learned. Where no check fails, it is taken back
+    once the run itself brings the loss of all examples below ``share`` of what two of them still cost.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -88,6 +89,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.evidence.optimization import UpdateAudit
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.finding import ERROR, Claim, Skip
@@ -117,7 +119,7 @@ def cannot_overfit_batch(
         told = f"the check of two examples was cut short after {seen.steps} steps in {seen.seconds:.1f} seconds"
         yield Skip(told, hindrance=True)
     elif is_understood(seen):
-        yield from _understood(seen, share, share_unexplained, still, _frozen(record, frozen))
+        yield from _understood(seen, share, share_unexplained, still, _frozen(record, frozen), _trained(record, share))
     elif nothing_moves(seen):
         yield claimed(seen, None, Cause.of_no_gradient(seen))
     else:
@@ -137,8 +139,16 @@ def _frozen(record: Record, share: float) -> Cause | None:
     )
 
 
+def _trained(record: Record, share: float) -> bool:
+    """Whether the run itself has brought the loss of all examples far below what two of them still cost."""
+    seen, reading = record.first(OverfitCheck), record.last(CurveReading)
+    best = None if seen is None else seen.best
+    course = None if reading is None else reading.training
+    return best is not None and course is not None and course.end < share * best.end
+
+
 def _understood(
-    seen: OverfitCheck, share: float, unexplained: float, still: float, otherwise: Cause | None
+    seen: OverfitCheck, share: float, unexplained: float, still: float, otherwise: Cause | None, trained: bool
 ) -> Iterator[Claim | Skip]:
     """Judges a loss whose least value is known."""
     if any(call.left < share * (call.headroom or 0.0) for call in seen.calls):
@@ -152,6 +162,8 @@ def _understood(
         yield Skip("the loss of two examples was still falling when the steps ended")
     elif cause is not None:
         yield claimed(seen, call, cause)
+    elif trained:
+        yield Skip("the run has brought the loss of all examples far below what two of them cost when it was tried")
     elif all(call.left >= unexplained * (call.headroom or 0.0) for call in seen.calls) and _whole_stuck(seen):
         yield claimed(seen, call, otherwise)
     else:
