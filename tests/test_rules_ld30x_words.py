@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lightning_debug.evidence import Unavailable
+from lightning_debug.evidence import Moment, Unavailable
 from lightning_debug.evidence.numbers import (
     NonFiniteStep,
     NonFiniteTensor,
@@ -106,6 +106,19 @@ def test_a_run_that_diverges_in_its_gradient():
     assert claim.subject == "learning rate of SGD"
     assert "0.5" in claim.fix
     assert "max_norm=1" in claim.fix
+
+
+@pytest.mark.parametrize("last", [-7e9, 7e9])
+def test_a_loss_that_falls_without_end_is_no_matter_of_the_rate(last):
+    window = StepWindow(
+        steps=(0, 1, 2), losses={"loss": (40.0, 9.0, last)}, gradient_norms={"gradient_norm": (1.0, 2.0, 30.0)}
+    )
+    event = NonFiniteStep(
+        loss=last, gradients=("w",), gradient_count=1, gradient_total=1, optimizer="SGD", at=Moment(step=2)
+    )
+    (claim,) = nonfinite_gradient(Record([window, event]))
+    assert claim.subject == ("loss" if last < 0 else "learning rate of SGD")
+    assert ("fallen below zero" in claim.message) is ("sign" in claim.fix) is (last < 0)
 
 
 def test_an_origin_that_is_not_known_is_said_with_the_reason():

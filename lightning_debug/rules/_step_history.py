@@ -47,12 +47,17 @@ class History:
         """Whether loss or norm has grown ``growth``-fold, up to the bad step."""
         return self.growth >= growth or self.norm_growth >= growth
 
+    def sinks(self, growth: float) -> bool:
+        """Whether the loss itself has fallen that far below zero, as where a term of it has no least value."""
+        return bool(self.losses) and self.losses[-1] < 0 and self.growth >= max(growth, self.norm_growth)
+
     def told(self) -> str:
         """The growth in words."""
         if self.growth >= self.norm_growth:
             start = min(range(len(self.losses)), key=lambda i: abs(self.losses[i]) or math.inf)
+            how = "fallen below zero" if self.sinks(1.0) else "grown"
             return (
-                f"the loss has grown from {self.losses[start]:.3g} (step {self.steps[start]}) "
+                f"the loss has {how} from {self.losses[start]:.3g} (step {self.steps[start]}) "
                 f"to {self.losses[-1]:.3g} (step {self.steps[-1]})"
             )
         return f"the gradient norm has grown from {min(self.norms):.3g} to {self.norms[-1]:.3g}"
@@ -125,6 +130,19 @@ def rate_fix(record: Record, event: NonFiniteStep, past: History) -> str:
     norm = past.usual_norm
     clip = "" if norm is None else f", or clip: NonFiniteGuard(max_norm={norm:.2g}), the norm of the first steps"
     return f"Lower the learning rate{lower_rate(record, event)}{clip}."
+
+
+def divergence(record: Record, event: NonFiniteStep, past: History, growth: float) -> tuple[str, str, str]:
+    """What to call a run that diverges, what to change, and how."""
+    if past.sinks(growth):
+        return "without end", "loss", _SINKS
+    return "the run diverges", f"learning rate of {event.optimizer or 'the optimizer'}", rate_fix(record, event, past)
+
+
+_SINKS = (
+    "Look for a term of the loss that has no least value: a likelihood, a divergence or a squared error with the wrong "
+    "sign (a minus that is missing, or one too many). A lower learning rate would only delay this."
+)
 
 
 def lower_rate(record: Record, event: NonFiniteStep) -> str:

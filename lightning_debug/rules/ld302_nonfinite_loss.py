@@ -75,7 +75,16 @@ from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, driven, history, kind, rate_fix, replay, unknown
+from lightning_debug.rules._step_history import (
+    broken_before,
+    divergence,
+    driven,
+    history,
+    kind,
+    rate_fix,
+    replay,
+    unknown,
+)
 
 
 @rule("LD302", severity=ERROR, needs=StepWindow, explains=("LD303", "LD304", "LD312"))
@@ -130,8 +139,8 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     elif past.diverges(growth):
         measured |= {"loss_growth": past.growth, "norm_growth": past.norm_growth}
         how = f"; it overflows in {origin.operation}, {place(origin)}" if origin is not None and place(origin) else ""
-        message = f"{lead}: {past.told()}, the run diverges{how}."
-        about, fix = f"learning rate of {event.optimizer or 'the optimizer'}", rate_fix(record, event, past)
+        end, about, fix = divergence(record, event, past, growth)
+        message = f"{lead}: {past.told()}, {end}{how}."
     elif origin is not None:
         told = explain(origin)
         at = f", at {place(origin)}" if place(origin) else ""

@@ -77,7 +77,7 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, driven, history, rate_fix, replay, unknown
+from lightning_debug.rules._step_history import broken_before, divergence, driven, history, rate_fix, replay, unknown
 
 
 @rule("LD303", severity=ERROR, needs=StepWindow, explains=("LD304", "LD309", "LD312"))
@@ -121,8 +121,8 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
         fix = "Repair the batch (LD301)."
     elif past.diverges(growth):
         measured |= {"loss_growth": past.growth, "norm_growth": past.norm_growth}
-        message = f"{what}: {past.told()}, the run diverges."
-        about, fix = f"learning rate of {event.optimizer or 'the optimizer'}", rate_fix(record, event, past)
+        end, about, fix = divergence(record, event, past, growth)
+        message = f"{what}: {past.told()}, {end}."
     elif origin is not None:
         told = explain(origin)
         at = f", at {place(origin)}" if place(origin) else ""
