@@ -53,15 +53,16 @@ class AreaAtTheEnd(Binary):
 @pytest.mark.parametrize(
     ("ranked", "wrong"),
     [
-        (torch.sigmoid, False),
-        (lambda logits: logits, False),
-        (lambda logits: (logits.sigmoid() > 0.5).float(), True),
-        (lambda logits: logits.sigmoid().round(), True),
+        (torch.sigmoid, ""),
+        (lambda logits: logits, ""),
+        (lambda logits: (logits.sigmoid() > 0.5).float(), "decisions"),
+        (lambda logits: logits.sigmoid().round(), "decisions"),
+        (lambda logits: (logits > 0.5).float(), "decisions at a half"),
     ],
 )
 def test_decisions_are_not_ranked(kind, ranked, wrong):
     name = "val_auroc" if kind is AreaOfObject else "roc_auc"
-    assert found(kind(ranked)) == ([("LD804", name, "decisions")] if wrong else [])
+    assert found(kind(ranked)) == ([("LD804", name, wrong)] if wrong else [])
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,8 @@ RANKED = re.compile(r"(?i:(^|[^a-z])(roc[_-]?auc|auroc|auc[_-]?roc|auc|rocauc)([
 """Names under which such an area is logged, also as a collection of metrics names it: ``BinaryAUROC``."""
 DECISIONS = "decisions"
 """The mistake: what is ranked is 0 or 1."""
+AT_HALF = "decisions at a half"
+"""The same, of logits that are cut as if they were probabilities."""
 
 
 def ranking(seen: Answers) -> tuple[dict[str, float], dict[str, float]]:
@@ -20,7 +22,7 @@ def ranking(seen: Answers) -> tuple[dict[str, float], dict[str, float]]:
 
     >>> scores, labels = torch.tensor([0.1, 2.0, 3.0, -1.0]), torch.tensor([0.0, 0.0, 1.0, 0.0])
     >>> ranking(Answers("binary_cross_entropy_with_logits", scores, labels))
-    ({'area': 1.0}, {'decisions': 0.666...})
+    ({'area': 1.0}, {'decisions': 0.666..., 'decisions at a half': 0.833...})
     """
     found = _two_classes(seen)
     if found is None:
@@ -28,7 +30,10 @@ def ranking(seen: Answers) -> tuple[dict[str, float], dict[str, float]]:
     scores, positive, middle = found
     if not bool(positive.any()) or bool(positive.all()):
         return {}, {}
-    return {"area": _area(scores, positive)}, {DECISIONS: _area((scores > middle).to(scores.dtype), positive)}
+    wrong = {DECISIONS: _area((scores > middle).to(scores.dtype), positive)}
+    if not middle:
+        wrong[AT_HALF] = _area((scores > 0.5).to(scores.dtype), positive)
+    return {"area": _area(scores, positive)}, wrong
 
 
 def _two_classes(seen: Answers) -> tuple[Tensor, Tensor, float] | None:

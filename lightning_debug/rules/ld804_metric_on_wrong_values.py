@@ -120,6 +120,10 @@ _CAUSES = {
         "it ranks decisions, 0 or 1, instead of the scores, and so is an accuracy at one threshold",
         "Give the area under the curve the scores: torch.sigmoid(logits), without > 0.5, round() or argmax.",
     ),
+    "decisions at a half": (
+        "it ranks decisions, 0 or 1, instead of the scores, and cuts logits at 0.5 as if they were probabilities",
+        "Give the area under the curve the scores: torch.sigmoid(logits), without > 0.5, round() or argmax.",
+    ),
     "count": ("hits are counted, and not divided by rows", "Use .float().mean() for .sum()."),
 }
 
@@ -133,7 +137,11 @@ def metric_on_wrong_values(record: Record) -> Iterator[Claim]:
         axis = (f"{seen.mistake} is not over the classes", "Take argmax over the class dimension, 1 as a rule.")
         cause, fix = _CAUSES.get(seen.mistake, axis)
         where = next(pair for pair in zip(seen.logged, seen.computed, strict=True) if abs(pair[0] - pair[1]) > 1e-4)
-        told = "the scores themselves give {:.4g}" if seen.mistake == "decisions" else "{:.4g} of the answers are right"
+        told = (
+            "the scores themselves give {:.4g}"
+            if seen.mistake.startswith("decisions")
+            else "{:.4g} of the answers are right"
+        )
         yield Claim(
             message=f"{seen.key!r} is {where[0]:.4g} where {told.format(where[1])}: {cause}.",
             subject=seen.key,
