@@ -10,7 +10,8 @@ from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler
 
 from lightning_debug.callbacks._data_part import Source
 from lightning_debug.callbacks._data_scan import private_loader
-from tests.data_programs import codes, make
+from tests.data_programs import codes, loader, make
+from tests.test_data_relations_draws import Augmented
 
 
 class Batches(Dataset[Any]):
@@ -97,11 +98,37 @@ def test_items_that_are_batches_are_healthy():
         DataLoader(Shards("own"), batch_size=None, shuffle=True),
         DataLoader(Shards("own"), batch_size=None, shuffle=True, num_workers=2, worker_init_fn=own_way),
     ]
-    for loader in quiet:
-        assert not codes(loader)
+    for given in quiet:
+        assert not codes(given)
 
 
 def test_items_that_are_batches_may_draw_alike():
     assert "LD513" in codes(DataLoader(Shards("seeded"), batch_size=None, shuffle=True))
     for drawn in (False, True):
         assert "LD513" in codes(DataLoader(Shards("own", drawn=drawn), batch_size=None, num_workers=2))
+
+
+class Views(Augmented):
+    """Two views of each sample in a list, of which the second is drawn anew, or the first again."""
+
+    def __init__(self, drawn):
+        super().__init__("image")
+        self.drawn = drawn
+
+    def __getitem__(self, index):
+        views = [self.inputs[index] + 0.1 * self.noise(self.inputs[index].shape) for _ in range(self.drawn)]
+        return (views * 2)[:2], self.labels[index]
+
+
+class Rebuilt(Augmented):
+    """What an autoencoder is given, and is to give back."""
+
+    def __getitem__(self, index):
+        noisy, _ = super().__getitem__(index)
+        return noisy, noisy
+
+
+def test_views_that_are_one_and_the_same():
+    assert codes(loader(Views(1))) == ["LD513"]
+    assert not codes(loader(Views(2)))
+    assert not codes(loader(Rebuilt("image")))

@@ -25,6 +25,7 @@ class AugmentationDraws(Evidence):
         bags: Whether an item is a batch, whose rows may be other ones each time: no other versions of a sample.
         dataset: Class of the dataset.
         owner: Path of the generator that the dataset carries along.
+        views: Paths of the views of a sample that are one and the same in each draw, though draws differ.
     """
 
     samples: int = 0
@@ -40,6 +41,7 @@ class AugmentationDraws(Evidence):
     bags: bool = False
     dataset: str = ""
     owner: str = ""
+    views: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

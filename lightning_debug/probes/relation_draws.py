@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -68,7 +69,31 @@ def draws(dataset: Any, collate: Callable[..., Any] | None, count: int = 4, *, l
         "reseeds": same[0] if same else "",
         "owner": generator_of(dataset),
         "moves": tuple(name for name, state in after_one.items() if state != before[name]),
+        "views": same_views([*first, *again]) if varies else (),
     }
+
+
+def same_views(drawn: Sequence[Sequence[tuple[str, int]]]) -> tuple[str, ...]:
+    """Paths of the views of a sample that are one and the same in each draw; empty where there are none.
+
+    Views stand side by side in a list within the sample, or under keys that differ by their number alone. Two parts of
+    a plain pair may be the same on purpose, as of an autoencoder.
+
+    >>> same_views([[("batch[0][0]", 3), ("batch[0][1]", 3)], [("batch[0][0]", 8), ("batch[0][1]", 8)]])
+    ('batch[0][0]', 'batch[0][1]')
+    >>> same_views([[("batch[0]", 3), ("batch[1]", 3)], [("batch[0]", 8), ("batch[1]", 8)]])
+    ()
+    """
+    groups: dict[str, list[str]] = {}
+    for path, _ in drawn[0]:
+        if re.fullmatch(r"batch\[\d+\]", path) is None:
+            groups.setdefault(re.sub(r"\d+(?=\D*$)", "#", path), []).append(path)
+    values = [dict(item) for item in drawn]
+    for paths in groups.values():
+        seen = [[item.get(path) for path in paths] for item in values]
+        if len(paths) > 1 and all(None not in row and len(set(row)) == 1 for row in seen) and seen[0] != seen[-1]:
+            return tuple(paths)
+    return ()
 
 
 def generator_of(root: Any, depth: int = 3) -> str:

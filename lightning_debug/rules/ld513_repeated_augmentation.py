@@ -5,12 +5,14 @@ What it sees: copies of the training dataset are asked for the same samples agai
     where at least ``workers`` worker processes each get a copy; a ``worker_init_fn`` that gives the generator which the
     dataset draws from one seed in each epoch, or in each worker too; a draw that leaves a global generator in one and
     the same state whatever it was before (it is seeded inside ``__getitem__``); and a whole epoch of a random dataset
-    that equals the first.
+    that equals the first. And views of one sample, side by side in a list within the sample or under numbered keys,
+    that are equal in each draw of a dataset that draws anew each time.
 Why it hurts: every worker, or every epoch, shows the same augmented version: the data are far less diverse than they
     seem, and the effect is the weaker the more one relies on it. A seed inside ``__getitem__`` also fixes dropout and
-    the shuffle.
+    the shuffle. Views that are the same are told from others by any net, and teach nothing.
 How to fix: draw from torch's generator (``torch.rand``), which torch seeds for every worker and epoch; make your own
-    generator in ``worker_init_fn`` from ``torch.initial_seed()``; seed once, before training.
+    generator in ``worker_init_fn`` from ``torch.initial_seed()``; seed once, before training. Call the transform
+    once for each view.
 When to ignore: when the same noise is wanted. Silent on deterministic transforms, on a generator of the dataset's own
     where the loader has no workers, and where the user gives a ``worker_init_fn``.
 Broken:
@@ -119,6 +121,17 @@ def repeated_augmentation(record: Record, *, workers: int = 1) -> Iterator[Claim
             subject=f"{found.dataset}.__getitem__",
             measured={**measured, "generator": found.reseeds},
             fix="Seed once, before training (seed_everything), and not where samples are drawn.",
+            at=found.at,
+        )
+        return
+    if found.views and not found.bags:
+        views = " and ".join(found.views) if len(found.views) == 2 else f"{found.views[0]} to {found.views[-1]}"
+        yield Claim(
+            message=f"The views {views} of a sample are one and the same, to the last bit, in each of "
+            f"{2 * found.samples} draws, though {found.dataset} draws another version each time it is asked.",
+            subject=f"{found.dataset}.__getitem__",
+            measured={**measured, "views": list(found.views)},
+            fix="Call the transform once for each view: [transform(x) for _ in range(2)], not [transform(x)] * 2.",
             at=found.at,
         )
         return
