@@ -54,15 +54,20 @@ class Mapped(Dataset[tuple[Tensor, Tensor]]):
 
 
 def write(path: str, kind: str, count: int) -> None:
-    """Fills the file, a part at a time."""
+    """Fills the file, a part at a time; a row's values tell its label: a class adds its own, or prefers its own words."""
     shape, dtype = SHAPES[kind]
     rows: Any = np.memmap(path, dtype, "w+", shape=(count, *shape))
     generator = np.random.default_rng(0)
+    centres = generator.standard_normal((10, *shape), np.float32)
     for start in range(0, count, 10_000):
         part = (min(10_000, count - start), *shape)
-        rows[start : start + 10_000] = (
-            generator.integers(1, 30_000, part) if dtype == "int64" else generator.standard_normal(part, np.float32)
-        )
+        classes = np.arange(start, start + part[0]) % 10
+        if dtype == "int64":
+            words = generator.integers(1, 30_000, part)
+            drawn = np.where(generator.random(part) < 0.2, words % 10 + 10 * classes[:, None] + 1, words)
+        else:
+            drawn = generator.standard_normal(part, np.float32) + 0.5 * centres[classes]
+        rows[start : start + 10_000] = drawn
     rows.flush()
 
 

@@ -154,8 +154,10 @@ class DataRun:
     ) -> None:
         for part in list(self.parts):
             if looked or part.wants(stage):
-                saw = functools.partial(part.saw, stage, loader_index, epoch, index, fields, size)
-                self.ask(part, "saw", functools.partial(saw, audited=looked, batch=batch))
+                try:  # `ask` in place: this is done in every step
+                    self._take(part.saw(stage, loader_index, epoch, index, fields, size, audited=looked, batch=batch))
+                except Exception as error:
+                    self._failed(part, "saw", error)
 
     def _tell(self, arrived: Iterable[tuple[Callable[[Sequence[Field]], None], list[Field]]]) -> None:
         for tell, fields in arrived:
@@ -177,20 +179,26 @@ class DataRun:
 
     def ask(self, part: DataPart, what: str, question: Callable[[], Iterable[Evidence] | None]) -> None:
         """Calls a part and records what it returns; what it raises becomes LD001, and the others go on."""
-        session = self.auditor.session
         try:
-            for evidence in question() or ():
-                self._look_for_rare(evidence)
-                session.observe(evidence)
+            self._take(question())
         except Exception as error:
-            if session.settings.strict:
-                raise
-            self._failures[part] += 1
-            given_up = self._failures[part] >= GIVE_UP_AFTER
-            if given_up:
-                self.parts.remove(part)
-            where = f"DataAuditor: {type(part).__name__}.{what}"
-            session.failed(where, error, moment(self.context.trainer), given_up=given_up)
+            self._failed(part, what, error)
+
+    def _take(self, found: Iterable[Evidence] | None) -> None:
+        for evidence in found or ():
+            self._look_for_rare(evidence)
+            self.auditor.session.observe(evidence)
+
+    def _failed(self, part: DataPart, what: str, error: Exception) -> None:
+        session = self.auditor.session
+        if session.settings.strict:
+            raise error
+        self._failures[part] += 1
+        given_up = self._failures[part] >= GIVE_UP_AFTER
+        if given_up:
+            self.parts.remove(part)
+        where = f"DataAuditor: {type(part).__name__}.{what}"
+        session.failed(where, error, moment(self.context.trainer), given_up=given_up)
 
     def _fields(self, key: tuple[str, int], batch: Any, number: int) -> list[Field] | None:
         """The fields with their roles; ``None`` where telling those would make the host wait, and not at the start."""

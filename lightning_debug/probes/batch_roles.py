@@ -56,12 +56,12 @@ class Field:
     dim: int | None = 0
     named: bool = False
 
-    @property
+    @functools.cached_property  # asked a dozen times a step
     def size(self) -> int:
         """Samples in it; 0 where they are not told apart."""
         return 0 if self.dim is None else self.tensor.shape[self.dim]
 
-    @property
+    @functools.cached_property
     def samples(self) -> Tensor:
         """The tensor with the samples in front; a view."""
         return self.tensor if not self.dim else self.tensor.movedim(self.dim, 0)

@@ -65,7 +65,8 @@ def compact(tensor: Tensor) -> Tensor:
     >>> compact(torch.zeros(2, 3, 32, 32)).shape, compact(torch.zeros(2, 3)).shape
     (torch.Size([2, 1]), torch.Size([2, 3]))
     """
-    if not tensor.numel() or tensor.numel() * tensor.element_size() < WIDE * len(tensor) or xxhash is None:
+    held = tensor.nbytes
+    if not held or held < WIDE * tensor.shape[0] or xxhash is None:
         return spread(tensor, MOST_VALUES)
     rows = _plain(telling(tensor))
     keys = np.fromiter(map(xxhash.xxh3_64_intdigest, rows), np.uint64, len(rows))
@@ -74,8 +75,8 @@ def compact(tensor: Tensor) -> Tensor:
 
 def telling(tensor: Tensor) -> Tensor:
     """``(samples, values)``: all that fingerprints look at; on any device."""
-    whole = tensor.numel() * tensor.element_size() <= WHOLE * len(tensor)
-    return tensor.detach().reshape(len(tensor), -1) if whole and tensor.numel() else spread(tensor, MOST_VALUES)
+    whole = 0 < tensor.nbytes <= WHOLE * tensor.shape[0]
+    return tensor.detach().reshape(tensor.shape[0], -1) if whole else spread(tensor, MOST_VALUES)
 
 
 def spread(tensor: Tensor, most: int) -> Tensor:

@@ -132,11 +132,14 @@ class SampleStream:
         inputs = inputs_of(fields, size)
         if not inputs or self.count >= MOST_SAMPLES:
             return
-        rest = [item.tensor for item in fields if all(item is not one for one in inputs)]
-        beside = [item for item in rest if item.ndim and len(item) == size]
-        for tensor in rest:
-            if tensor.numel() and not (tensor.ndim and len(tensor) == size):
-                self._everything += int(fingerprints([tensor.reshape(1, -1)])[0])
+        known, beside = set(map(id, inputs)), []
+        for item in fields:
+            if id(item) in known:
+                continue
+            if item.tensor.ndim and item.tensor.shape[0] == size:
+                beside.append(item.tensor)
+            elif item.tensor.numel():
+                self._everything += int(fingerprints([item.tensor.reshape(1, -1)])[0])
         self.sizes.append(size)
         self.count += size
         label = label_of(fields, size)
@@ -156,7 +159,7 @@ class SampleStream:
     def _wait(self, tensors: list[Tensor], beside: list[Tensor], labels: Tensor | None) -> None:
         everything = [*tensors, *beside, *([] if labels is None else [labels])]
         like = [(item.dtype, item.shape[1:]) for item in everything], len(tensors)
-        size = sum(item.numel() * item.element_size() for item in everything)
+        size = sum([item.nbytes for item in everything])
         if like != self._waiting_like or size >= LARGE:
             self._take()
             self._waiting_like = like
