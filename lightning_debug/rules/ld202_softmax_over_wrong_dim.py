@@ -10,8 +10,9 @@ What it sees: the probabilities (or log-probabilities) that reach the loss do no
 Why it hurts: the samples of a batch compete with each other: each prediction depends on who else is in the batch,
     and the model is not trained to tell the classes of one sample apart.
 How to fix: give the dimension of the classes: ``dim=1`` for (N, C) and (N, C, H, W), ``dim=-1`` for (batch, time,
-    classes). A softmax without ``dim`` takes dimension 0 of three-dimensional tensors, which is the batch. If the
-    dimension is right, a ``view`` between softmax and loss has mixed the dimensions: transpose instead.
+    classes). Before ``cross_entropy``, which applies its own, drop the softmax instead. A softmax without ``dim``
+    takes dimension 0 of three-dimensional tensors, which is the batch. If the dimension is right, a ``view`` between
+    softmax and loss has mixed the dimensions: transpose instead.
 When to ignore: when samples are meant to compete, and the loss is meant to see it. It is silent on attention over
     any dimension, on selections along time, and on contrastive losses with a softmax over each direction of a
     similarity matrix.
@@ -81,6 +82,9 @@ Example:
     ...     print(claim.subject, "|", claim.message)
     train.py:12 | cross_entropy (train.py:20) takes classes from dimension 1 of its (32, 10) scores, and the softmax at
     train.py:12 normalises dimension 0: over dimension 1 they sum to 0.21 to 0.47, over dimension 0 to 1.
+    >>> print(claim.fix)
+    Drop the softmax at train.py:12 on the way to cross_entropy, which normalises over dimension 1 itself: with another
+    dim alone it would be taken twice.
 
 References:
     https://pytorch.org/docs/stable/generated/torch.nn.Softmax.html
@@ -144,8 +148,9 @@ def softmax_over_wrong_dim(record: Record, *, tolerance: float = 1e-3) -> Iterat
         name = softmax_layer(found.made, "softmax written by hand")
         over = found.made.dim if found.made is not None and found.made.dim is not None else found.other
         where = f"dimension {over}"
-        if found.other is None and found.made is not None and found.made.shape != call.scores.shape:
+        if found.made is not None and found.made.shape not in ((), call.scores.shape):  # moved on the way to the loss
             where += f" of ({', '.join(map(str, found.made.shape))})"
+        lowest, highest = _row_sums(call, found)
         yield Claim(
             message=f"{_consumer(call)} takes classes from dimension {found.classes} of its {shape} scores, and {name} "
             f"normalises {where}: {_sums(call, found)}.",
@@ -154,10 +159,10 @@ def softmax_over_wrong_dim(record: Record, *, tolerance: float = 1e-3) -> Iterat
                 "class_dimension": found.classes,
                 "normalised_dimension": over,
                 "shape": call.scores.shape,
-                "row_sum_lowest": call.scores.row_sum_lowest,
-                "row_sum_highest": call.scores.row_sum_highest,
+                "row_sum_lowest": lowest,
+                "row_sum_highest": highest,
             },
-            fix=f"Normalise over the classes: dim={_spelled(call, found)} where the softmax is taken.",
+            fix=_fix(call, found, name),
             at=graph.at,
         )
 
@@ -185,19 +190,32 @@ def _consumer(call: LossCall) -> str:
     return f"{names.get(call.function, call.function)} ({call.line})"
 
 
-def _sums(call: LossCall, found: Misplaced) -> str:
+def _row_sums(call: LossCall, found: Misplaced) -> tuple[float | None, float | None]:
+    """What the probabilities of a row come to, lowest and highest; of log-probabilities, what their exponentials do."""
     scores = call.scores
-    low, high = scores.row_sum_lowest, scores.row_sum_highest
-    if found.logs:
-        low, high = (
-            None if value is None else math.exp(min(value, 700.0))
-            for value in (scores.log_sum_lowest, scores.log_sum_highest)
-        )
+    if not found.logs:
+        return scores.row_sum_lowest, scores.row_sum_highest
+    logs = (scores.log_sum_lowest, scores.log_sum_highest)
+    low, high = (None if value is None else math.exp(min(value, 700.0)) for value in logs)
+    return low, high
+
+
+def _sums(call: LossCall, found: Misplaced) -> str:
+    scores, (low, high) = call.scores, _row_sums(call, found)
     what = "their exponentials" if found.logs else "they"
     first = f"over dimension {found.classes} {what} do not sum to 1"
     if found.classes == scores.dim and low is not None and high is not None:
         first = f"over dimension {found.classes} {what} sum to {low:.3g} to {high:.3g}"
     return first if found.other is None else f"{first}, over dimension {found.other} to 1"
+
+
+def _fix(call: LossCall, found: Misplaced, name: str) -> str:
+    if call.function in ("cross_entropy", "log_softmax") and not found.logs:  # over the classes it would be LD201
+        return (
+            f"Drop {name} on the way to {call.function}, which normalises over dimension {found.classes} itself: with "
+            "another dim alone it would be taken twice."
+        )
+    return f"Normalise over the classes: dim={_spelled(call, found)} where the softmax is taken."
 
 
 def _spelled(call: LossCall, found: Misplaced) -> str:

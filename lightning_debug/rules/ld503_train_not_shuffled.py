@@ -128,8 +128,9 @@ def train_not_shuffled(
 
 
 def _claim(order: SampleOrder, what: str, measured: dict[str, float]) -> Claim:
+    read = order.dataset if order.dataset not in ("", "list", "tuple") else f"its {order.dataset or 'dataset'}"
     return Claim(
-        message=f"The training loader ({order.sampler}) follows the order of {order.dataset or 'the dataset'}, which "
+        message=f"The training loader ({order.sampler}) follows the order of {read}, which "
         f"is ordered by label: {what}.",
         subject="training DataLoader",
         measured={"samples": order.samples, "batches": order.batches, "sampler": order.sampler, **measured},
