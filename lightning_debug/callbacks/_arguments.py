@@ -1,6 +1,7 @@
 """Arguments of callbacks, checked where they are given: a wrong one is told before a run begins, not in its midst.
 
-Each function takes arguments by their names, and raises ``ValueError`` at the first that is not accepted.
+Each function takes arguments by their names, and raises ``ValueError`` at the first that is not accepted. What a name
+stands for is only there when the run has begun: :func:`missing` warns.
 
 >>> whole(1, patience=3, min_epochs=0)
 Traceback (most recent call last):
@@ -11,7 +12,8 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Sequence
 from typing import Any, NoReturn
 
 
@@ -69,3 +71,19 @@ def words(*, several: bool = False, **given: Any) -> None:
         listed = value if several and isinstance(value, (list, tuple)) and value else [value]
         if value is not None and not all(isinstance(word, str) and word.strip() for word in listed):
             refuse(name, value, f"give a name{' or a list of names' if several else ''}, or leave it out")
+
+
+def missing(callback: str, there: Collection[str], what: str, **given: str | Sequence[str] | None) -> None:
+    """Warns of names that nothing has: one is misspelt, or comes later.
+
+    Args:
+        callback: Whose arguments they are.
+        there: All names that there are.
+        what: What a name should be, as in "is no logged value".
+        **given: The names by argument.
+    """
+    for name, value in given.items():
+        for word in [value] if isinstance(value, str) else value or ():
+            if word not in there:
+                told = f"{callback}: {name}={word!r} is no {what}, and is passed over"
+                warnings.warn(f"{told}; there are {', '.join(sorted(there))}", stacklevel=3)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import GIVE_UP_AFTER, DebugCallback
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Stage
 from lightning_debug.callbacks._data_tap import BatchTap
@@ -16,7 +17,7 @@ from lightning_debug.callbacks._lightning import moment
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.data import LabelCounts
 from lightning_debug.experiments.isolation import in_sandbox
-from lightning_debug.probes.batch_roles import Field, batch_roles, with_tensors
+from lightning_debug.probes.batch_roles import Field, batch_roles, last_key, with_tensors
 from lightning_debug.probes.batch_samples import size_at
 from lightning_debug.probes.deferred_batches import HostCopies, on_device
 
@@ -208,6 +209,9 @@ class DataRun:
             if number >= FIRST and any(on_device(item.tensor) for item in known or ()):
                 return None
             fields = batch_roles(batch, **self._names)
+            if key == ("train", 0) and not number and self.context.trainer.global_rank == 0:
+                there = sorted({name for item in fields for name in (item.path, last_key(item.path))})
+                _arguments.missing("DataAuditor", there, "field of the batch", **self._names)
             self._known[key] = [_emptied(item) for item in fields]
         return fields
 

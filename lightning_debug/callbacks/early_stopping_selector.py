@@ -39,7 +39,8 @@ class EarlyStoppingSelector(DebugCallback):
     Validations count as epochs: with ``val_check_interval`` there may be several in one.
 
     Args:
-        monitor: Name of the validation metric, such as ``"val_acc"``. Default: recognised among the logged names.
+        monitor: Name of the validation metric, such as ``"val_acc"``. Default: recognised among the logged names. A
+            name that the first validation does not log is warned of.
         mode: Whether a larger metric is better (``max``) or a smaller (``min``). Default: by its name.
         loss: Name of the validation loss. Default: recognised among the logged names.
         patience: How many validations must pass without a change before training stops, at least (see above).
@@ -224,6 +225,8 @@ class EarlyStoppingSelector(DebugCallback):
         if not any(self._names):
             found = recognised(logged, val=self.loss or "", metric=self.monitor or "")
             self._names = found.metric, found.val
+            if trainer.global_rank == 0 and not self._epochs:
+                _arguments.missing(type(self).__name__, logged, "logged value", monitor=self.monitor, loss=self.loss)
         values = [float(logged[name]) if name and name in logged else math.nan for name in self._names]
         metric, loss, *tempered = mean([*values, *self._scores.losses()], trainer)
         return metric, loss, math.nan if any(map(math.isnan, tempered)) else min(tempered)
