@@ -44,6 +44,7 @@ FAULTS = {
     "twice, at the end of epochs": (lambda: AtEpochEnd(exponential), "by hand"),
     "twice, at their start": (lambda: AtEpochStart(exponential), "by hand"),
     "with each batch as well": (lambda: AtEachBatch(exponential), "by hand"),
+    "with each batch, of epochs": (lambda: AtEachBatch(lambda o: schedules.CosineAnnealingLR(o, 3)), "by hand"),
     "set back in the step": (lambda: SetInStep(exponential, interval="step"), "sets it back"),
     "set back after it": (lambda: SetAfterBatch(lambda o: schedules.StepLR(o, 9), interval="step"), "sets it back"),
     "set back each epoch": (
@@ -128,6 +129,10 @@ HEALTHY = {
     "noam": lambda: Scheduled(
         lambda o: schedules.LambdaLR(o, lambda step: 0.1 * min((step + 1) ** -0.5, (step + 1) * 4**-1.5)), 0.1,
         interval="step",
+    ),
+    "steps made by hand": lambda: AtEachBatch(lambda o: schedules.CosineAnnealingLR(o, 12)),
+    "a warm-up whose steps are made by hand": lambda: AtEachBatch(
+        lambda o: schedules.LambdaLR(o, lambda step: min((step + 1) / 20, 1.0))
     ),
     "constant gamma": lambda: Scheduled(lambda o: schedules.ExponentialLR(o, 1.0)),
 }  # fmt: skip

@@ -45,6 +45,7 @@ class Following:
         self._counts: list[int] | None = None
         self._steps = self._epoch = self._looked = 0
         self._followed: set[int] = set()
+        self._released: set[int] = set()
         self._told: set[int] = set()
 
     def batch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -86,8 +87,10 @@ class Following:
 
     def _compare(self, trainer: Trainer, pl_module: LightningModule, interval: str, expected: int) -> None:
         ours = [id(config.scheduler) for config in trainer.lr_scheduler_configs]
-        for config, count in zip(self._configs, self._counts or (), strict=True):
+        for place, (config, count) in enumerate(zip(self._configs, self._counts or (), strict=True)):
             kind = type(config.scheduler)
+            if interval == "epoch" and expected and may_be_stepped(pl_module, config):
+                self._release(trainer, place, count_of(config.scheduler) - count - expected, expected)
             if config.interval != interval or config.reduce_on_plateau or count < 0 or config.frequency != 1:
                 continue
             if id(config.scheduler) not in ours:  # another has taken its place (averaging does that)
@@ -107,6 +110,16 @@ class Following:
                     line=self._line,
                 )
             )
+
+    def _release(self, trainer: Trainer, place: int, more: int, epochs: int) -> None:
+        """Tells what is foreseen of a scheduler, now that it is known whether the model's code steps it."""
+        both = self._foreseen[place] if place < len(self._foreseen) else {}
+        if place in self._released or not both:
+            return
+        self._released.add(place)
+        each = both["step"].steps_per_epoch
+        found = dataclasses.replace(both["epoch"], by_hand=each > 1 and more >= each * epochs)
+        self._callback.session.observe(dataclasses.replace(found, at=moment(trainer)))
 
     def _note_idle(self, trainer: Trainer) -> None:
         """Tells of schedulers that the whole run has not stepped, where its steps are made by hand."""
@@ -180,6 +193,12 @@ def _moves(rates: tuple[tuple[int, float], ...]) -> bool:
 def _steps_one(source: str) -> bool:
     held = "lr_schedulers(" in source and "get_last_lr(" not in source  # else to log the rate
     return held or STEPS.search(source) is not None
+
+
+def may_be_stepped(pl_module: LightningModule, config: Any) -> bool:
+    """Whether the model's code may step a scheduler that Lightning steps after each epoch."""
+    counts = count_of(config.scheduler) >= 0 and config.frequency == 1 and not config.reduce_on_plateau
+    return counts and config.interval == "epoch" and _steps_one(written(pl_module))
 
 
 def _every(trainer: Trainer) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, callbacks_of, is_fast_dev_run, moment
-from lightning_debug.callbacks._optimizer_progress import Following, count_of
+from lightning_debug.callbacks._optimizer_progress import Following, count_of, may_be_stepped
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.schedules import AccumulationWindow, ScheduleForecast, ScheduleInUse
 from lightning_debug.experiments.asking import Traceable, put_back
@@ -161,7 +161,8 @@ class Schedules:
             self._foreseen.append(both)
             self._in_use(trainer, config)
             if pl_module.automatic_optimization:
-                self._callback.session.observe(both[config.interval])
+                if not may_be_stepped(pl_module, config):  # else the first epoch tells how it is
+                    self._callback.session.observe(both[config.interval])
                 highest.append(max((rate for _, rate in both[config.interval].rates), default=math.nan))
         known = len(highest) == len(configs) and all(math.isfinite(item) for item in highest)
         self.future_rate = max(highest) if known and highest else None

@@ -98,6 +98,7 @@ class ScheduleForecast(Evidence):
         base: The learning rate its author asked for, the highest of the groups; ``None`` when not known.
         gamma: The factor by which it multiplies rates, where it has one.
         trial: Whether the run is cut short for a trial (``overfit_batches``, ``limit_train_batches``).
+        by_hand: Whether the model's own code was seen to step it after each batch, beside Lightning after each epoch.
     """
 
     scheduler: str = ""
@@ -123,6 +124,7 @@ class ScheduleForecast(Evidence):
     base: float | None = None
     gamma: float | None = None
     trial: bool = False
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -49,11 +49,18 @@ class Fault:
         message: What happens.
         fix: The edit.
         intended: The interval whose course was meant, where that is the fault.
+        rises: Whether it is a warm-up that does not end.
     """
 
     message: str
     fix: str
     intended: str = ""
+    rises: bool = False
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether more steps of the scheduler would cure it."""
+        return self.rises or self.intended == "step"
 
 
 def highest(rates: tuple[tuple[int, float], ...]) -> float:
@@ -143,6 +150,7 @@ def endless_rise(seen: ScheduleForecast, limits: Limits) -> Fault | None:
         "warm-up leads to.",
         f"Make the warm-up 5 to 10 % of the run: {max(1, seen.scheduler_steps // 20)} to "
         f"{max(1, seen.scheduler_steps // 10)} steps of the scheduler, from self.trainer.estimated_stepping_batches.",
+        rises=True,
     )
 
 
