@@ -51,6 +51,33 @@ def test_a_new_phase_is_no_rise_and_no_spike():
     assert not {"LD701", "LD702", "LD704", "LD705", "LD713"} & {item.code for item in report.findings}
 
 
+class Turns(Phases):
+    """Each phase has an optimizer of its own, and steps it by hand."""
+
+    def __init__(self, first):
+        super().__init__(first, freezes=False)
+        self.automatic_optimization = False
+
+    def training_step(self, batch, index):
+        optimizer = self.optimizers()[self.current_epoch >= self.first]
+        loss = super().training_step(batch, index)
+        optimizer.zero_grad()
+        self.manual_backward(loss)
+        optimizer.step()
+        self.log("loss", loss.detach())
+
+    def configure_optimizers(self):
+        parts = [*self.encoder.parameters(), *self.decoder.parameters()]
+        return torch.optim.Adam(parts, 1e-2), torch.optim.Adam(self.classifier.parameters(), 1e-2)
+
+
+@pytest.mark.parametrize("model", [Phases(5, freezes=False), Turns(5)])
+def test_a_phase_without_a_freeze(model):
+    report, phases = fitted(model)
+    assert [(item.step, item.joined) for item in phases] == [(5 * 32, 4)]
+    assert not {"LD701", "LD702", "LD704", "LD705", "LD713"} & {item.code for item in report.findings}
+
+
 @pytest.mark.parametrize("model", [Phases(0), Phases(5, freezes=False)])
 def test_one_phase_is_not_told(model):
     assert not fitted(model, 2)[1]

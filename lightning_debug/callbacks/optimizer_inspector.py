@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
+
+from torch.nn import Parameter
 
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, moment
@@ -69,6 +72,7 @@ class OptimizerInspector(DebugCallback):
     _begun: bool = True
     _epoch: int = -1
     _trained: tuple[tuple[bool, ...], int] | None = None
+    _writes: dict[int, int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
@@ -85,6 +89,7 @@ class OptimizerInspector(DebugCallback):
         self._audits = self._coverage = self._schedules = None
         self._kept, self._batches, self._begun, self._epoch = {}, 0, True, -1
         self._trained = None
+        self._writes = None
         reason = _hidden(trainer)
         if reason:
             for kind in self.produces:
@@ -99,6 +104,7 @@ class OptimizerInspector(DebugCallback):
         if not self._begun:  # the model's own on_train_start comes after ours, and may replace layers
             self._begun = True
             with self.attempt("parameters", trainer):
+                self._writes = _writes(pl_module.parameters())
                 audits = UpdateAudits(self, trainer, pl_module)
                 self._audits, self._coverage = audits, Coverage(self, audits)
         if self._schedules is not None and self._epoch != trainer.current_epoch:
@@ -171,7 +177,9 @@ class OptimizerInspector(DebugCallback):
 
     def _compare_trained(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tells whether another part of the model was trained in this epoch than in the one before."""
-        now, before = tuple([item.requires_grad for item in pl_module.parameters()]), self._trained
+        parameters, begun, before = list(pl_module.parameters()), self._writes or {}, self._trained
+        writes = self._writes = _writes(parameters)
+        now = tuple([item.requires_grad and writes.get(id(item)) != begun.get(id(item)) for item in parameters])
         self._trained = now, batches_seen(trainer)
         if before is None or before[0] == now or len(before[0]) != len(now):
             return
@@ -209,3 +217,8 @@ def _hidden(trainer: Trainer) -> str:
         if word in names:
             return f"{type(trainer.strategy).__name__} keeps parameters and gradients in shards of its own"
     return ""
+
+
+def _writes(parameters: Iterable[Parameter]) -> dict[int, int]:
+    """How often each was written in place, which is what an optimizer's step does to those that it trains."""
+    return {id(item): item._version for item in parameters if not item.is_inference()}  # noqa: SLF001 - no public name

@@ -113,7 +113,9 @@ class RuleFailure(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedPart(Evidence):
-    """From one epoch to the next some parameters stop requiring gradients, and others begin to: a phase ends.
+    """From one epoch to the next some parameters are not trained any more, and others begin to be: a phase ends.
+
+    They stop requiring gradients, get none, or belong to an optimizer whose turn is over.
 
     Args:
         step: Batches trained on before the phase that begins.
