@@ -190,3 +190,32 @@ def test_finds_it_in_batches_that_cannot_be_cut():
     assert findings(Sized(mlp(64, 10), train, validate), *data, max_epochs=2, select=MINE)["LD212"]
     again = skips(Sized(mlp(64, 10), train, validate), *data, max_epochs=1, select=MINE)
     assert "Opaque, whose samples are not known" in again["LD212"]
+
+
+def pinball(self, batch):
+    gap = batch[1] - self.net(batch[0])
+    return torch.max(0.9 * gap, -0.1 * gap)
+
+
+@pytest.mark.parametrize(
+    ("reduce", "name", "found"),
+    [
+        (lambda loss: loss.sum(1).mean(), "val_loss", True),
+        (lambda loss: loss.mean(0).sum(), "val_pinball_loss", True),
+        (lambda loss: loss.mean(), "val_loss", False),
+        (lambda loss: loss.sum(1).mean(), "val_loss_sum", False),
+        (lambda loss: 11.5 * loss.mean(), "val_loss", False),  # in the unit of the data
+        (lambda loss: loss.mean(1).sum(), "val_cost", False),
+    ],
+)
+def test_finds_a_sum_of_a_loss_made_by_hand(reduce, name, found):
+    def train(self, batch):
+        loss = pinball(self, batch).mean()
+        self.log_dict({"train_loss": loss, "train_pinball_loss": loss})
+        return loss
+
+    data = torch.randn(160, 8), torch.randn(160, 12)
+    told = compared(mlp(8, 12), train, lambda self, batch: {name: reduce(pinball(self, batch))}, data)
+    assert bool(told) is found
+    if found:
+        assert "12 times the mean" in told[0].message

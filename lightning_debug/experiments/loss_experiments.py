@@ -20,7 +20,7 @@ from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_bat
 from lightning_debug.probes.bytecode import plain_function, scales_gradients
 from lightning_debug.probes.loss_tap import LossTap, scalar_terms
 from lightning_debug.probes.source import is_library
-from lightning_debug.probes.validation_loss_comparison import StepRun, validation_loss_comparison
+from lightning_debug.probes.validation_loss_comparison import StepRun, sizes, validation_loss_comparison
 
 MOST_SAMPLES = 16
 """How many samples of a batch an experiment uses at most: what it looks for shows in a few."""
@@ -161,7 +161,7 @@ def compare_validation(
             samples, part = most, cut_batch(batch, 0, most)
             training = _run(sandbox, pl_module, sandbox.training_step, part, batch_idx)
         validation = _run(sandbox, pl_module, sandbox.validation_step, part, batch_idx, dataloader_idx)
-        return validation_loss_comparison(training, validation, samples)
+        return validation_loss_comparison(training, validation, samples, sizes(part))
 
 
 def _samples(batch: Any) -> int:

@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor
 
 from lightning_debug.evidence.loss_checks import ValidationLossComparison
+from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.loss_pairs import equal_terms, relation
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 
@@ -40,8 +41,17 @@ class StepRun:
         return found or self.tap.heard
 
 
-def validation_loss_comparison(training: StepRun, validation: StepRun, samples: int | None) -> ValidationLossComparison:
-    """Pairs each loss call of validation with one of training, and says how the pair differs. Reads on the host."""
+def validation_loss_comparison(
+    training: StepRun, validation: StepRun, samples: int | None, among: frozenset[int] = frozenset()
+) -> ValidationLossComparison:
+    """Pairs each loss call of validation with one of training, and says how the pair differs. Reads on the host.
+
+    Args:
+        training: The training step's run.
+        validation: The validation step's run.
+        samples: Samples of the batch.
+        among: Numbers of values that a sum may be over, see :func:`sizes`.
+    """
     pairs = [
         (first, second, relation(first, second, samples))
         for second in _deduplicated(validation.calls)
@@ -58,7 +68,49 @@ def validation_loss_comparison(training: StepRun, validation: StepRun, samples: 
             return summed
     if equal:
         return _told("equal", *equal[0], samples)
-    return ValidationLossComparison(relation="unknown", samples=samples)
+    return _summed_by_hand(training, validation, samples, among) or ValidationLossComparison(
+        relation="unknown", samples=samples
+    )
+
+
+def sizes(batch: Any) -> frozenset[int]:
+    """Sizes of the dimensions of a batch's fields, and how many values a sample has: what a sum may be over.
+
+    Powers of ten are left out: such a factor may be a unit.
+
+    >>> import torch
+    >>> sorted(sizes((torch.zeros(8, 12, 3), torch.zeros(8, 10))))
+    [3, 8, 12, 36]
+    """
+    found: set[int] = set()
+    for _, tensor in batch_fields(batch):
+        found |= {*tensor.shape, math.prod(tensor.shape[1:])}
+    return frozenset(size for size in found if size > 1 and size not in (10, 100, 1000, 10000))
+
+
+def _summed_by_hand(
+    training: StepRun, validation: StepRun, samples: int | None, among: frozenset[int]
+) -> ValidationLossComparison | None:
+    """A loss made by hand that both steps log under one name, and validation so many times as large."""
+    before = None if training.loss is None else _number(training.loss.detach())
+    if not before:
+        return None
+    means = {_bare(name) for name, value in training.logged.items() if _is_near(_number(value), before)}
+    values = {name: _number(value) for name, value in validation.logged.items()}
+    if any(_is_near(value, before) for value in values.values()):
+        return None
+    for name, value in values.items():
+        factor = next((size for size in sorted(among) if _is_near(value, before * size)), None)
+        if factor is not None and _bare(name) in means and _is_loss(name):
+            return ValidationLossComparison(
+                relation="summed",
+                samples=samples,
+                value=value,
+                training_value=before,
+                key=name,
+                factor=float(factor),
+            )
+    return None
 
 
 def _deduplicated(calls: list[HeardLoss]) -> list[HeardLoss]:
