@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lightning_debug.evidence.data_values import FirstLayerInput
 from tests.test_data_values_rules import claims, values
 
 COUNT = 400
@@ -68,3 +69,26 @@ def test_a_scaler_by_column_in_one_set_alone_is_told(way):
 )
 def test_what_drifts_is_quiet(train, validation):
     assert not claims("LD515", *by_column(train, validation))
+
+
+def layer(stage, mean, deviation):
+    return FirstLayerInput(
+        stage=stage, field="batch[0]", module="net.0", operation="conv2d", samples=96, shape=(96, 1, 12, 12),
+        lowest=mean - 3 * deviation, highest=mean + 3 * deviation, means=(mean,), deviations=(deviation,), zeros=(0.0,),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "told"),
+    [
+        ((0.0, 0.84), (1.6, 1.8), True),  # with blocks that are blotted out
+        ((1.6, 1.8), (0.05, 1.0), True),
+        ((0.0, 1.0), (0.0, 1.0), False),
+        ((0.9, 1.5), (1.6, 1.8), False),  # noise and blocks on what is not normalised in either
+        ((0.0, 0.84), (1.0, 1.1), False),  # both are changed
+    ],
+)
+def test_one_channel_that_one_step_alone_normalises(train, validation, told):
+    pictures = 1.6 + 1.8 * torch.randn(2, 96, 1, 12, 12, generator=torch.Generator().manual_seed(0))
+    loaders = [*values(pictures[0]), *values(pictures[1], stage="validate")]
+    assert bool(claims("LD515", *loaders, layer("train", *train), layer("validate", *validation))) is told

@@ -119,3 +119,22 @@ def delivered_alike(record: Record, layer: FieldValues | FirstLayerInput, same: 
         return False
     (first, deviation), (second, other) = pooled(train), pooled(val)
     return deviation > 0 and abs(second - first) < same * deviation and abs(other - deviation) < same * deviation
+
+
+def standardised_alone(
+    record: Record, train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput, same: float
+) -> bool:
+    """Whether a layer gets one set as its loader delivers it and the other standardised, of loaders that are alike.
+
+    A part of the values may be blotted out (0) on the way, as augmentation of spectrograms does.
+    """
+    if not delivered_alike(record, train, same):
+        return False
+    last = {item.stage: item for item in record.of(FieldValues) if item.loader == 0 and item.field == train.field}
+    mean, deviation = pooled(last["train"])
+    (first, one), (second, other) = pooled(train), pooled(val)
+    for at, spread, raw, beside in ((first, one, second, other), (second, other, first, one)):
+        untouched = abs(raw - mean) < 2 * same * deviation and abs(beside - deviation) < 2 * same * deviation
+        if untouched and abs(at) < 2 * same and 0.7 < spread < 1.2:
+            return True
+    return False

@@ -9,7 +9,8 @@ What it sees: mean and standard deviation of each feature (column or channel) in
     (the same data on another scale, to within `same` deviations), or the means of many features, which correlate
     by at least `alike` in the two sets, as much wider apart as the deviations are larger; or the deviations of the
     features are even in one set and `uneven` in the other (the deviation of their logarithms), as a scaler by column
-    leaves them and finds them, and differ half of `scale` times. Or a few of the features,
+    leaves them and finds them, and differ half of `scale` times; or the loaders deliver one scale, which one set
+    keeps and the other has with mean 0 and deviation 1, `bounded` deviations or times apart. Or a few features,
     where the others are alike: their means are `single` of the larger deviations apart, and these differ `scale` times
     (or one such deviation, where these differ `huge` times).
     At least `samples` samples on both sides; the p-value of the shift is given.
@@ -103,7 +104,7 @@ from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._data_layers import delivered_alike, first_layers, number, pooled
+from lightning_debug.rules._data_layers import delivered_alike, first_layers, number, pooled, standardised_alone
 
 
 @rule("LD515", severity=ERROR, needs=FieldValues, explains=("LD212", "LD413", "LD706", "LD707", "LD712"))
@@ -137,14 +138,15 @@ def train_val_preprocessing_differs(
         if not features:
             continue
         few = 2.0 if len(features) < 3 and not delivered_alike(record, train, same) else 1.0
-        apart = _median([abs(second - first) / deviation for first, deviation, second, _ in features])
-        ratio = _median([other / deviation for _, deviation, _, other in features])
-        close = _median([abs(second - first) / min(one, other) for first, one, second, other in features])
+        apart = statistics.median_low([abs(second - first) / deviation for first, deviation, second, _ in features])
+        ratio = statistics.median_low([other / deviation for _, deviation, _, other in features])
+        close = statistics.median_low([abs(second - first) / min(one, other) for first, one, second, other in features])
         factor = max(ratio, 1 / ratio)
         rescaled = close >= 1.0 or _is_rescaled(train, val, same) or _spread_alike(features, ratio, alike)
         signed = _signed(train, val) and rescaled and factor >= bounded
         by_column = factor >= scale / 2 and _is_scaled_by_column(features, uneven)
         scaled = (factor >= scale * few or signed or by_column) and not _wanders(record, train.field, ratio)
+        scaled = scaled or (max(apart, factor) >= bounded and standardised_alone(record, train, val, same))
         odd = [item for item in features if _is_on_another_scale(item, single, scale, huge)]
         one = odd[0] if 0 < 4 * len(odd) <= len(features) else None
         if apart < shift * few and not scaled and one is None:
@@ -290,10 +292,6 @@ def _wanders(record: Record, field: str, ratio: float) -> bool:
         return False
     within = val.row_deviation_highest / train.row_deviation_highest if train.row_deviation_highest > 0 else ratio
     return (within**2 < ratio) if ratio > 1 else (within**2 > ratio)
-
-
-def _median(values: list[float]) -> float:
-    return sorted(values)[(len(values) - 1) // 2]
 
 
 def _chance(chance: float) -> str:
