@@ -54,7 +54,7 @@ class Mapped(Dataset[tuple[Tensor, Tensor]]):
 
 
 def write(path: str, kind: str, count: int) -> None:
-    """Fills the file, a part at a time; a row's values tell its label: a class adds its own, or prefers its own words."""
+    """Fills the file, a part at a time; values tell the label: a class has a mean of its own, or words."""
     shape, dtype = SHAPES[kind]
     rows: Any = np.memmap(path, dtype, "w+", shape=(count, *shape))
     generator = np.random.default_rng(0)

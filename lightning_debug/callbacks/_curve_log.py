@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_debug.curves.names import Mode, Names, beside, monitored
+from lightning_debug.curves.names import Mode, Names, beside, better, monitored
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.validation import Validations
 from lightning_debug.probes.batch_fields import batch_fields
@@ -35,13 +35,16 @@ Tag = tuple[str, int, int, tuple[str, ...]]
 
 
 def monitors_of(callbacks: Iterable[Any]) -> list[tuple[str, Mode]]:
-    """What checkpoints are chosen by and training is stopped by: names with the better side, checkpoints first."""
+    """What checkpoints are chosen by and training is stopped by: names with the better side, checkpoints first.
+
+    A mode that the name contradicts is the mistake that LD805 tells: the name holds.
+    """
     found: list[tuple[bool, str, Mode]] = []
     for item in callbacks:
         kinds = {kind.__name__ for kind in type(item).__mro__}
         name, mode = getattr(item, "monitor", None), getattr(item, "mode", None)
         if kinds & {"ModelCheckpoint", "EarlyStopping"} and isinstance(name, str) and mode in ("min", "max"):
-            found.append(("ModelCheckpoint" not in kinds, name, mode))
+            found.append(("ModelCheckpoint" not in kinds, name, better(name) or mode))
     return [(name, mode) for _, name, mode in sorted(found, key=lambda one: one[0])]
 
 

@@ -128,6 +128,17 @@ def logged_by_step(trainer: Trainer) -> dict[str, Any]:
         return {}
 
 
+def metric_directions(trainer: Trainer) -> dict[str, tuple[bool, str]]:
+    """By name whether a metric object that stands logged is better when larger, and its class, where it says so."""
+    results = getattr(trainer, "_results", None) or {}
+    try:
+        logged = {item.meta.name: item.value for item in results.values() if not item.is_tensor}
+    except AttributeError:
+        return {}
+    known = {name: (getattr(value, "higher_is_better", None), type(value).__name__) for name, value in logged.items()}
+    return {name: (side, kind) for name, (side, kind) in known.items() if side is not None}
+
+
 def averages_models(trainer: Trainer) -> bool:
     """Whether ranks train apart and their weights are averaged now and then (local SGD)."""
     return getattr(trainer.strategy, "_model_averaging_period", None) is not None

@@ -9,10 +9,12 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_co
 from lightning_debug.callbacks._look_budget import TOO_LONG, looking, may_begin
 from lightning_debug.callbacks._metric_accuracy import AccuracyReplay
 from lightning_debug.callbacks._metric_averages import AverageWatch
+from lightning_debug.callbacks._metric_monitors import MonitorWatch
 from lightning_debug.callbacks._metric_state import StateWatch
 from lightning_debug.callbacks._ranks import is_sharded
 from lightning_debug.evidence import Hindrance
 from lightning_debug.evidence.metrics import AccuracyComparison, BatchAverages, MetricStates
+from lightning_debug.evidence.selection import MonitoredValue
 from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.probes.order_loader import hands_on_items
 from lightning_debug.probes.trace import changed_by_tracing
@@ -27,18 +29,21 @@ class MetricAuditor(DebugCallback):
     It counts the updates in metric objects where epochs begin, runs the hook that logs hand-kept totals a second time
     in isolation without what earlier epochs left in them, compares the mean of uneven batches with the weighted one,
     and computes the accuracy of a few validation batches from what their loss receives. It looks at the first few
-    epochs; the run is not changed.
+    epochs; of values that checkpoints, early stopping or a plateau schedule decide by it follows the best ones. The run
+    is not changed.
 
     Records :class:`~lightning_debug.evidence.metrics.MetricStates`,
-    :class:`~lightning_debug.evidence.metrics.BatchAverages` and
-    :class:`~lightning_debug.evidence.metrics.AccuracyComparison`.
+    :class:`~lightning_debug.evidence.metrics.BatchAverages`,
+    :class:`~lightning_debug.evidence.metrics.AccuracyComparison` and
+    :class:`~lightning_debug.evidence.selection.MonitoredValue`.
     """
 
-    produces = (MetricStates, BatchAverages, AccuracyComparison)
+    produces = (MetricStates, BatchAverages, AccuracyComparison, MonitoredValue)
 
     _state: StateWatch | None = None
     _averages: AverageWatch | None = None
     _accuracy: AccuracyReplay | None = None
+    _monitors: MonitorWatch | None = None
     _validations: int = 0
     _first: bool = False
     _epoch_begins: bool = True
@@ -50,10 +55,13 @@ class MetricAuditor(DebugCallback):
             self._state = StateWatch(self.session.observe)
             self._averages = AverageWatch(self.session.observe)
             self._accuracy = AccuracyReplay()
+            self._monitors = MonitorWatch(self.session.observe)
             self._validations, self._epoch_begins = 0, True
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Says what cannot be seen here."""
+        if self._monitors is not None:
+            self._monitors.begin(trainer)
         if is_compiled(pl_module) or changed_by_tracing(pl_module):
             self._accuracy = None
             self.unavailable(
@@ -95,6 +103,9 @@ class MetricAuditor(DebugCallback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks at what the epoch's values are made of."""
         self._end_of_epoch(trainer, pl_module, "train")
+        if self._monitors is not None:
+            with self.attempt("monitors", trainer):
+                self._monitors.end_of_epoch(trainer)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """The next batch is the validation's first."""
@@ -168,6 +179,9 @@ class MetricAuditor(DebugCallback):
             if self._state is not None and getattr(trainer.state.fn, "value", "") == "fit":
                 self._state.book(pl_module)
             return
+        if self._monitors is not None:
+            with self.attempt("monitors", trainer):
+                self._monitors.validated(trainer)
         if self._averages is not None and self._averages.active:
             with self.attempt("averages", trainer):
                 self._averages.end(trainer, trainer.callback_metrics)
@@ -181,9 +195,11 @@ class MetricAuditor(DebugCallback):
             self._state.end(trainer)
         if self._averages is not None:
             self._averages.release()
+        self._tell_monitors(trainer)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Leaves the module as it was."""
+        self._tell_monitors(trainer)
         self._release()
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -192,7 +208,12 @@ class MetricAuditor(DebugCallback):
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in ("_state", "_averages", "_accuracy"):  # they hold the model and what is put over its methods
+        for name in (
+            "_state",
+            "_averages",
+            "_accuracy",
+            "_monitors",
+        ):  # they hold the model and what is put over its methods
             state.pop(name, None)
         return state
 
@@ -204,6 +225,12 @@ class MetricAuditor(DebugCallback):
             if reason:
                 self.unavailable(MetricStates, reason, trainer)
 
+    def _tell_monitors(self, trainer: Trainer) -> None:
+        watch, self._monitors = self._monitors, None
+        if watch is not None:
+            with self.attempt("monitors", trainer):
+                watch.tell(trainer, final=True)
+
     def _is_real(self, trainer: Trainer) -> bool:
         return not trainer.sanity_checking and getattr(trainer.state.fn, "value", "") == "fit"
 
@@ -211,4 +238,4 @@ class MetricAuditor(DebugCallback):
         for watch in (self._state, self._averages):
             if watch is not None:
                 watch.release()
-        self._state = self._averages = self._accuracy = None
+        self._state = self._averages = self._accuracy = self._monitors = None

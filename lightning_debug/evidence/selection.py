@@ -44,3 +44,44 @@ class EpochSelection(Evidence):
     restored: bool = False
     path: str = ""
     reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitoredValue(Evidence):
+    """A logged value by which a checkpoint is chosen, training is stopped or the learning rate is lowered.
+
+    Args:
+        name: The value's name.
+        mode: Which of its values the user takes for better: ``"min"`` or ``"max"``.
+        user: Class of the callback or schedule that decides by it.
+        better: Which of its values are better; empty where that is not known.
+        known_by: How that is known.
+        count: How many finite values there were.
+        lowest: The smallest of them.
+        highest: The largest.
+        lowest_at: The first epoch with the smallest value.
+        highest_at: The first epoch with the largest.
+    """
+
+    name: str
+    mode: str = ""
+    user: str = ""
+    better: str = ""
+    known_by: str = ""
+    count: int = 0
+    lowest: float = 0.0
+    highest: float = 0.0
+    lowest_at: int = 0
+    highest_at: int = 0
+
+    def is_reversed(self, mode: str) -> bool:
+        """Whether that mode is the wrong one, and the value has become better since it was at its worst.
+
+        >>> seen = MonitoredValue(name="val_acc", better="max", count=3, lowest=0.2, highest=0.9, highest_at=2)
+        >>> seen.is_reversed("min"), seen.is_reversed("max")
+        (True, False)
+        """
+        if self.better not in ("min", "max") or self.better == mode or self.count < 3:
+            return False
+        gained = self.highest_at - self.lowest_at if self.better == "max" else self.lowest_at - self.highest_at
+        return gained > 0
