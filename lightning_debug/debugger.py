@@ -59,7 +59,7 @@ class Debugger(DebugCallback):
     one in here. Of two Debuggers in one Trainer the second stays silent.
 
     Args:
-        select: Codes (``LD201``), beginnings of codes (``LD2``) or names to judge. Default: all.
+        select: Codes (``LD201``), beginnings of codes (``LD2``) or names to judge: a list, or by commas. Default: all.
         ignore: Likewise, to leave out; wins over ``select``.
         thresholds: Thresholds by rule: ``{"LD210": {"factor": 4.0}}``. A rule's page names them.
         fail_on: Stop the fit with ``FaultFound`` at the first finding at least this grave. Default: ``never``.
@@ -83,8 +83,8 @@ class Debugger(DebugCallback):
 
     def __init__(
         self,
-        select: list[str] | None = None,
-        ignore: list[str] | None = None,
+        select: list[str] | str | None = None,
+        ignore: list[str] | str | None = None,
         thresholds: dict[str, dict[str, float]] | None = None,
         fail_on: FailOn | None = None,
         report_dir: str | None = None,

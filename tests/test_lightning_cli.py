@@ -76,6 +76,12 @@ def test_a_namespace_of_its_own(package):
     assert not callback.settings.console
 
 
+@pytest.mark.parametrize("words", ["LD2,LD001", "[LD2,LD001]", '["LD2", "LD001"]'])
+def test_codes_are_given_by_commas_or_as_a_list(words):
+    (callback,) = ours(cli("--trainer.callbacks+=lightning_debug.Debugger", f"--trainer.callbacks.select={words}"))
+    assert callback.settings.select == ("LD2", "LD001")
+
+
 def test_the_help_shows_each_argument(capsys):
     with pytest.raises(SystemExit):
         cli("--trainer.callbacks.help=lightning_debug.Debugger")

@@ -133,12 +133,14 @@ def ending(report: Report) -> str:
 
     >>> ending(Report(status="failed: ValueError: x"))
     'the run failed with ValueError: x'
+    >>> ending(Report(status="failed: SIGTERMException: "))  # an exception without a text
+    'the run failed with SIGTERMException'
     """
     status = one_line(report.status, limit=300)
     if status.startswith("failed: FaultFound"):
         return "the run was stopped by fail_on"
     if status.startswith("failed: "):
-        return f"the run failed with {status.removeprefix('failed: ')}"
+        return f"the run failed with {status.removeprefix('failed: ').rstrip(': ')}"
     return {"running": "the run goes on", "finished": "the run finished"}.get(status, f"the run was {status}")
 
 
