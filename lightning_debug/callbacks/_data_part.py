@@ -127,11 +127,6 @@ class DataContext:
         """Now."""
         return moment(self.trainer, batch)
 
-    @property
-    def device_type(self) -> str:
-        """Where the model is: ``"cpu"``, ``"cuda"``."""
-        return str(self.trainer.strategy.root_device.type)
-
 
 def _flat(loaders: Any) -> list[Any]:
     if loaders is None:

@@ -18,7 +18,7 @@ from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, cut_batch
 from lightning_debug.probes.error_batch import containers, items_of, keys_of
 from lightning_debug.probes.error_checkpoint import checkpoint_notes
-from lightning_debug.probes.error_frames import STEPS, Scene, about, frames_of, read_scene
+from lightning_debug.probes.error_frames import Scene, about, frames_of, read_scene
 from lightning_debug.probes.error_memory import is_out_of_memory, owners, saved_bytes
 from lightning_debug.probes.error_operands import held_graphs, operand, unregistered_modules
 from lightning_debug.probes.error_trace import Refusal, StepTrace, grouped, guess_batch, mark_batch
@@ -287,8 +287,3 @@ def kept_by_samples(
             return [(count, saved_bytes(module, _step(sandbox, held, part), device)) for count, part in parts]
     except Exception:  # no room even for that, or a batch that cannot be cut
         return []
-
-
-def is_step(phase: str) -> bool:
-    """Whether a phase is one of the user's steps."""
-    return phase in STEPS

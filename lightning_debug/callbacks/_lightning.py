@@ -103,13 +103,6 @@ def captured_modes(trainer: Trainer) -> dict[str, bool] | None:
         return None
 
 
-def will_step(trainer: Trainer) -> bool:
-    """Whether the batch being trained on ends an accumulation window (always, where the strategy accumulates)."""
-    if not trainer.lightning_module.automatic_optimization:
-        return True
-    return not trainer.fit_loop._should_accumulate()
-
-
 def evaluated_names(trainer: Trainer) -> frozenset[str] | None:
     """What the evaluation that ends just now has logged for its epoch; ``None`` where Lightning does not tell."""
     results = getattr(trainer, "_results", None)

@@ -149,7 +149,7 @@ class ModeChecker(DebugCallback):
         run = self._run
         if run is None:
             return
-        self._tell(trainer, run.training.end(run.steps, _mark(trainer, "on_train_batch_end")), batch_idx)
+        self._tell(trainer, run.training.end(_mark(trainer, "on_train_batch_end")), batch_idx)
         self._tell(trainer, run.training.drift.evidence(run.steps), batch_idx)
         if run.steps == 0 and not trainer.num_val_batches:
             self._look_for_dropout(trainer, pl_module, batch, "training_step")

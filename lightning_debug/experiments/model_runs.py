@@ -17,7 +17,6 @@ from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eage
 from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size, take_samples
 from lightning_debug.probes.model_trace import ModelTrace, changed
-from lightning_debug.probes.trace import compiled_functions
 
 COUNTS = (13, 11, 7, 5, 3)
 """How many samples a pass takes: a prime, so that a dimension made of samples is not taken for one of features."""
@@ -232,17 +231,6 @@ def _memory(tensor: torch.Tensor) -> int:
 def _evaluate(closure: Any = None, *_: Any, **__: Any) -> Any:
     with torch.enable_grad():
         return None if closure is None else closure()
-
-
-def _in_eager(pl_module: LightningModule) -> contextlib.AbstractContextManager[Any]:
-    """Has functions that are compiled run as they are written; whole modules are the isolation's business."""
-    names = compiled_functions(pl_module)
-    if not names:
-        return contextlib.nullcontext()
-    if not hasattr(torch.compiler, "set_stance"):
-        raise Unrepeatable([f"{names[0]} is compiled, and this version of torch cannot run it uncompiled"])
-    eager: contextlib.AbstractContextManager[Any] = torch.compiler.set_stance("force_eager")
-    return eager
 
 
 def _random_numbers() -> tuple[Any, ...]:

@@ -20,7 +20,6 @@ from lightning_debug.probes.trace import RESHAPES, Call, Trace, tensors
 
 NORMS = frozenset({"batch_norm", "layer_norm", "instance_norm", "group_norm", "native_batch_norm", "rms_norm"})
 CONVOLUTIONS = frozenset(f"conv{name}{dims}d" for name in ("", "_transpose") for dims in (1, 2, 3))
-RECURRENT = frozenset({"lstm", "gru", "rnn_tanh", "rnn_relu"})
 PRODUCTS = frozenset({"linear", "matmul", "mm", "addmm", "bmm", "multi_head_attention_forward"})
 SIDE_BY_SIDE = frozenset({"cat", "stack", "hstack"})
 ELEMENTWISE = SIDE_BY_SIDE | {"add", "sub", "mul", "div", "rsub", "where"}

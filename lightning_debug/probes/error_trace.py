@@ -15,7 +15,7 @@ from lightning_debug.evidence.errors import ErrorOperand, ShapeRow
 from lightning_debug.probes.error_operands import Names, operand, plain_arguments
 from lightning_debug.probes.plain_shape import plain_shape
 from lightning_debug.probes.source import is_library
-from lightning_debug.probes.trace import Op, Trace, tensors
+from lightning_debug.probes.trace import Trace, tensors
 from lightning_debug.probes.vocabulary import canonical, name_of
 
 MOST_ROWS = 2000
@@ -256,8 +256,3 @@ def guess_batch(rows: list[ShapeRow], size: int | None) -> None:
             first = next((at for at, length in enumerate(row.output) if length == size), None)
             marks = tuple(int(at == first) for at in range(len(row.output)))
             rows[index] = replace(row, batch=marks)
-
-
-def operation_of(op: Op | None) -> str:
-    """The name of a recorded call."""
-    return op.name if op is not None else ""

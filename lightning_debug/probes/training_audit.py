@@ -159,7 +159,7 @@ class TrainingAudit:
             self._watch.stop()
             self._watch = None
 
-    def end(self, step: int, mark: Mark) -> TrainingModes | None:
+    def end(self, mark: Mark) -> TrainingModes | None:
         """A batch is over; the evidence, when there is news."""
         self.close()
         if not self._active:

@@ -13,23 +13,6 @@ _HOW = {
     "frozen": "made while no parameter requires a gradient",
 }
 _COPIES = ("tensor", "as_tensor", "asarray")
-_SELECTS = (
-    "argmax",
-    "argmin",
-    "round",
-    "floor",
-    "ceil",
-    "sign",
-    "eq",
-    "gt",
-    "lt",
-    "ge",
-    "le",
-    "ne",
-    "long",
-    "int",
-    "bool",
-)
 
 
 def graph_faults(error: ErrorRaised) -> Diagnosis | None:

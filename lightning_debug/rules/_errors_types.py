@@ -14,9 +14,6 @@ _DEVICE = re.compile(
     r" (?:cpu|cuda|meta)",
     re.I,
 )
-CREATED = frozenset(
-    "zeros ones arange randn rand randint tensor full eye empty linspace normal from_numpy as_tensor".split()
-)
 
 
 def device_faults(error: ErrorRaised) -> Diagnosis | None:

@@ -20,7 +20,6 @@ from lightning_debug.rules._schedules_course import (
 PER_STEP = ("OneCycleLR", "CyclicLR")
 """Schedules that are made to be stepped after every optimizer step."""
 
-DECAYS = ("CosineAnnealingLR", "PolynomialLR", "LinearLR")
 STEPS = ("estimated_stepping_batches", "num_training_steps", "steps_per_epoch", "warmup_steps", "num_warmup_steps")
 """Words by which an author counts optimizer steps."""
 
