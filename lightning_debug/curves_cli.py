@@ -96,8 +96,10 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
         return run
     names, validations = read.names, read.validations
     unknown = {what: option for what, name, option in _wanted(names) if not name}
-    if unknown:
-        told = ", ".join(sorted(read.present)[:MOST_TOLD]) or "nothing"
+    if unknown and not read.present:
+        run.notes.append("the logs hold no values")
+    elif unknown:
+        told = ", ".join(sorted(read.present)[:MOST_TOLD])
         options = " and ".join(f"{option} NAME" for option in unknown.values())
         run.notes.append(f"no {' and no '.join(unknown)} was recognised among {told}; say which it is: {options}")
     count = validations.epochs[-1] + 1 if validations.epochs else 0
@@ -136,7 +138,9 @@ def table(found: Sequence[Run]) -> str:
     lines = [*rows([_shown(run) for run in found]), ""] if len(found) > 1 else []
     for run in found:
         lines.append(f"{run.folder}: {_verdict(run)}")
-        lines += [f"  {item.severity} {item.code}: {item.message}" for item in run.findings]
+        for item in run.findings:
+            lines.append(f"  {item.severity} {item.code}: {item.message}")
+            lines += [f"    fix: {item.fix}"] if item.fix and item.severity >= "warning" else []
         lines += [f"  note: {note}" for note in run.notes]
     return "\n".join(lines)
 

@@ -8,7 +8,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from lightning_debug import cli
 from lightning_debug.curves.finished import curves_of, runs_in
-from lightning_debug.curves_cli import NoLogs, diagnose, runs
+from lightning_debug.curves_cli import NoLogs, diagnose, runs, table
 
 EPOCHS = 12
 TRAIN, VAL = np.linspace(2.0, 0.4, EPOCHS), np.linspace(1.9, 0.6, EPOCHS)
@@ -157,3 +157,14 @@ def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys):
     _table(tmp_path / "metrics.csv", ["step", "train_loss"], [(1, 2.0), (2, 1.0)])
     assert cli.main(["curves", str(tmp_path), "--html", str(tmp_path / "metrics.csv" / "page.html")]) == cli.USAGE_EXIT
     assert "page.html cannot be written: " in capsys.readouterr().err
+
+
+def test_an_alarm_has_its_fix_and_empty_logs_are_told(tmp_path):
+    rows = [(10 * epoch, epoch, loss, 0.9) for epoch, loss in enumerate([1.0, 0.8, "nan", "nan", "nan"])]
+    _table(tmp_path / "metrics.csv", ["step", "epoch", "train_loss", "val_loss"], rows)
+    (tmp_path / "empty").mkdir()
+    _table(tmp_path / "empty" / "metrics.csv", ["step", "epoch", "train_loss", "val_loss"], [])
+    told = table([diagnose(tmp_path), diagnose(tmp_path / "empty")])
+    assert "    fix: NonFiniteGuard(action='raise') stops before the update" in told
+    assert "note: the logs hold no values" in told
+    assert "fix: Keep the checkpoint" not in told, "of a note"
