@@ -75,6 +75,15 @@ def root_mean_square(values: Sequence[float]) -> float:
     return math.sqrt(sum(value * value for value in values) / len(values)) if values else 0.0
 
 
+def by_chance(expected: float) -> str:
+    """How many chance makes, without powers of ten that say no more than none.
+
+    >>> by_chance(5.1e-207), by_chance(0.42)
+    ('none', '0.42')
+    """
+    return f"{expected:.2g}" if expected >= 1e-3 else "none"
+
+
 def number(value: float) -> str:
     """Three digits, without an exponent up to a million.
 

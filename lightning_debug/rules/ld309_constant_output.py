@@ -84,8 +84,8 @@ Example:
     ...                        change=0.0, scale=0.31, cause=relu)
     >>> for claim in constant_output(Record([seen])):
     ...     print(claim.subject, "|", claim.message)
-    second | Predictions do not depend on the input: with 13 samples exchanged, after 32 optimizer steps, they change by
-    0 of 0.31; differences between samples end at relu at train.py:9.
+    train.py:9 | Predictions do not depend on the input: with 13 samples exchanged, after 32 optimizer steps, they
+    change by 0 of 0.31; differences between samples end at relu at train.py:9.
 
 References:
     https://karpathy.github.io/2019/04/25/recipe/ (input-independent baseline)
@@ -134,7 +134,7 @@ def _claim(seen: InputDependence, alike: Cause | None) -> Claim:
     return Claim(
         message=f"Predictions do not depend on the input: with {seen.samples} samples exchanged, after {seen.steps} "
         f"optimizer steps, they {how}{where}{line}.",
-        subject=seen.module or seen.line,
+        subject=(cause.name and cause.line) or seen.module or seen.line,
         measured={
             "samples": seen.samples,
             "change": seen.change,

@@ -100,7 +100,7 @@ def no_nonlinearity(record: Record) -> Iterator[Claim]:
         if not pairs:
             continue
         pair, more = pairs[0], len(pairs) - 1
-        others = f"; so do {more} more" if more else ""
+        others = f"; so do{'es' * (more == 1)} {more} more" if more else ""
         whole = f"; all {seen.layers} layers of the model are linear" if not seen.nonlinear else ""
         widths = " to ".join(map(str, pair.widths))
         yield Claim(

@@ -80,7 +80,7 @@ from lightning_debug.evidence.data_relations import SampleCopies
 from lightning_debug.finding import INFO, WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._data_layers import is_text
+from lightning_debug.rules._data_layers import by_chance, is_text
 
 
 @rule("LD507", severity=WARNING, needs=SampleCopies)
@@ -126,8 +126,8 @@ def duplicated_samples(
         where = f" ({'rows' if found.in_dataset else 'places in the epoch'} {first[0]} and {first[1]})" if first else ""
         yield Claim(
             message=f"{found.copies} of {found.samples} training samples ({found.copies / found.samples:.1%}) are "
-            f"copies of others, equal in all {found.compared} values compared{where}; chance lets expect "
-            f"{found.expected:.2g}{meant}.",
+            f"copies of others, equal in all {found.compared} values compared{where}, where chance makes "
+            f"{by_chance(found.expected)}{meant}.",
             subject="training dataset",
             measured={
                 "copies": found.copies,

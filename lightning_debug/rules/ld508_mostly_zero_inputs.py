@@ -74,7 +74,7 @@ Example:
     >>> from lightning_debug.record import Record
     >>> values = FieldValues(stage="train", field="batch[0]", role="input", holds="image", samples=500, dead=45)
     >>> [claim.message for claim in mostly_zero_inputs(Record([values]))]
-    ['45 of 500 samples looked at in batch[0] (9 %) are all zeros, where chance makes 0.']
+    ['45 of 500 samples looked at in batch[0] (9 %) are all zeros, where chance makes none.']
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ from lightning_debug.evidence.data import FieldValues, LabelCounts
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._data_layers import in_use, number
+from lightning_debug.rules._data_layers import by_chance, in_use, number
 
 _SPARSE = ("counts", "binary", "one-hot")
 _SYMPTOMS = (
@@ -116,7 +116,8 @@ def mostly_zero_inputs(record: Record, *, share: float = 0.01, few: int = 5) -> 
             continue
         yield Claim(
             message=f"{values.dead} of {values.samples} {name}samples looked at in {values.field} "
-            f"({number(100 * values.dead / values.samples)} %) are all zeros, where chance makes {expected:.2g}.",
+            f"({number(100 * values.dead / values.samples)} %) are all zeros, where chance makes "
+            f"{by_chance(expected)}.",
             subject=values.field,
             measured={"dead": values.dead, "samples": values.samples, "expected": expected, "zeros": values.zeros},
             fix="Find where the dataset returns zeros (a caught exception, a missing file, an empty crop), and leave "

@@ -92,6 +92,10 @@ NEAR = 3
 """Steps from the beginning of a phase within which a jump begins with it."""
 
 
+MOST_STEPS = 5
+"""Steps that are named."""
+
+
 @rule("LD713", severity=WARNING, needs=CurveReading)
 def loss_spikes(
     record: Record,
@@ -142,13 +146,16 @@ def loss_spikes(
     if not found:
         return
     worst = max(found, key=lambda spike: spike.value)
-    steps_told = ", ".join(str(spike.step) for spike in sorted(found, key=lambda spike: spike.step)[:5])
+    steps_told = ", ".join(str(spike.step) for spike in sorted(found, key=lambda spike: spike.step)[:MOST_STEPS])
+    one = len(found) == 1
+    at = f"step{'' if one else 's'} {steps_told}{' and others' if len(found) > MOST_STEPS else ''}"
+    such = "" if one else f" ({len(found)} such, at {at})"
     yield Claim(
         message=f"The training loss jumps from {worst.before:.3g} to {worst.value:.3g} at step {worst.step}, "
-        f"{(worst.value - worst.before) / worst.noise:.0f} times its noise, for {worst.length} steps "
-        f"({len(found)} such: {steps_told}).",
+        f"{(worst.value - worst.before) / worst.noise:.0f} times its noise, for {worst.length} "
+        f"step{'' if worst.length == 1 else 's'}{such}.",
         subject=LOSS,
         measured={"step": worst.step, "value": worst.value, "before": worst.before, "spikes": len(found)},
-        fix=f"Look at the batches at step {steps_told}; clip the gradients (Trainer(gradient_clip_val=1.0)), or lower "
-        "the learning rate.",
+        fix=f"Look at the batch{'' if one else 'es'} at {at}; clip the gradients (Trainer(gradient_clip_val=1.0)), or "
+        "lower the learning rate.",
     )
