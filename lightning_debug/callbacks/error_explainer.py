@@ -8,6 +8,7 @@ from lightning_debug.callbacks import _arguments
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._error_foretold import batch_too_large, indices_out_of_range, smaller_batch
 from lightning_debug.callbacks._error_inquiry import Held, explain
+from lightning_debug.callbacks._error_monitor import with_logged
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.callbacks._look_budget import looking, may_begin
 from lightning_debug.evidence.errors import ErrorRaised
@@ -37,6 +38,7 @@ class ErrorExplainer(DebugCallback):
 
     _held: Held | None = None
     _asked: frozenset[str] = frozenset()
+    _validated: bool = False
 
     def __init__(self, foretell: bool = True) -> None:
         _arguments.flags(foretell=foretell)
@@ -49,7 +51,7 @@ class ErrorExplainer(DebugCallback):
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Begins anew."""
-        self._held, self._asked = None, frozenset()
+        self._held, self._asked, self._validated = None, frozenset(), False
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Holds the batch; makes the experiments before the first step."""
@@ -78,6 +80,7 @@ class ErrorExplainer(DebugCallback):
     ) -> None:
         """Lets go of the batch."""
         self._held = None
+        self._validated = self._validated or not trainer.sanity_checking
 
     def on_test_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -101,10 +104,13 @@ class ErrorExplainer(DebugCallback):
         """Explains it."""
         held, self._held = self._held, None
         named = {kind.__name__ for kind in type(exception).__mro__}
-        if not isinstance(exception, Exception) or isinstance(exception, FaultFound) or named.intersection(_NOT_OURS):
+        if not isinstance(exception, Exception) or isinstance(exception, FaultFound):
+            return
+        if named.intersection(_NOT_OURS) and ErrorRaised(message=str(exception)).wanted is None:
             return
         with self.attempt("explaining", trainer):
-            self.session.observe(explain(trainer, pl_module, exception, held))
+            told = explain(trainer, pl_module, exception, held)
+            self.session.observe(with_logged(told, trainer, pl_module, validated=self._validated))
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Lets go of everything."""

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from lightning_debug.evidence._base import Evidence
+
+_ASKERS = (
+    ("EarlyStopping", re.compile(r"Early stopping conditioned on metric `(.+?)` which is not available")),
+    ("ModelCheckpoint", re.compile(r"`ModelCheckpoint\(monitor='(.+?)'\)` could not find the monitored key")),
+    ("ReduceLROnPlateau", re.compile(r"ReduceLROnPlateau conditioned on metric (.+?) which is not available")),
+)
+"""What Lightning raises where a callback or a schedule looks up a value that nothing has logged."""
+_READ = re.compile(r"\b(callback_metrics|logged_metrics|progress_bar_metrics)\b")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +128,8 @@ class ErrorRaised(Evidence):
         error: Class name of the exception.
         message: Its text.
         phase: ``"training_step"``, ``"validation_step"``, ``"backward"``, ``"optimizer"``, ``"data"`` (a loader),
-            ``"loading"`` (a state dict), ``"configure_optimizers"``, or ``"text"`` for a traceback that was pasted.
+            ``"loading"`` (a state dict), ``"logging"`` (a value that is not there), ``"configure_optimizers"``, or
+            ``"text"`` for a traceback that was pasted.
         line: ``file.py:31`` of the user's innermost line.
         source: The text of that line.
         function: The function it stands in.
@@ -167,6 +177,19 @@ class ErrorRaised(Evidence):
     memory: MemoryOwners | None = None
     lacking: str = ""
     foretold: str = ""
+
+    @property
+    def wanted(self) -> tuple[str, str] | None:
+        """The name of a logged value that was asked for in vain, and who asked; ``None`` for other exceptions.
+
+        >>> ErrorRaised(error="KeyError", message="'val_loss'", source='trainer.callback_metrics["val_loss"]').wanted
+        ('val_loss', 'callback_metrics')
+        """
+        if self.error == "KeyError":
+            read = _READ.search(self.source)
+            return (self.message.strip("'\""), read[1]) if read else None
+        found = ((asker, text.search(self.message)) for asker, text in _ASKERS)
+        return next(((match[1], asker) for asker, match in found if match), None)
 
 
 @dataclass(frozen=True, kw_only=True)

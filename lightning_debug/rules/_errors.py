@@ -19,12 +19,14 @@ from lightning_debug.rules._errors_layers import layer_shapes
 from lightning_debug.rules._errors_loader import broken_optimizer, outgrown_scheduler, ragged_batch
 from lightning_debug.rules._errors_losses import loss_faults
 from lightning_debug.rules._errors_memory import out_of_memory_by_owner
+from lightning_debug.rules._errors_monitor import unlogged_value
 from lightning_debug.rules._errors_shapes import free_shapes
 from lightning_debug.rules._errors_text import enriched
 from lightning_debug.rules._errors_types import device_faults, dtype_faults
 from lightning_debug.rules._errors_words import Diagnosis, described, table
 
 JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
+    unlogged_value,
     out_of_memory_by_owner,
     ragged_batch,
     broken_optimizer,
