@@ -264,7 +264,10 @@ def _checked(thresholds: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str,
         raise SettingsError(f"thresholds={thresholds!r} must map rules to their thresholds, like {_EXAMPLE}")
     result: dict[str, dict[str, Any]] = {}
     for word, values in thresholds.items():
-        one = registry.get(word)
+        try:
+            one = registry.get(word)
+        except registry.UnknownRule as error:
+            raise registry.UnknownRule(f"thresholds: {error}") from None
         accepted = one.thresholds
         told = ", ".join(f"{name} (default {default!r})" for name, default in accepted.items()) or "none"
         if not isinstance(values, Mapping):

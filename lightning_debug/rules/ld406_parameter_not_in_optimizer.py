@@ -72,6 +72,8 @@ Example:
     >>> seen = ParameterCoverage(batches=3, optimizer_steps=3, missing=(head,))
     >>> [claim.subject for claim in parameter_not_in_optimizer(Record([seen]))]
     ['head']
+    >>> [claim.fix for claim in parameter_not_in_optimizer(Record([seen]))]
+    ['In configure_optimizers, give the optimizer the parameters of `head` too: self.parameters() has all.']
 
 References:
     https://pytorch.org/docs/stable/optim.html (constructing it)
@@ -83,6 +85,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.optimization import ParameterCoverage, WatchedParameter
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -94,6 +97,7 @@ def parameter_not_in_optimizer(record: Record, *, min_batches: int = 2) -> Itera
     """Claims one finding for each part of the model that is left out."""
     claimed: set[str] = set()
     places: list[str] = []
+    context = record.last(RunContext)
     for evidence in record.of(ParameterCoverage):
         left_out = [item for item in evidence.missing if item.batches >= min_batches and item.name not in claimed]
         left_out = [item for item in left_out if _by_accident(item, evidence)]
@@ -102,7 +106,7 @@ def parameter_not_in_optimizer(record: Record, *, min_batches: int = 2) -> Itera
             if not items[0].unfrozen and any(place == known or place.startswith(f"{known}.") for known in places):
                 continue  # the rest of a part that is named, which had no gradient at first
             places.append(place)
-            yield _claim(evidence, place, items)
+            yield _claim(evidence, place, items, context.optimizers if context is not None else ())
 
 
 def _by_accident(item: WatchedParameter, evidence: ParameterCoverage) -> bool:
@@ -116,11 +120,17 @@ def _by_accident(item: WatchedParameter, evidence: ParameterCoverage) -> bool:
     return item.untrained is True or item.unfrozen or bool(evidence.stale)
 
 
-def _claim(evidence: ParameterCoverage, place: str, items: list[WatchedParameter]) -> Claim:
+def _claim(
+    evidence: ParameterCoverage, place: str, items: list[WatchedParameter], optimizers: tuple[str, ...]
+) -> Claim:
     many = len(items) > 1
     steps = f"{evidence.optimizer_steps} optimizer steps"
     batches = min(item.batches for item in items)
-    fix = f"Give the optimizer the parameters of `{place}` too: torch.optim.Adam(self.parameters(), ...)."
+    given = f"`{place}`" if items[0].name == place else f"the parameters of `{place}`"
+    fix = f"In configure_optimizers, give {optimizers[0] if optimizers else 'the optimizer'} {given} too: "
+    fix += "self.parameters() has all."
+    if len(optimizers) > 1:
+        fix = f"In configure_optimizers, give {given} to one of the {len(optimizers)} optimizers."
     if place == "?":
         shapes = " and ".join(str(list(item.shape)) for item in items[:2])
         message = (
