@@ -1,9 +1,9 @@
 """rules, explain, and the command line itself."""
 
 import io
+import os
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -194,11 +194,12 @@ def test_what_only_reads_imports_no_torch_and_is_quick(words):
     )
     taken = []
     for _ in range(3):
-        start = time.perf_counter()
+        start = os.times()
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-        taken.append(time.perf_counter() - start)
+        end = os.times()
+        taken.append(end.children_user + end.children_system - start.children_user - start.children_system)
         assert done.returncode == 0, done.stderr
-    assert min(taken) < 2.0  # a quarter of a second; four times half a second for a machine under load
+    assert min(taken) < 1.5  # processor time: a quarter of a second, more where other programs spoil its caches
 
 
 def test_a_reader_that_closes_the_pipe_sees_no_traceback():
