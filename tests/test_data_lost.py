@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader, TensorDataset, default_collate
 
 from lightning_debug import DataAuditor
-from lightning_debug.evidence.data import DeliveredSamples
+from lightning_debug.evidence.data import DeliveredSamples, FieldValues
 from lightning_debug.finding import Claim, Severity
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_counts import RowCounts
@@ -41,6 +41,15 @@ def test_lost_samples():
     assert not claims("LD518", rows([(torch.randn(5, 8, 3), torch.zeros(8))] * 4))  # time first
     assert not claims("LD518", rows([([torch.randn(2, 3)] * 8, torch.zeros(8))] * 4))  # ragged
     assert not claims("LD518", DeliveredSamples(stage="train", delivered=20))
+
+
+@pytest.mark.parametrize(("labels", "said"), [((6,), 1), ((6, 12), 0), (None, 0)])
+def test_texts_that_are_lost(labels, said):
+    tokens = torch.randint(1, 50, (6, 12))
+    batch = tokens if labels is None else (tokens, torch.zeros(labels).long())
+    seen = rows([batch] * 4)
+    texts = FieldValues(stage="train", field=seen.field, role="tokens")
+    assert len(claims("LD518", texts, seen)) == said  # without a label a row may be packed of several texts
 
 
 def test_samples_that_are_dropped_for_being_none_are_a_note():

@@ -115,6 +115,7 @@ class DeliveredSamples(Evidence):
         rows: Rows of the first such batch.
         rows_asked: Samples asked for in that batch.
         field: The field that the samples were counted by.
+        labelled: Whether each short batch has one label for each of its rows, so that a row is a sample.
         label: The label field, where it has another number of rows than the inputs; else ``""``.
         label_rows: Rows of the labels in the first such batch.
         input_rows: Rows of the inputs in that batch.
@@ -135,6 +136,7 @@ class DeliveredSamples(Evidence):
     rows: int = 0
     rows_asked: int = 0
     field: str = ""
+    labelled: bool = False
     label: str = ""
     label_rows: int = 0
     input_rows: int = 0

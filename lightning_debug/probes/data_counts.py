@@ -87,7 +87,7 @@ class RowCounts:
     def __init__(self, batch_size: int | None, samples: int | None, *, drop_last: bool = False) -> None:
         self._batch_size, self._samples, self._drop_last = batch_size, samples, drop_last
         self.delivered = self._asked = self._batches = self._short = self._mismatched = 0
-        self._rows = self._rows_asked = self._label_rows = self._input_rows = 0
+        self._rows = self._rows_asked = self._label_rows = self._input_rows = self._labelled = 0
         self._field = self._label = ""
         self._known = batch_size is not None and samples is not None
 
@@ -107,6 +107,7 @@ class RowCounts:
             self._short += 1
             if self._short == 1:
                 self._rows, self._rows_asked, self._field = rows.size, asked, rows.path
+            self._labelled += any(_is_label(item) and len(item.tensor) == rows.size for item in fields)
         self._compare(fields, asked)
 
     def _compare(self, fields: Sequence[Field], asked: int) -> None:
@@ -116,7 +117,7 @@ class RowCounts:
         label = fields[1]
         if not 1 <= label.tensor.ndim <= 2 or label.tensor.shape[0] >= asked or asked in label.tensor.shape:
             return
-        if last_key(label.path).lower() in ("1", "y", "label", "labels", "target", "targets"):
+        if _is_named(label):
             self._mismatched += 1
             if self._mismatched == 1:
                 self._label, self._label_rows, self._input_rows = label.path, label.tensor.shape[0], asked
@@ -135,6 +136,7 @@ class RowCounts:
             rows=self._rows,
             rows_asked=self._rows_asked,
             field=self._field,
+            labelled=0 < self._short == self._labelled,
             label=self._label,
             label_rows=self._label_rows,
             input_rows=self._input_rows,
@@ -151,6 +153,16 @@ class RowCounts:
             return 0
         whole, rest = divmod(self._samples, self._batch_size)
         return rest if self._batches == whole else 0
+
+
+def _is_named(field: Field) -> bool:
+    """Whether a field's name says that it holds labels."""
+    return last_key(field.path).lower() in ("1", "y", "label", "labels", "target", "targets")
+
+
+def _is_label(field: Field) -> bool:
+    """Whether a field holds one label a sample."""
+    return _is_named(field) and field.tensor.ndim == 1
 
 
 def _holds_length(value: Any, length: int, depth: int = 3) -> bool:
