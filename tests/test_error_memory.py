@@ -155,6 +155,34 @@ def test_a_loader_without_memory():
     assert "mmap_mode" in found.fix
 
 
+class Greedy(torch.autograd.Function):
+    """Finds no memory on its way back."""
+
+    @staticmethod
+    def forward(ctx, value):
+        return value.clone()
+
+    @staticmethod
+    def backward(ctx, gradient):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+
+def test_a_backward_of_ones_own_that_finds_no_memory():
+    class Net(Base):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(8, 3)
+
+        def training_step(self, batch, batch_idx):
+            return Greedy.apply(self.net(batch[0])).mean()
+
+    watch = ErrorExplainer()
+    with pytest.raises(torch.OutOfMemoryError):
+        trainer(watch, max_epochs=1).fit(Net(), loader(torch.randn(32, 8)))
+    [found] = watch.report.findings
+    assert found.code == "LD108"
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 def test_on_a_gpu_the_batch_is_weighed_before_the_first_step():

@@ -1,11 +1,12 @@
 """Hand-kept totals and mean metrics that weigh batches by their rows are left alone."""
 
+import pytest
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from lightning_debug import MetricAuditor
 from tests.helpers import trainer
-from tests.metric_programs import Base, hits, loaders
+from tests.metric_programs import Base, accuracy, hits, loaders
 
 
 class WeightedByRows(Base):
@@ -36,3 +37,33 @@ def test_means_weighted_by_rows_and_sums_that_are_meant_are_left_alone():
     auditor = MetricAuditor()
     trainer(auditor, max_epochs=1).fit(WeightedByRows(), *loaders(130))
     assert not auditor.report.findings
+
+
+class SoFar(Base):
+    """A value over all epochs, as the name that it is logged under says."""
+
+    word = "running"
+
+    def build(self):
+        self.right, self.val_acc = accuracy(), accuracy()
+
+    def measure(self, stage, logits, labels):
+        metric = self.right if stage == "train" else self.val_acc
+        metric.update(logits, labels)
+        if stage == "train":
+            self.log(f"{self.word}_acc", metric.compute())
+
+    def on_train_epoch_end(self):
+        self.log_dict({f"acc_{self.word}": self.right.compute()})
+
+    def on_validation_epoch_end(self):
+        self.log("val_acc", self.val_acc.compute())
+        self.val_acc.reset()
+
+
+@pytest.mark.parametrize(("word", "said"), [("running", 0), ("so_far", 0), ("train", 1)])
+def test_a_value_whose_name_says_that_earlier_epochs_are_meant(word, said):
+    model, auditor = SoFar(), MetricAuditor()
+    model.word = word
+    trainer(auditor, max_epochs=3).fit(model, *loaders(130))
+    assert [item.code for item in auditor.report.findings] == ["LD801"] * said

@@ -27,9 +27,11 @@ STEP = {"train": "training_step", "validate": "validation_step"}
 EPOCH_END = {"train": "on_train_epoch_end", "validate": "on_validation_epoch_end"}
 
 _MEASURE = re.compile(r"acc|loss|f1|auc|auroc|precision|recall|iou|dice|error|mae|mse|rmse|perplexity|ppl|score", re.I)
-_LASTING = re.compile(r"best|running|total|cumul|ema|seen|smooth|average|history", re.I)
-_MAY_LAST = re.compile(r"best|running|cumul|ema|smooth|average|history", re.I)
+_LASTING = re.compile(r"best|running|total|cumul|ema|seen|smooth|average|history|so_?far", re.I)
+_MAY_LAST = re.compile(r"best|running|cumul|ema|smooth|average|history|so_?far", re.I)
 """The same of attributes: a total, or how much was seen, is what an accuracy is divided by."""
+_MEANT = re.compile(r"best|running|cumul|smooth|so_?far|(^|[^a-z])(ema|history)([^a-z]|$)", re.I)
+"""The same of a logged value of a metric: an average may be an average precision."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,7 @@ class StateWatch:
         self._found: list[CarriedOver] = []
         self._counted: tuple[str, int] | None = None
         self._computed: set[str] = set()
+        self._values: dict[str, Any] = {}
         self._stores: dict[str, Stores] = {}
 
     def begin_batch(self, pl_module: LightningModule, stage: str) -> None:
@@ -75,6 +78,7 @@ class StateWatch:
         keys = self._keys[stage]
 
         def log(original: Any, name: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+            self._is_named(name, value)
             epoch = kwargs.get("on_epoch", args[3] if len(args) > 3 else None)
             if epoch or (epoch is None and stage == "validate"):
                 keys[id(value)] = str(name)
@@ -82,12 +86,14 @@ class StateWatch:
 
         def log_dict(original: Any, dictionary: Any, *args: Any, **kwargs: Any) -> Any:
             epoch = kwargs.get("on_epoch", args[3] if len(args) > 3 else None)
+            for name, value in dictionary.items():
+                self._is_named(name, value)
             if epoch or (epoch is None and stage == "validate"):
                 keys.update({id(value): str(name) for name, value in dictionary.items()})
             return original(dictionary, *args, **kwargs)
 
         self._shadows = [Shadow(pl_module, "log", log), Shadow(pl_module, "log_dict", log_dict)]
-        self._computed = set()
+        self._computed, self._values = set(), {}
         for path, metric in metrics.items():
             if self._before[path] > 0 and not _LASTING.search(path):
                 self._shadows.append(Shadow(metric, "compute", self._in_step(path, metric)))
@@ -96,11 +102,20 @@ class StateWatch:
         """Notes a value of everything so far that is taken in a step (``forward`` takes that of the batch alone)."""
 
         def compute(original: Any, *args: Any, **kwargs: Any) -> Any:
+            result = original(*args, **kwargs)
             if updates(metric) > self._before[path]:
                 self._computed.add(path)
-            return original(*args, **kwargs)
+                self._values[path] = result
+            return result
 
         return compute
+
+    def _is_named(self, name: Any, value: Any) -> None:
+        """A value is logged: where its name says that earlier epochs are meant, its metric is left alone."""
+        if _MEANT.search(str(name)):
+            meant = {path for path, one in self._values.items() if one is value}
+            self._computed -= meant
+            self._found = [one for one in self._found if one.source not in meant]
 
     def end_batch(self, pl_module: LightningModule, stage: str) -> None:
         """That batch is over."""
@@ -142,10 +157,12 @@ class StateWatch:
                 self._found.append(found)
             else:
                 self._shadows.append(Shadow(metric, "compute", self._on_compute(metric, found)))
-        stores = self._stores.pop(stage, None)
-        if stores is None or self._epochs[stage] < 2:  # the first may hold what the sanity check left
-            return ""
-        return self._judge_stores(trainer, pl_module, stage, stores)
+        stores, told = self._stores.pop(stage, None), ""
+        if stores is not None and self._epochs[stage] >= 2:  # the first may hold what the sanity check left
+            told = self._judge_stores(trainer, pl_module, stage, stores)
+        if self._shadows:
+            self._shadows += [Shadow(pl_module, "log", self._on_log), Shadow(pl_module, "log_dict", self._on_log_dict)]
+        return told
 
     def _add_validation(self, metrics: Mapping[str, Any]) -> None:
         """Validation runs inside a training epoch, and may have put its updates into the same objects."""
@@ -160,9 +177,19 @@ class StateWatch:
             holds_past = updates(metric) >= carried.held  # forward takes the value of what it is given alone
             if holds_past and carried not in self._found:
                 self._found.append(carried)
-            return original(*args, **kwargs)
+            self._values[carried.source] = result = original(*args, **kwargs)
+            return result
 
         return compute
+
+    def _on_log(self, original: Any, name: Any, value: Any, *args: Any, **kwargs: Any) -> Any:
+        self._is_named(name, value)
+        return original(name, value, *args, **kwargs)
+
+    def _on_log_dict(self, original: Any, dictionary: Any, *args: Any, **kwargs: Any) -> Any:
+        for name, value in dictionary.items():
+            self._is_named(name, value)
+        return original(dictionary, *args, **kwargs)
 
     def end(self, trainer: Trainer) -> None:
         """The hooks of the epoch's end have run."""

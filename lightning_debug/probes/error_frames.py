@@ -86,6 +86,10 @@ def _is_file(frame: FrameType) -> bool:
     return not frame.f_code.co_filename.startswith("<")
 
 
+_FUNCTIONS = "torch/autograd/function.py"
+"""Where the ``backward`` of somebody's own ``autograd.Function`` is called."""
+
+
 def _phase(error: BaseException, frames: list[tuple[FrameType, int]]) -> str:
     names = [frame.f_code.co_name for frame, _ in frames]
     files = [frame.f_code.co_filename.replace("\\", "/") for frame, _ in frames]
@@ -98,6 +102,9 @@ def _phase(error: BaseException, frames: list[tuple[FrameType, int]]) -> str:
         if all("torch/" in file for file in files[autograd:]) and names[autograd] in (
             *("_engine_run_backward", "backward", "_make_grads", "grad"),
         ):
+            return "backward"
+        own = any(name == "apply" and file.endswith(_FUNCTIONS) for name, file in zip(names, files, strict=True))
+        if own and "_engine_run_backward" in names:
             return "backward"
     if "Error(s) in loading state_dict" in str(error) and "load_state_dict" in names:
         return "loading"

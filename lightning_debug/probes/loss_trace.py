@@ -128,7 +128,7 @@ class LossTrace(Trace):
             "field": "" if index is None else self.field_names[index],
             "from_batch": bool(note.fields) and not note.model,
             "from_model": note.model,
-            "carries_gradient": note.gradient,
+            "carries_gradient": note.gradient or tensor.requires_grad,  # by an autograd.Function, after what it calls
         }
         return Kept(tensor.detach(), made or self.producer(tensor), dim, ignore, known)
 
