@@ -10,8 +10,9 @@ Why it hurts: the value of epoch 10 is mostly about epochs 1 to 9: it lags behin
 How to fix: call ``self.metric.reset()`` after ``compute()``, or log the object itself (``self.log("val_acc",
     self.metric)``), which Lightning computes and resets; empty lists and zero counters in
     ``on_validation_epoch_start``.
-When to ignore: when a value over all epochs is meant; say so in its name (best, running, total, cumulative, average), or
-    in that of the logged value (best, running, cumulative, so far). Silent on ``MaxMetric``, ``MinMetric``, running and summing metrics, and on what only the sanity check left.
+When to ignore: when a value over all epochs is meant; say so in its name (best, running, total, cumulative, average),
+    or in that of the logged value (best, running, cumulative, so far). Silent on ``MaxMetric``, ``MinMetric``, running
+    and summing metrics, and on what only the sanity check left.
 Broken:
     from torchmetrics.classification import MulticlassAccuracy
 
