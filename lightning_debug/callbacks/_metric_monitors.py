@@ -76,7 +76,7 @@ class MonitorWatch:
     def end_of_epoch(self, trainer: Trainer) -> None:
         """An epoch of training has ended: values that no validation brings are taken here."""
         names = {item.name for item in self._monitors} - self._validated
-        if names:
+        if names and trainer.world_size == 1:  # what one rank asks for alone would wait for the others
             self._take(trainer, names, validation=False)
 
     def _take(self, trainer: Trainer, names: set[str], *, validation: bool) -> None:
