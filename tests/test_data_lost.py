@@ -43,9 +43,9 @@ def test_lost_samples():
     assert not claims("LD518", DeliveredSamples(stage="train", delivered=20))
 
 
-@pytest.mark.parametrize(("labels", "said"), [((6,), 1), ((6, 12), 0), (None, 0)])
+@pytest.mark.parametrize(("labels", "said"), [((6,), 1), ((6, 12), 0), (None, 0), ((4,), 0)])
 def test_texts_that_are_lost(labels, said):
-    tokens = torch.randint(1, 50, (6, 12))
+    tokens = torch.randint(1, 50, (4 if labels == (4,) else 6, 12))  # or four pairs of eight texts
     batch = tokens if labels is None else (tokens, torch.zeros(labels).long())
     seen = rows([batch] * 4)
     texts = FieldValues(stage="train", field=seen.field, role="tokens")

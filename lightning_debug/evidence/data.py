@@ -115,7 +115,8 @@ class DeliveredSamples(Evidence):
         rows: Rows of the first such batch.
         rows_asked: Samples asked for in that batch.
         field: The field that the samples were counted by.
-        labelled: Whether each short batch has one label for each of its rows, so that a row is a sample.
+        labelled: Whether each short batch has one label for each of its rows, so that a row is a sample, and their
+            numbers are not those of samples of which every few are made one.
         label: The label field, where it has another number of rows than the inputs; else ``""``.
         label_rows: Rows of the labels in the first such batch.
         input_rows: Rows of the inputs in that batch.

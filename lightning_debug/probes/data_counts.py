@@ -89,6 +89,7 @@ class RowCounts:
         self.delivered = self._asked = self._batches = self._short = self._mismatched = 0
         self._rows = self._rows_asked = self._label_rows = self._input_rows = self._labelled = 0
         self._field = self._label = ""
+        self._merged = True  # so many samples make one, in each short batch
         self._known = batch_size is not None and samples is not None
 
     def add(self, batch: Any, fields: Sequence[Field], size: int) -> None:
@@ -107,6 +108,7 @@ class RowCounts:
             self._short += 1
             if self._short == 1:
                 self._rows, self._rows_asked, self._field = rows.size, asked, rows.path
+            self._merged &= asked % max(1, rows.size) == 0
             self._labelled += any(_is_label(item) and len(item.tensor) == rows.size for item in fields)
         self._compare(fields, asked)
 
@@ -136,7 +138,7 @@ class RowCounts:
             rows=self._rows,
             rows_asked=self._rows_asked,
             field=self._field,
-            labelled=0 < self._short == self._labelled,
+            labelled=0 < self._short == self._labelled and not self._merged,
             label=self._label,
             label_rows=self._label_rows,
             input_rows=self._input_rows,
