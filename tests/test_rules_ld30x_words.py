@@ -1,6 +1,7 @@
 """The words for a cause, from plain evidence: each reason, its number, and its fix; and the borders of LD303 and LD310."""
 
 import math
+import re
 
 import pytest
 
@@ -117,6 +118,8 @@ def test_a_loss_that_falls_without_end_is_no_matter_of_the_rate(last):
         loss=last, gradients=("w",), gradient_count=1, gradient_total=1, optimizer="SGD", at=Moment(step=2)
     )
     (claim,) = nonfinite_gradient(Record([window, event]))
+    assert claim.message.endswith((", without end.", ", the run diverges."))
+    assert claim.message.count(".") == len(re.findall(r"\d\.\d", claim.message)) + 1
     assert claim.subject == ("loss" if last < 0 else "learning rate of SGD")
     assert ("fallen below zero" in claim.message) is ("sign" in claim.fix) is (last < 0)
 

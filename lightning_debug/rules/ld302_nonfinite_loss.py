@@ -139,8 +139,8 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
     elif past.diverges(growth):
         measured |= {"loss_growth": past.growth, "norm_growth": past.norm_growth}
         how = f"; it overflows in {origin.operation}, {place(origin)}" if origin is not None and place(origin) else ""
-        end, about, fix = divergence(record, event, past, growth)
-        message = f"{lead}: {past.told()}, {end}{how}."
+        outcome, about, fix = divergence(record, event, past, growth)
+        message = f"{lead}: {past.told()}, {outcome}{how}."
     elif origin is not None:
         told = explain(origin)
         at = f", at {place(origin)}" if place(origin) else ""

@@ -121,8 +121,8 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
         fix = "Repair the batch (LD301)."
     elif past.diverges(growth):
         measured |= {"loss_growth": past.growth, "norm_growth": past.norm_growth}
-        end, about, fix = divergence(record, event, past, growth)
-        message = f"{what}: {past.told()}, {end}."
+        outcome, about, fix = divergence(record, event, past, growth)
+        message = f"{what}: {past.told()}, {outcome}."
     elif origin is not None:
         told = explain(origin)
         at = f", at {place(origin)}" if place(origin) else ""
