@@ -97,7 +97,7 @@ from lightning_debug.rules._model import constant_outputs
     "LD606",
     severity=WARNING,
     needs=UpdateAudit,
-    explains=("LD305", "LD309", "LD505", "LD605", "LD702", "LD703", "LD704", "LD705", "LD712"),
+    explains=("LD305", "LD309", "LD505", "LD605", "LD701", "LD702", "LD703", "LD704", "LD705", "LD712"),
 )
 def weight_decay_too_strong(
     record: Record,
