@@ -61,6 +61,30 @@ def test_where_no_rate_does_well_the_run_is_asked(update, claimed):
     assert bool(claimed_of(LRRange(in_use=1.0, name="Adam", contest=contest), early)) is claimed
 
 
+@pytest.mark.parametrize(
+    ("in_use", "highest", "resumed", "claimed"),
+    [
+        (2.2, 3.0, True, False),  # the fifth fit of the same weights
+        (2.2, 3.0, False, True),
+        (2.2, 90.0, True, True),
+        (math.inf, math.inf, True, True),
+    ],
+)
+def test_where_training_goes_on_a_lower_rate_is_better_for_a_while(in_use, highest, resumed, claimed):
+    contest = LRContest(
+        other=0.1, steps=33, start=2.3, in_use=(in_use,) * 3, others=(0.33, 0.73, 0.44), highest=(highest,) * 3
+    )
+    assert bool(claimed_of(LRRange(in_use=1.0, name="Adam", contest=contest, resumed=resumed))) is claimed
+
+
+@pytest.mark.parametrize(("in_use", "claimed"), [(2.252, True), (3.658, False)])
+def test_a_loss_that_rises_is_no_sign_of_small_steps(in_use, claimed):
+    contest = LRContest(other=0.19, steps=10, start=2.252, in_use=(in_use,) * 3, others=(0.36,) * 3)
+    seen = LRRange(in_use=0.0019, name="Adam", contest=contest, planned_steps=240)
+    [found] = learning_rate_too_low(Record([seen, EarlyLosses()]))
+    assert isinstance(found, Claim) is claimed
+
+
 def claimed_of(*evidence):
     return [item for item in learning_rate_too_high(Record(evidence)) if isinstance(item, Claim)]
 

@@ -16,11 +16,12 @@ Why it hurts: steps overshoot the valley. The loss jumps, turns to NaN, or stays
 How to fix: take the lower rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
 When to ignore: when the rate is meant to be lowered by hand. Silent on spikes that recover within the trial, on
-    warm-up (trials follow the schedule), where the run itself has brought the loss down by ``recovered`` of what
-    the lower rate takes from it in the trials, and stayed finite, on a loss that is not finite at any rate or turns
-    to NaN without rising (an operation is at fault then; not where every order ends so within ``sudden`` steps),
-    on a loss below 0 that had been as low, at the rate in use, as the lower one ever took it (a difference of
-    energies), and on several optimizers, unless the loss blows up at the rate in use in every order of the data.
+    warm-up (trials follow the schedule), where training is resumed and nothing blows up, where the run itself has
+    brought the loss down by ``recovered`` of what the lower rate takes from it in the trials, and stayed finite, on a
+    loss that is not finite at any rate or turns to NaN without rising (an operation is at fault then; not where every
+    order ends so within ``sudden`` steps), on a loss below 0 that had been as low, at the rate in use, as the lower
+    one ever took it (a difference of energies), and on several optimizers, unless the loss blows up at the rate in use
+    in every order of the data.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -161,14 +162,9 @@ def learning_rate_too_high(
         least = share_soared if soared or confirmed else share
         if any(one >= least * other for one, other in zip(used, others, strict=True)):
             continue
-        if _went_well(record, contest, recovered):
-            yield Skip("the run itself has learned at the rate in use")
-            continue
-        if _was_as_low(seen, contest, recovered):
-            yield Skip(
-                f"the loss was as low at lr={seen.in_use:.2g} before it rose, below 0: it is measured against "
-                "something that follows, as a difference of energies is"
-            )
+        refuted = _refuted(record, seen, contest, recovered, soared=soared)
+        if refuted is not None:
+            yield refuted
             continue
         at_once = bool(contest.lasted) and max(contest.lasted) <= sudden
         if not at_once and any(
@@ -188,6 +184,20 @@ def learning_rate_too_high(
         )
     if not settled:
         yield from _from_the_run(record, rise, update, growth, through)
+
+
+def _refuted(record: Record, seen: LRRange, contest: LRContest, recovered: float, *, soared: bool) -> Skip | None:
+    """What there is to be said for the rate in use, though it loses the contest."""
+    if seen.resumed and not soared and all(map(math.isfinite, contest.in_use)):
+        return Skip("training goes on from trained weights: for a few steps a lower rate is better than any")
+    if _went_well(record, contest, recovered):
+        return Skip("the run itself has learned at the rate in use")
+    if _was_as_low(seen, contest, recovered):
+        return Skip(
+            f"the loss was as low at lr={seen.in_use:.2g} before it rose, below 0: it is measured against "
+            "something that follows, as a difference of energies is"
+        )
+    return None
 
 
 def _tells_nothing(contest: LRContest, fall: float) -> bool:

@@ -148,6 +148,9 @@ def learning_rate_too_low(
             yield Skip(unknown)
             continue
         used, others = falls(contest)
+        if any(one < -share * other for one, other in zip(used, others, strict=True)):
+            yield Skip(f"the loss rises at lr={seen.in_use:.2g}, which steps that are too small do not do")
+            continue
         pace, enough = steps / contest.steps, arrive_unknown if unknown else arrive
         if any(one >= share * other or one * pace >= enough * other for one, other in zip(used, others, strict=True)):
             continue
