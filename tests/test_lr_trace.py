@@ -234,6 +234,27 @@ def test_an_exception_inside_leaves_training_intact(error):
     assert [item.code for item in finder.report.findings] == ["LD001"]
 
 
+class Carried(Model):
+    """Carries a state from batch to batch, which a hook detaches."""
+
+    state = torch.zeros(1)
+
+    def on_train_batch_start(self, batch, batch_idx):
+        self.state = self.state.detach()
+
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.state = 0.5 * self.state + loss
+        return self.state.sum()
+
+
+def test_a_state_that_a_hook_detaches_is_no_failure_of_ours(monkeypatch):
+    monkeypatch.setattr("warnings.warn", lambda *_, **__: None)
+    finder = LRRangeFinder(**SMALL)
+    fit(Carried, finder)
+    assert not finder.report.findings
+
+
 class Broken(Model):
     """Raises on its second step, wherever that is made."""
 

@@ -35,6 +35,10 @@ _UNSUITED = ("LBFGS", "Prodigy", "DAdapt", "SAM", "Rprop")
 """Optimizers that step otherwise, or find their learning rate themselves."""
 
 
+_SECOND = "through the graph a second time"
+"""What torch says where a state is carried from batch to batch, and a hook that is not run again detaches it."""
+
+
 class LRRangeFinder(DebugCallback):
     """Finds the range of learning rates in which training works, and judges the one in use.
 
@@ -227,7 +231,7 @@ class LRRangeFinder(DebugCallback):
                         self._buffer = BufferedBatches()
                         return
                     self._refuse(str(error), trainer)
-                    if steps:  # it went well at first: that may be our doing
+                    if steps and _SECOND not in str(error):  # it went well at first: that may be our doing
                         self._suspect = failure("LRRangeFinder: a step of the experiment", error, moment(trainer))
                     return
 
