@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ModelInspector
 from lightning_debug.evidence.model import AlikeUnits, Initialisation, InputDependence, LayerSignal, Place
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.record import Record
 from lightning_debug.rules.ld411_degenerate_initialisation import degenerate_initialisation
 
@@ -40,6 +41,13 @@ DEAD = InputDependence(steps=64, change=0.0, scale=0.1)
 def test_signals_that_die(seen, expected):
     claims = list(degenerate_initialisation(Record(seen)))
     assert len(claims) == expected
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_signals_that_grow_by_what_was_learned(resumed):
+    """The weights of a second fit give predictions in the thousands where the targets are."""
+    claims = list(degenerate_initialisation(Record([RunContext(resumed=resumed), layers(1.0, 14.0, 90.0, 1700.0)])))
+    assert bool(claims) is not resumed
 
 
 @pytest.mark.parametrize(

@@ -99,6 +99,7 @@ from lightning_debug.evidence.model import AlikeUnits, Initialisation, InputDepe
 from lightning_debug.finding import WARNING, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._curves import resumed
 from lightning_debug.rules._model import listed, named
 
 
@@ -118,6 +119,8 @@ def degenerate_initialisation(
         if alike and seen.steps:
             yield _alike(seen, alike)
             return
+        if resumed(record):
+            continue  # what layers do by now they have learned
         growing = [item for item in seen.signals if item.before > 0 and item.after >= gain * item.before]
         if len(growing) >= 2 and seen.signals[-1].after >= largest:
             last = seen.signals[-1]
