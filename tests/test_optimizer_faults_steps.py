@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from lightning_debug.evidence.curves import CurveReading, TrainingCourse
 from lightning_debug.evidence.model import InputDependence
 from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
 from lightning_debug.record import Record
@@ -112,6 +113,33 @@ def test_weights_that_a_decay_has_emptied_get_gradients_larger_than_it():
     assert not list(weight_decay_too_strong(Record(audits)))
     (claim,) = weight_decay_too_strong(Record([*audits, constant]))
     assert "pulls 1.86 times as hard" in claim.message
+
+
+@pytest.mark.parametrize(("end", "claimed"), [(2.8, True), (2.1, True), (1.5, False)])
+def test_a_decay_that_has_won_is_held_by_the_gradient_of_what_it_left(end, claimed):
+    looks = [
+        (1, 11.0, 0.05),
+        (4, 8.0, 0.04),
+        (10, 3.4, 0.2),
+        (40, 2.9, 0.2),
+        (80, 2.9, 0.2),
+        (99, 2.9, 0.2),
+        (150, 2.9, 0.2),
+    ]
+    audits = [
+        UpdateAudit(
+            steps=steps,
+            groups=(
+                GroupUpdate(
+                    optimizer="AdamW", weight_decay=8.0, weight_norm=weights, gradient_norm=1.0, rate=0.03,
+                    decoupled=True, update_norm=0.24 * weights + moved,
+                ),
+            ),
+        )
+        for steps, weights, moved in [(step, norm, 20 * more if norm < 3 else more) for step, norm, more in looks]
+    ]  # fmt: skip
+    reading = CurveReading(training=TrainingCourse(steps=150, start=2.7, lowest=1.4, end=end))
+    assert bool(list(weight_decay_too_strong(Record([*audits, reading])))) is claimed
 
 
 class KeepsList(Classifier):

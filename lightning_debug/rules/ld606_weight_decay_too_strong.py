@@ -5,7 +5,8 @@ What it sees: on the steps looked at, the decay's share of the update is at leas
     at least ``min_steps`` optimizer steps. Where the decay is added to the gradient and is ``dominant`` times as large
     on every step looked at, the first ones too, steady shrinking alone will do: next to nothing was left of the
     gradient. ``outweighs`` times is enough where predictions do not depend on the input any more; there ``ratio`` on
-    one step is enough too, if the norm has fallen to ``gone``: the gradients of what is left have another size.
+    one step is enough too, if the norm has fallen to ``gone``: the gradients of what is left have another size. Where
+    the training loss never fell, or gave back half of what it had, the steps count until the norm had fallen so.
 Why it hurts: the optimizer's main work is then to make the weights small. Signals fade from layer to layer, outputs
     become constant, and the loss stays at that of guessing.
 How to fix: lower ``weight_decay``. Usual values are 0 to 1e-4 with Adam and SGD, 0.01 to 0.1 with AdamW; Adam adds the
@@ -65,7 +66,9 @@ Repaired:
     trainer.fit(Classifier(), train, val)
 
 Example:
-    >>> from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
+    >>> from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
     >>> from lightning_debug.record import Record
     >>> norms = ((0, 5.0), (10, 2.5), (50, 0.4))
     >>> record = Record()
@@ -83,9 +86,11 @@ References:
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 from collections.abc import Iterator
 
+from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
 from lightning_debug.finding import WARNING, Claim
 from lightning_debug.record import Record
@@ -125,6 +130,8 @@ def weight_decay_too_strong(
         pulls = statistics.median(shares) if shares else 0.0
         if constant and left <= gone:
             pulls = max(shares, default=0.0)
+        if left <= shrunk and _harmed(record):
+            pulls = max(pulls, _while_falling(looks, shrunk))
         if pulls >= ratio and fades:
             where = f" (group {index})" if index else ""
             yield Claim(
@@ -144,6 +151,23 @@ def weight_decay_too_strong(
                 else "Lower weight_decay: 0.01 to 0.1 are usual.",
                 at=last.at,
             )
+
+
+def _harmed(record: Record) -> bool:
+    """Whether the training loss never fell, or gave back half of what it had."""
+    reading = record.last(CurveReading)
+    course = None if reading is None else reading.training
+    if course is None or not all(map(math.isfinite, (course.start, course.lowest, course.end))):
+        return False
+    return course.end - course.lowest >= (course.start - course.lowest) / 2
+
+
+def _while_falling(looks: list[tuple[UpdateAudit, GroupUpdate]], shrunk: float) -> float:
+    """The share that the decay had until the weights had shrunk; from then on the gradient holds against it."""
+    least = shrunk * looks[0][1].weight_norm
+    falling = [group for _, group in itertools.takewhile(lambda look: look[1].weight_norm > least, looks)]
+    shares = [share for group in falling if (share := _share(group)) is not None]
+    return statistics.median(shares) if shares else 0.0
 
 
 def _drowned(looks: list[tuple[UpdateAudit, GroupUpdate]], dominant: float) -> bool:
