@@ -7,6 +7,7 @@ import pytest
 from lightning_debug.evidence import Unavailable
 from lightning_debug.evidence.curves import CurveReading, LossKind, ReferenceLoss, TrainingCourse, ValidationCourse
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange, LRTrial
+from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
 from lightning_debug.experiments.lr_contest import far_better, glance
 from lightning_debug.experiments.lr_trials import Budget, Plan
 from lightning_debug.finding import Claim, Skip
@@ -277,3 +278,17 @@ def test_a_rate_that_nobody_measured_is_not_told():
     [found] = learning_rate_too_high(Record([early]))
     assert found.message.startswith("The loss rises from 0.5 to 6e+20")
     assert "nan" not in found.message + found.fix
+
+
+@pytest.mark.parametrize(
+    ("moved", "end", "claimed"),
+    [(1e-9, 4.5, True), (1e-9, 3.0, False), (1e-5, 4.5, False)],  # a loss that fell; steps that do count
+)
+def test_a_run_whose_steps_move_nothing_whatever_its_loss_means(moved, end, claimed):
+    groups = (GroupUpdate(optimizer="Adam", rate=1e-8, weight_norm=8.0, update_norm=8.0 * moved, gradient_norm=1.0),)
+    audits = [UpdateAudit(steps=steps, groups=groups) for steps in (1, 2, 40)]
+    course = TrainingCourse(steps=600, start=4.5, start_error=0.1, end=end, end_error=0.1)
+    kind = LossKind(reason="the loss has several terms")
+    reading = CurveReading(training=course, final=True)
+    found = list(learning_rate_too_low(Record([EarlyLosses(), *audits, kind, reading])))
+    assert any(isinstance(item, Claim) for item in found) is claimed

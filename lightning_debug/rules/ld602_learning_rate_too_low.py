@@ -11,7 +11,8 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     norm either, and the loss would not fall by ``arrive_unknown``. Where no such experiment could be made: the run of
     at least ``fewest`` batches has ended within ``margin`` of what knowing nothing costs, its nearest neighbours reach
     ``better`` of that, and all its steps, each as large as the first, cannot change the weights by ``moved`` of their
-    norm.
+    norm; or, whatever the loss means, it has not fallen, and as many steps as the run has, each as large as the largest
+    that was looked at, cannot change the weights by ``nowhere`` of their norm.
 Why it hurts: the run spends its time getting nowhere, and looks like a model or data that cannot be learned.
 How to fix: take the higher rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
@@ -93,6 +94,7 @@ from collections.abc import Iterator
 from lightning_debug.evidence import Unavailable
 from lightning_debug.evidence.curves import CurveReading, LossKind
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
+from lightning_debug.evidence.optimization import UpdateAudit
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -123,11 +125,12 @@ def learning_rate_too_low(
     margin: float = 0.05,
     better: float = 0.8,
     fewest: int = 60,
+    nowhere: float = 1e-4,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each optimizer whose rate loses to a higher one by far, or whose steps go nowhere."""
     latest = {seen.optimizer: seen for seen in record.of(LRRange)}
     if not any(seen.contest or seen.applied for seen in latest.values()):
-        stands = _stands_still(record, moved, margin, better, fewest)
+        stands = _stands_still(record, moved, margin, better, fewest) or _never_moves(record, nowhere, fewest)
         if stands is not None:
             yield stands
             return
@@ -207,6 +210,28 @@ def _stands_still(record: Record, moved: float, margin: float, better: float, fe
         subject=f"lr of {early.name}",
         measured={"in_use": highest, "change_of_weights": way, "level": now, "baseline": price},
         fix="Raise it ten times, and again while that helps; LRRangeFinder() finds the range.",
+    )
+
+
+def _never_moves(record: Record, nowhere: float, fewest: int) -> Claim | None:
+    """A claim where all steps of the run together change next to nothing, whatever the loss means."""
+    groups = [group for audit in record.of(UpdateAudit) if audit.optimizers == 1 for group in audit.groups]
+    ratios = [item.update_norm / item.weight_norm for item in groups if item.weight_norm and item.gradient_norm]
+    if len(ratios) < 3 or not record.seen(CurveReading) or resumed(record):
+        return None
+    reading = newest(record)
+    course = reading.training
+    if course is None or course.steps < fewest or not reading.final:
+        return None
+    way, rates = max(ratios) * length(course), [item.rate for item in groups if item.rate]
+    if not way <= nowhere or not rates or course.end < course.start - 2 * (course.start_error + course.end_error):
+        return None
+    return Claim(
+        message=f"{length(course)} steps like those looked at, at lr={max(rates):.2g}, change the weights by {way:.2g} "
+        f"of their norm, and the training loss stays at {course.end:.4g}.",
+        subject=f"lr of {groups[-1].optimizer}",
+        measured={"in_use": max(rates), "change_of_weights": way, "steps": length(course)},
+        fix="Raise it a thousand times, and look for what was to raise it; LRRangeFinder() finds the range.",
     )
 
 
