@@ -2,11 +2,14 @@
 
 import numpy
 import pytest
+import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from lightning_debug import DataAuditor
 from lightning_debug.probes.relation_raw import raw_samples
 from tests.data_programs import found
+from tests.helpers import trainer
 
 
 class Slides(Dataset):
@@ -51,6 +54,31 @@ def test_maps_are_flipped_with_their_pictures(flips, subjects):
     training = DataLoader(Slides(flips), batch_size=16, shuffle=True)
     said = found(training, DataLoader(Slides("never"), batch_size=16)).findings
     assert [item.subject for item in said if item.code == "LD512"] == subjects
+
+
+class TwoLoaders(pl.LightningModule):
+    """Pictures with masks beside pictures without."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.Conv2d(1, 1, 3, padding=1)
+
+    def training_step(self, batch, batch_idx):
+        loss = torch.nn.functional.binary_cross_entropy_with_logits(
+            self.net(batch["labeled"]["image"]), batch["labeled"]["mask"]
+        )
+        return loss + 0.01 * self.net(batch["unlabeled"]["one"]).square().mean()
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+@pytest.mark.parametrize(("flips", "codes"), [("picture", ["LD512"]), ("both", [])])
+def test_one_of_two_loaders_flips_pictures_alone(flips, codes):
+    auditor = DataAuditor()
+    loaders = {"labeled": DataLoader(Slides(flips), 16, shuffle=True), "unlabeled": DataLoader(Slides("views"), 16)}
+    trainer(auditor, max_epochs=1).fit(TwoLoaders(), loaders)
+    assert [item.code for item in auditor.report.findings if item.code.startswith("LD51")] == codes
 
 
 class Frame(Dataset):

@@ -11,7 +11,7 @@ from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.evidence import Evidence, Unavailable
-from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedMaps
+from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedMaps, AugmentedNeighbours
 from lightning_debug.experiments.asking import Traceable, put_back
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import Field, batch_roles
@@ -33,7 +33,7 @@ SAMPLES, TIMES, SECONDS = 8, 4, 0.5
 class DataDraws(DataPart):
     """Asks copies of the training dataset for the same samples again, once, after the first epoch."""
 
-    produces = (AugmentationDraws, AugmentedMaps)
+    produces = (AugmentationDraws, AugmentedMaps, AugmentedNeighbours)
 
     def begin(self, context: DataContext) -> None:
         """Starts with nothing."""
@@ -77,7 +77,21 @@ class DataDraws(DataPart):
             else:
                 maps = self._maps(sources[0]) if drawn.redrawn and not drawn.bags else None
                 return [drawn] if maps is None else [drawn, maps]
+        elif faulty := [item for source in sources for item in self._faulty(source)]:
+            return faulty
         return [Unavailable(evidence=AugmentationDraws.__name__, reason=reason, at=self._context.moment())]
+
+    def _faulty(self, source: Source) -> list[Evidence]:
+        """What one of several loaders draws that is wrong; the rest says nothing of all of them."""
+        try:
+            drawn = self._draw(source)
+        except NotCopied:
+            return []
+        maps = self._maps(source) if drawn.redrawn and not drawn.bags else None
+        found: list[Evidence] = [drawn] if drawn.views or drawn.reseeds or drawn.copies_agree else []
+        if maps is not None and maps.kept:
+            found += [maps, AugmentedNeighbours(at=self._context.moment())]  # neighbours are those of one loader
+        return found
 
     def _draw(self, source: Source) -> AugmentationDraws:
         dataset = source.dataset
