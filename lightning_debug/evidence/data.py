@@ -38,6 +38,8 @@ class FieldValues(Evidence):
         row_mean_highest: Greatest magnitude of a sample's own mean.
         row_deviation_lowest: Least standard deviation of a sample's own values.
         row_deviation_highest: Greatest, likewise.
+        steps: Of series with channels last: greatest magnitude of one step's mean over its channels, least and greatest
+            deviation over them; ``None`` for other fields.
         row_length_lowest: Least length of a sample's values, as a vector.
         row_length_highest: Greatest, likewise.
         profile: Share of the variance that the features' means explain.
@@ -71,6 +73,7 @@ class FieldValues(Evidence):
     row_mean_highest: float = 0.0
     row_deviation_lowest: float = 0.0
     row_deviation_highest: float = 0.0
+    steps: tuple[float, ...] | None = None
     row_length_lowest: float = 0.0
     row_length_highest: float = 0.0
     profile: float = 0.0

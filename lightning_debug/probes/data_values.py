@@ -61,6 +61,8 @@ class ValueMoments:
         self._blank = BlankPictures(shape if field.kind == "image" else (), self._positions)
         self._negatives = 0
         self._rows = [0.0, math.inf, -math.inf, math.inf, -math.inf]
+        steps = len(shape) == 2 and step == 1 and self._feature_axis()[0] == 1 and shape[1] > 1
+        self._steps: list[float] | None = [0.0, math.inf, -math.inf] if steps else None
         self._used = 0  # samples whose values are finite
 
     def fits(self, field: Field) -> bool:
@@ -116,6 +118,13 @@ class ValueMoments:
             self._rows[3] = min(self._rows[3], float(lengths.min()))
             self._rows[4] = max(self._rows[4], float(lengths.max()))
 
+        if self._steps is not None and self._steps[0] < 1:  # no more where one of them is far off
+            each = values.reshape(-1, self.shape[1])
+            deviations = each.std(1, ddof=1)
+            self._steps[0] = max(self._steps[0], float(np.abs(each.mean(1)).max()))
+            self._steps[1] = min(self._steps[1], float(deviations.min()))
+            self._steps[2] = max(self._steps[2], float(deviations.max()))
+
     def _alike_rows(self, values: Array) -> None:
         if self._first is None:
             self._first = values[0].copy()
@@ -168,6 +177,7 @@ class ValueMoments:
             row_deviation_highest=max(0.0, self._rows[2]),
             row_length_lowest=self._rows[3] if self._rows[3] < math.inf else 0.0,
             row_length_highest=max(0.0, self._rows[4]),
+            steps=None if self._steps is None or not self._used else tuple(self._steps),
             profile=between / total if total > 0 else 0.0,
             profile_roughness=rough,
             **known,

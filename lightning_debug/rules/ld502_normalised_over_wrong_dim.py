@@ -3,7 +3,8 @@
 What it sees: tables whose every row has mean 0 (within `tolerance`) and one and the same deviation, while the
     columns do not: their means explain `profile` of the variance or more, as columns of different units do; or
     `slight` of it, where the deviation of one column is `uneven` times that of the middle one. Likewise tables whose
-    every row has length 1, where the largest column is `units` times as large as the smallest.
+    every row has length 1, where the largest column is `units` times as large as the smallest; and series each of whose
+    steps has mean 0 and deviation 1 over its channels, which have such means.
 Why it hurts: a row's mean over columns of different units says which unit is largest. After it the large
     columns crowd out the others, every sample loses its level and its size, and all samples look nearly alike.
 How to fix: take mean and deviation over dimension 0 of the training set: `(x - x_train.mean(0)) /
@@ -85,7 +86,9 @@ Example:
 
 from __future__ import annotations
 
+import itertools
 import math
+import statistics
 from collections.abc import Iterator
 
 from lightning_debug.evidence.data import FieldValues
@@ -94,8 +97,10 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import number
 
+_SYMPTOMS = ("LD309", "LD501", "LD605", "LD702", "LD705", "LD712")
 
-@rule("LD502", severity=WARNING, needs=FieldValues, explains=("LD501", "LD702", "LD705"))
+
+@rule("LD502", severity=WARNING, needs=FieldValues, explains=_SYMPTOMS)
 def normalised_over_wrong_dim(
     record: Record,
     *,
@@ -111,7 +116,11 @@ def normalised_over_wrong_dim(
     """Claims one finding for each table; neighbours more alike than ``roughness`` make it a signal."""
     last = {item.field: item for item in record.of(FieldValues) if item.stage == "train" and item.loader == 0}
     for values in last.values():
-        if values.role != "input" or len(values.shape) != 1 or values.samples < samples:
+        if values.role != "input" or values.samples < samples:
+            continue
+        if values.steps is not None and _each_step(values, tolerance, profile, roughness, columns):
+            yield _of_steps(values)
+        if len(values.shape) != 1:
             continue
         count = values.shape[0]
         if _brought_to_length_one(values, tolerance, profile, roughness, columns, units):
@@ -138,6 +147,31 @@ def normalised_over_wrong_dim(
             fix="Normalise over dimension 0: (x - x_train.mean(0)) / x_train.std(0).",
             at=values.at,
         )
+
+
+def _each_step(values: FieldValues, tolerance: float, profile: float, roughness: float, columns: int) -> bool:
+    """Whether each step of a series is normalised over its channels, whose levels are of different units."""
+    count, (mean, lowest, highest) = values.shape[1], values.steps or (math.inf, 0.0, 0.0)
+    even = highest - lowest <= tolerance and abs(highest - 1) <= (count / (count - 1)) ** 0.5 - 1 + tolerance
+    if mean > tolerance or not even or not 3 < count <= columns or len(values.means) != count:
+        return False
+    middle = statistics.fmean(values.means)
+    between = statistics.fmean((one - middle) ** 2 for one in values.means)
+    total = between + statistics.fmean(one**2 for one in values.deviations)
+    changes = statistics.fmean((one - two) ** 2 for one, two in itertools.pairwise(values.means)) / 2
+    return between >= profile * total > 0 and changes >= roughness * between * count / (count - 1)
+
+
+def _of_steps(values: FieldValues) -> Claim:
+    low, high = min(values.means), max(values.means)
+    return Claim(
+        message=f"Every step of {values.field} has mean 0 and deviation 1 over its {values.shape[1]} channels, while "
+        f"these have means from {number(low)} to {number(high)}.",
+        subject=values.field,
+        measured={"channels": values.shape[1], "lowest": low, "highest": high},
+        fix="Normalise over dimensions 0 and 1, samples and steps: (x - x_train.mean((0, 1))) / x_train.std((0, 1)).",
+        at=values.at,
+    )
 
 
 def _levels(values: FieldValues) -> list[float]:
