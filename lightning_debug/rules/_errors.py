@@ -23,7 +23,7 @@ from lightning_debug.rules._errors_monitor import unlogged_value
 from lightning_debug.rules._errors_shapes import free_shapes
 from lightning_debug.rules._errors_text import enriched
 from lightning_debug.rules._errors_types import device_faults, dtype_faults
-from lightning_debug.rules._errors_words import Diagnosis, described, table
+from lightning_debug.rules._errors_words import Diagnosis, described, edit, table
 
 JUDGES: tuple[Callable[[ErrorRaised], Diagnosis | None], ...] = (
     unlogged_value,
@@ -109,4 +109,4 @@ def claim(error: ErrorRaised, found: Diagnosis) -> Claim:
     if error.lacking:
         measured["lacking"] = error.lacking
     subject = found.subject or error.line or error.module or error.operation or "the step"
-    return Claim(message=f"{told}{found.message}", subject=subject, measured=measured, fix=found.fix, at=error.at)
+    return Claim(message=f"{told}{found.message}", subject=subject, measured=measured, fix=edit(found.fix), at=error.at)

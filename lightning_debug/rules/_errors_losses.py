@@ -10,6 +10,8 @@ from lightning_debug.rules._errors_types import REAL, WHOLE, below_zero, loss_we
 from lightning_debug.rules._errors_words import Diagnosis, call_of, described, named, numel
 
 CLASSES = ("cross_entropy", "nll_loss", "CrossEntropyLoss", "NLLLoss")
+CASTS = ("float", "double", "half", "bfloat16")
+"""Methods that make a tensor real."""
 PAIRS = (
     *("binary_cross_entropy", "binary_cross_entropy_with_logits", "BCELoss", "BCEWithLogitsLoss", "mse_loss"),
     *("l1_loss", "smooth_l1_loss", "huber_loss", "kl_div", "MSELoss", "L1Loss", "SmoothL1Loss", "HuberLoss"),
@@ -67,6 +69,8 @@ def _classes(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> 
             )
     if target.dtype in REAL and len(wanted) == len(given) - 1 and wanted[:1] == given[:1]:
         fix = f"Class indices are whole numbers: {name}.long(), best where the dataset makes them (dtype=torch.long)."
+        if target.made_by in CASTS and target.made_at:
+            fix = f"Leave out the {target.made_by}() at {target.made_at}: class indices are whole numbers."
         return Diagnosis(
             "LD105", "float-labels", f"{call_of(error)} gets class indices as {target.dtype}: {described(target)}.", fix
         )

@@ -14,6 +14,9 @@ Shape = tuple[int, ...]
 ROWS = 24
 
 
+_UNNAMED = re.compile(r"(the output of \w+)(?=\.\w+\()")
+
+
 @dataclass(frozen=True)
 class Diagnosis:
     """What an exception comes from.
@@ -47,6 +50,15 @@ def described(operand: ErrorOperand) -> str:
     made = f", made by {operand.made_by} at {operand.made_at}" if operand.made_by and operand.made_at else ""
     device = "" if operand.device == "cpu" else f" on {operand.device}"
     return " ".join(filter(None, (name, shape_text(operand.shape), operand.dtype))) + device + made
+
+
+def edit(fix: str) -> str:
+    """A fix whose code is code where a tensor has no name of its own.
+
+    >>> edit("Drop the dimension of size 1: the output of stack.squeeze(1).")
+    'Drop the dimension of size 1: (the output of stack).squeeze(1).'
+    """
+    return _UNNAMED.sub(r"(\1)", fix)
 
 
 def named(operand: ErrorOperand, otherwise: str = "the input") -> str:

@@ -25,6 +25,11 @@ CASES = (
         "self(x), y", "self(x), y.long()", r"\.long\(\)",
     ),
     Case(
+        "labels_cast_in_the_step", "LD105", "float-labels", "",
+        net(THREE, FORWARD, CLASSIFY.replace("self(x), y", "self(x), y.float()"), f"loader({TABLE}, {LABELS})"),
+        "y.float()", "y", r"Leave out the float\(\) at .*:\d+: class indices",
+    ),
+    Case(
         "float_column_of_labels", "LD105", "float-labels", "",
         net(THREE, FORWARD, CLASSIFY, f"loader({TABLE}, {LABELS}.float().unsqueeze(1))"),
         "self(x), y", "self(x), y.squeeze(1).long()", r"squeeze\(1\)\.long\(\)",
