@@ -57,14 +57,10 @@ def parted(items: Sequence[Any], collate: Callable[..., Any], seed: Callable[[],
     """
     if len(items) < FEWEST:
         return None
-    batches = []
-    for _ in range(2):
-        seed()
-        batches.append(collate(list(items)))
-    alone = []
-    for item in items:
-        seed()
-        alone.append(dict(_tensors(collate([item]))))
+    batches, singles = (
+        [_asked(part, collate, seed) for part in parts] for parts in ([items] * 2, [[x] for x in items])
+    )
+    alone = [dict(_tensors(single)) for single in singles]
     first, second = (dict(_tensors(batch)) for batch in batches)
     if first.keys() != second.keys() or any(not _same(first[key], second[key]) for key in first):
         return None
@@ -80,15 +76,52 @@ def parted(items: Sequence[Any], collate: Callable[..., Any], seed: Callable[[],
         for path, match in found.items()
         if (first[path].numel() == len(items) or path in labels) and path not in orders and _is_column(match)
     ]
+    for path, match in _matches_of_lists(batches[0], singles).items():
+        if not orders and _is_permutation(match):
+            orders[path] = match.argmax(1)
+        elif _is_column(match):
+            columns.append(path)
+            found[path] = match
     for path in columns:
         moved = {other: _moved(found[path], order) for other, order in orders.items()}
         if not moved or min(moved.values()) < 2:
             continue
         inputs = min(moved, key=lambda key: moved[key])
-        beside = [item for item in columns if item != path and _equal_numbers(first[item], first[path])]
+        beside = [item for item in columns if item != path and _equal_numbers(first.get(item), first.get(path))]
         if not any(_moved(found[item], orders[inputs]) == 0 for item in beside):
             return Parted(path, inputs, len(items), moved[inputs])
     return None
+
+
+def _asked(items: Sequence[Any], collate: Callable[..., Any], seed: Callable[[], None]) -> Any:
+    seed()
+    return collate(list(items))
+
+
+def _matches_of_lists(batch: Any, singles: Sequence[Any]) -> dict[str, Matches]:
+    """Which item of a list with one for each sample, such as the boxes of a picture, may be of which sample."""
+    found = {}
+    for path, items in _lists(batch):
+        ones = [dict(_lists(single)).get(path, ()) for single in singles]
+        if len(items) == len(singles) and all(len(one) == 1 for one in ones):
+            given, alone = [_values(item) for item in items], [_values(one[0]) for one in ones]
+            if all(given):
+                found[path] = np.array([[item == one for one in alone] for item in given])
+    return found
+
+
+def _lists(batch: Any) -> list[tuple[str, Sequence[Any]]]:
+    """The lists in a batch, and in its parts."""
+    parts = batch.items() if isinstance(batch, dict) else enumerate(batch) if isinstance(batch, (list, tuple)) else ()
+    return [
+        (f"batch[{key!r}]", part)
+        for key, part in parts
+        if isinstance(part, (list, tuple)) and not any(isinstance(item, str) for item in part)
+    ]
+
+
+def _values(item: Any) -> tuple[tuple[str, bytes], ...]:
+    return tuple((path, tensor.contiguous().numpy().tobytes()) for path, tensor in _tensors([item]))
 
 
 def _order_of_all(found: dict[str, Matches]) -> dict[str, npt.NDArray[np.intp]]:
@@ -162,7 +195,7 @@ def _moved(matches: Matches, order: npt.NDArray[np.intp]) -> int:
     return int((~matches[np.arange(len(order)), order])[order >= 0].sum())
 
 
-def _equal_numbers(one: Tensor, two: Tensor) -> bool:
-    if one.numel() != two.numel() or one.dtype != two.dtype:
+def _equal_numbers(one: Tensor | None, two: Tensor | None) -> bool:
+    if one is None or two is None or one.numel() != two.numel() or one.dtype != two.dtype:
         return False
     return bool(torch.equal(one.reshape(-1).sort().values, two.reshape(-1).sort().values))
