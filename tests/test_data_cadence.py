@@ -98,7 +98,7 @@ class Loop:
     def __init__(self, train):
         self.state = SimpleNamespace(stage=SimpleNamespace(value="train"), status=SimpleNamespace(value="running"))
         self.train_dataloader, self.val_dataloaders, self.current_epoch = train, None, 0
-        self.overfit_batches = self.fast_dev_run = 0
+        self.overfit_batches = self.fast_dev_run = self.global_rank = 0
 
 
 def test_batches_are_passed_over_when_nobody_wants_them(monkeypatch):
