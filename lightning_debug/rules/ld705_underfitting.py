@@ -7,7 +7,8 @@ What it sees: at the end of a run of at least `steps` steps (`long` where it has
     within a factor `agree`, and does not end at its lowest after a fall by `low` of it in the last quarter; the nearest
     neighbours reach `better` of it on the same training samples, and as long
     a run again, at the pace of the last quarter, would not close `closed` of what lies between. Where validation
-    jumps by `jitter` (or the first steps drove the loss far up), that is LD702.
+    jumps by `jitter` (or the first steps drove the loss far up), that is LD702. Where nothing at all was learned, it
+    stands as a symptom beside LD712, whose causes are more.
 Why it hurts: the model is too small, too regularised or too frozen for the task: neither more data nor more
     epochs help.
 How to fix: more layers or units, a structure that fits the data, less weight decay or dropout, more layers
@@ -126,7 +127,7 @@ def underfitting(
         yield course
         return
     now, price = level(record, course), baseline(record)
-    if price is None or not high * price < now < 0.95 * price:
+    if price is None or not high * price < now < 1.05 * price:  # what knows nothing at all is LD712 as well
         return
     run = record.last(RunContext)
     updates = course.steps // max(1, run.accumulate_grad_batches if run else 1)

@@ -97,7 +97,7 @@ from lightning_debug.rules._curves import (
 )
 
 
-@rule("LD712", severity=ERROR, needs=CurveReading)
+@rule("LD712", severity=ERROR, needs=CurveReading, explains=("LD705",))
 def no_better_than_baseline(
     record: Record,
     *,
