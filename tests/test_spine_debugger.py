@@ -219,3 +219,18 @@ def test_the_report_is_told_once_when_all_have_said_what_they_know(fails):
 
 def test_every_public_name_of_the_base_is_kept():
     assert set(lightning_debug.__all__) >= {"DebugCallback", "Debugger", "FaultFound", "Finding", "Report", "Skip"}
+
+
+@pytest.mark.parametrize("as_well", [False, True])
+def test_a_folder_that_cannot_be_written_is_told_before_the_run(tmp_path, as_well):
+    taken = tmp_path / "notes.txt"
+    taken.write_text("a file")
+    root = tmp_path / "root"
+    if as_well:
+        root.write_text("another")
+    debugger = Debugger(console=False, report_dir=str(taken / "reports"))
+    instead = "no report is written" if as_well else "root/lightning_debug"
+    with pytest.warns(UserWarning, match=f"report_dir=.*notes.txt is a file; .*{instead}"):
+        fit(debugger, default_root_dir=str(root))
+    assert (root / "lightning_debug" / "report.json").exists() is not as_well
+    assert "LD001" not in {item.code for item in debugger.report.findings}

@@ -6,6 +6,7 @@ import contextlib
 import functools
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -190,10 +191,17 @@ class DebugCallback(CallbackBase):
 def _sinks(settings: Settings, trainer: Trainer) -> list[Any]:
     from lightning_debug import _tally, reports  # only a run that reports pays for it
 
-    folder = settings.report_dir or os.path.join(report_folder(trainer), "lightning_debug")
+    default = os.path.join(report_folder(trainer), "lightning_debug")
     if trainer.global_rank != 0:
         return []
     write = settings.report_dir is not None or not is_fast_dev_run(trainer)
+    folder = settings.report_dir or default
+    reason = reports.refusal(folder) if write else ""
+    if reason:
+        other = None if folder == default or reports.refusal(default) else default
+        instead = f"the report is written to {other!r}" if other else "no report is written"
+        warnings.warn(f"lightning_debug: report_dir={folder!r} cannot be used: {reason}; {instead}", stacklevel=2)
+        folder, write = other or folder, other is not None
     return [*reports.sinks(settings, folder if write else None, summary_writers(trainer)), *_tally.sinks()]
 
 

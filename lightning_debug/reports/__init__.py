@@ -37,3 +37,17 @@ def sinks(settings: Settings, folder: str | None, writers: list[Any]) -> list[Si
     if settings.console:
         found.append(ConsoleSink(page))
     return found
+
+
+def refusal(folder: str) -> str:
+    """Why no file can be written into a folder, which need not be there yet; empty where one can.
+
+    >>> refusal(os.path.join(__file__, "reports")).endswith("__init__.py is a file")
+    True
+    """
+    there = os.path.abspath(folder)
+    while not os.path.exists(there) and os.path.dirname(there) != there:
+        there = os.path.dirname(there)
+    if not os.path.isdir(there):
+        return f"{there} is a file"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"{there} cannot be written to"
