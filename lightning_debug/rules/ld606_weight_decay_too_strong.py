@@ -66,9 +66,7 @@ Repaired:
     trainer.fit(Classifier(), train, val)
 
 Example:
-    >>> from lightning_debug.evidence.curves import CurveReading
-from lightning_debug.evidence.curves import CurveReading
-from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
+    >>> from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
     >>> from lightning_debug.record import Record
     >>> norms = ((0, 5.0), (10, 2.5), (50, 0.4))
     >>> record = Record()
