@@ -191,14 +191,14 @@ class DebugCallback(CallbackBase):
 def _sinks(settings: Settings, trainer: Trainer) -> list[Any]:
     from lightning_debug import _tally, reports  # only a run that reports pays for it
 
-    default = os.path.join(report_folder(trainer), "lightning_debug")
+    folder = settings.report_dir or os.path.join(report_folder(trainer), "lightning_debug")
     if trainer.global_rank != 0:
         return []
     write = settings.report_dir is not None or not is_fast_dev_run(trainer)
-    folder = settings.report_dir or default
     reason = reports.refusal(folder) if write else ""
     if reason:
-        other = None if folder == default or reports.refusal(default) else default
+        root = os.path.join(str(trainer.default_root_dir), "lightning_debug")  # the logger's folder is a collective
+        other = None if folder == root or reports.refusal(root) else root
         instead = f"the report is written to {other!r}" if other else "no report is written"
         warnings.warn(f"lightning_debug: report_dir={folder!r} cannot be used: {reason}; {instead}", stacklevel=2)
         folder, write = other or folder, other is not None
