@@ -9,7 +9,9 @@ A pair is one turn of each.
 Two equal fits in one process differ by some per cent, always the same way within the process: which of them was made
 first, ran first in each pair, and what memory it got. So a block is a fresh process, and blocks alternate which fit is
 the first. Of each block the median of its pairs' ratios is taken, after the first steps, which are looked at closely;
-two blocks of opposite order make one ratio, their geometric mean, in which what order does cancels. Printed are the
+two blocks of opposite order make one ratio, their geometric mean, in which what order does cancels. Memory that is
+freed stays with the process (:data:`MEMORY`): else a fit may give it back and fault it in again in each step, which takes
+a sixth of the CNN's, and which of the two does so is chance. Printed are the
 median of those and the smallest and largest; ``mean``: of all pairs, with the first steps; what the fit costs once
 besides; how often a step reads a value of a tensor; and how many bytes of tensors are alive besides. The row of two
 equal fits says what all that is worth: where its interval is wide, the machine was busy.
@@ -24,6 +26,7 @@ import io
 import json
 import logging
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -50,6 +53,10 @@ CLOSE = 64
 
 EPOCH = 200
 """Steps of an epoch."""
+
+
+MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
+"""What tells glibc to keep freed memory, in one arena for both threads."""
 
 
 class Turns:
@@ -274,7 +281,8 @@ def row(name: str, model: str, asked: argparse.Namespace) -> str:
     command = [sys.executable, "-m", "benchmarks.overhead", *how, "--block"]
     blocks: list[dict[str, float]] = []
     for index in range(2 * max(1, asked.blocks // 2)):
-        told = subprocess.run([*command, str(index)], capture_output=True, text=True, check=True).stdout
+        kept = {**os.environ, **MEMORY}
+        told = subprocess.run([*command, str(index)], capture_output=True, text=True, check=True, env=kept).stdout
         blocks.append(json.loads(told.splitlines()[-1]))
     ratios = [math.sqrt(one["median"] * other["median"]) for one, other in zip(blocks[::2], blocks[1::2], strict=True)]
     means = [math.sqrt(one["mean"] * other["mean"]) for one, other in zip(blocks[::2], blocks[1::2], strict=True)]

@@ -9,7 +9,6 @@ from typing import Any
 from torch import Tensor
 
 from lightning_debug.callbacks._guard_step import Step
-from lightning_debug.probes.deferred import host_value
 from lightning_debug.probes.gradient_glimpse import WHOLE, Glimpses
 from lightning_debug.probes.gradient_norms import parameters_of
 from lightning_debug.probes.gradient_paths import Paths
@@ -87,9 +86,8 @@ class Cadence:
             return False
         if sum(len(group["params"]) for group in optimizer.param_groups) != known.parameters:
             return False
-        norm = known.norm()
-        value = math.nan if norm is None else host_value(norm)
-        if not value <= JUMP * max(self._seen, default=0.0):
+        value = known.norm()
+        if value is None or not value <= JUMP * max(self._seen, default=0.0):
             return False
         self._seen.append(value)
         return True

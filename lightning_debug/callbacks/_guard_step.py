@@ -115,10 +115,9 @@ class Step:
         Args:
             whole: Parameters all of whose gradient is looked at.
         """
-        seen = glimpse(self.tensors)
-        if seen is None:
+        value = glimpse(self.tensors)
+        if value is None:
             return None
-        value = host_value(seen)
         more = total_norm([local(item.grad) for item in whole if item.grad is not None]) if whole else None
         if more is not None:
             value = math.hypot(value, host_value(more)) if math.isfinite(value) else value

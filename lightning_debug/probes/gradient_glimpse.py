@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_debug.probes.gradient_norms import local
 
-Cut = Callable[[Tensor], Tensor] | None
+Cut = int | tuple[int | slice, ...] | None
+"""An index into a gradient; ``None``: all of it."""
 
 WHOLE = 4096
 """Gradients of at most so many values are looked at as a whole by :func:`glimpse`."""
@@ -21,9 +24,7 @@ KERNEL = 16
 VECTOR = 8
 """Vectors longer than this that follow one of their length are those of one layer."""
 
-_ALL = operator.methodcaller("reshape", -1)
-_ROW = operator.methodcaller("select", 0, 0)
-_COLUMN = operator.methodcaller("select", 1, 0)
+_EVERY = slice(None)
 
 
 def cuts(tensors: Sequence[Tensor]) -> list[tuple[int, Cut]] | None:
@@ -56,11 +57,11 @@ def cuts(tensors: Sequence[Tensor]) -> list[tuple[int, Cut]] | None:
             if vector != last or vector <= VECTOR:
                 found.append((place, None))
         elif dim < 2 or item.numel() <= WHOLE:
-            found.append((place, _ALL))
+            found.append((place, None))
         elif dim == 3 and shape[2] > KERNEL:  # a stack of matrices
-            found += (place, _columns), (place, _last_columns)
+            found += (place, (_EVERY, 0)), (place, (_EVERY, _EVERY, 0))
         else:
-            found.append((place, _ROW if dim == 2 else _first))
+            found.append((place, 0))
             matrix, open_rows = place, shape[0]
         last = vector
     if matrix >= 0:
@@ -68,24 +69,22 @@ def cuts(tensors: Sequence[Tensor]) -> list[tuple[int, Cut]] | None:
     return found
 
 
-def glimpse(tensors: Sequence[Tensor]) -> Tensor | None:
-    """The norm of a small part of the gradients (see :func:`cuts`).
+def glimpse(tensors: Sequence[Tensor]) -> float | None:
+    """The norm of a small part of the gradients (see :func:`cuts`), read on the host.
 
     Args:
         tensors: Gradients' values, ordinary tensors that require no gradient.
 
     Returns:
-        A tensor of one element; ``None`` without values, or where they are not all on the CPU.
+        ``None`` without values, or where they are not all on the CPU.
 
     >>> gradient = torch.ones(100, 100)
     >>> gradient[7] = torch.nan
     >>> glimpse([gradient])
-    tensor(nan)
+    nan
     """
     found = cuts(tensors)
-    if found is None:
-        return None
-    return _norm([tensors[place] if cut is None else cut(tensors[place]) for place, cut in found])
+    return None if found is None else _norm((tensors[place], cut) for place, cut in found)
 
 
 class Glimpses:
@@ -100,7 +99,7 @@ class Glimpses:
     >>> layer = torch.nn.Linear(3, 2)
     >>> layer(torch.ones(1, 3)).sum().backward()
     >>> looks = Glimpses([*layer.parameters()])
-    >>> float(looks.norm()) == float(glimpse([item.grad for item in layer.parameters()]))
+    >>> looks.norm() == glimpse([item.grad for item in layer.parameters()])
     True
     """
 
@@ -111,44 +110,33 @@ class Glimpses:
         found = cuts([local(gradient) for _, gradient in known]) if plain else None
         self._cuts = None if found is None else [(known[place][0], cut) for place, cut in found]
 
-    def norm(self) -> Tensor | None:
+    def norm(self) -> float | None:
         """The norm of what is looked at; ``None`` where that tells nothing, or gradients are not what they were."""
         parts = []
         for parameter, cut in self._cuts or ():
             gradient = parameter.grad
             if gradient is None:
                 continue
-            if gradient.requires_grad or type(gradient) is not Tensor or gradient.layout is not torch.strided:
+            if type(gradient) is not Tensor:
                 return None
-            try:
-                parts.append(gradient if cut is None else cut(gradient))
-            except (IndexError, RuntimeError):
-                return None
-        return _norm(parts)
+            parts.append((gradient, cut))
+        try:
+            return _norm(parts)
+        except (IndexError, RuntimeError, TypeError):  # sparse now, of another shape, requiring gradients
+            return None
 
 
-def _norm(parts: Sequence[Tensor]) -> Tensor | None:
-    if not any(part.numel() for part in parts):
-        return None
-    norm: Tensor = torch.linalg.vector_norm(torch.cat(list(parts)))
-    return norm
-
-
-def _first(gradient: Tensor) -> Tensor:
-    return gradient.select(0, 0).reshape(-1)
-
-
-def _columns(gradient: Tensor) -> Tensor:
-    return gradient.select(1, 0).reshape(-1)
-
-
-def _last_columns(gradient: Tensor) -> Tensor:
-    return gradient.select(2, 0).reshape(-1)
-
-
-def _flat_column(gradient: Tensor) -> Tensor:
-    return gradient.flatten(1).select(1, 0)
+def _norm(parts: Iterable[tuple[Tensor, Cut]]) -> float | None:
+    """The norm of what is cut out. In NumPy: from a cold cache, torch's calls take half as long again."""
+    total, seen = 0.0, 0
+    for gradient, cut in parts:
+        plain = gradient.dtype is torch.float32 or gradient.dtype is torch.float64
+        values: Any = (gradient if plain else gradient.abs().to(torch.float64)).numpy()
+        values = (values if cut is None else values[cut]).ravel()
+        total += float(np.dot(values, values))
+        seen += len(values)
+    return math.sqrt(total) if seen else None
 
 
 def _column_of(matrix: Tensor) -> Cut:
-    return _COLUMN if matrix.dim() == 2 else _flat_column
+    return (_EVERY, *[0] * (matrix.dim() - 1))
