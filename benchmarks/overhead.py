@@ -10,9 +10,9 @@ Two equal fits in one process differ by some per cent, always the same way withi
 first, ran first in each pair, and what memory it got. So a block is a fresh process, and blocks alternate which fit is
 the first. Of each block the median of its pairs' ratios is taken, after the first steps, which are looked at closely;
 two blocks of opposite order make one ratio, their geometric mean, in which what order does cancels. Memory that is
-freed stays with the process (:data:`MEMORY`): else a fit may give it back and fault it in again in each step, which takes
-a sixth of the CNN's, and which of the two does so is chance. Printed are the
-median of those and the smallest and largest; ``mean``: of all pairs, with the first steps; what the fit costs once
+freed stays with the process (:data:`MEMORY`): else a fit may give it back and fault it in again in each step, which
+takes a sixth of the CNN's, and which of the two does so is chance. Printed are the median of those and the smallest
+and largest; ``mean``: of all pairs, with the first steps; what the fit costs once
 besides; how often a step reads a value of a tensor; and how many bytes of tensors are alive besides. The row of two
 equal fits says what all that is worth: where its interval is wide, the machine was busy.
 """

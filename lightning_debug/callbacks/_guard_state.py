@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,11 +125,7 @@ class Window:
 
     def add(self, step: int, numbers: Numbers, limit: float | None) -> None:
         """Takes in one batch; ``limit`` is the norm's threshold in force."""
-        for name in numbers.losses:
-            self.losses.setdefault(name, [None] * len(self.steps))
-        self.steps.append(step)
-        for name, values in self.losses.items():
-            values.append(numbers.losses.get(name))
+        self._add_losses(step, numbers.losses)
         for name, norm in numbers.norms.items():
             self.norms.setdefault(name, []).append(norm)
             if norm is not None:
@@ -137,6 +133,20 @@ class Window:
         if numbers.limits:
             self.limit = min(filter(math.isfinite, numbers.limits.values()), default=self.limit)
         self.not_finite += numbers.bad_loss or numbers.bad_gradient
+
+    def add_calm(self, step: int, losses: Sequence[float], unread: Iterable[str]) -> None:
+        """Takes in one batch whose losses are finite and whose norms were not taken: most are so."""
+        self._add_losses(step, dict(zip(loss_names(len(losses)), losses, strict=True)))
+        for name in unread:
+            self.norms.setdefault(name, []).append(None)
+
+    def _add_losses(self, step: int, losses: Mapping[str, float]) -> None:
+        for name in losses:
+            if name not in self.losses:
+                self.losses[name] = [None] * len(self.steps)
+        self.steps.append(step)
+        for name, values in self.losses.items():
+            values.append(losses.get(name))
 
     def evidence(self, at: Moment, **how: Any) -> StepWindow:
         """The window as evidence."""

@@ -22,7 +22,7 @@ from lightning_debug.evidence import Moment
 from lightning_debug.probes.deferred import Deferred, Values, host_value
 from lightning_debug.probes.gradient_norms import local
 from lightning_debug.probes.nonfinite_tensors import weights_flag
-from lightning_debug.probes.norm_history import NormHistory
+from lightning_debug.probes.norm_history import Histories
 from lightning_debug.session import Session
 
 NOW = Moment()
@@ -68,6 +68,7 @@ class Watch:
         self._window = Window()
         self._losses: list[Tensor] = []
         self._logged = LoggedLoss(module)
+        self._calm: list[float] = []  # the values of those, where the step asked for nothing else
         self._norms: dict[str, Tensor] = {}
         self._unread: set[str] = set()  # optimizers that have stepped without their norm being taken
         self._exposure = Exposure()
@@ -76,7 +77,7 @@ class Watch:
         self._handled = -1  # the last batch whose bad numbers were dealt with
         self._stepped = self._begun = False  # begun: gradients are accumulating
         self._asked = self._scaler_skips = 0
-        self._histories: dict[int, NormHistory] = {}
+        self._histories = Histories(clipping.quantile, clipping.warm_up)
         self._scaling = ScalingWatch(trainer, module, session)
         self._response = Response(trainer, module, session, policy, self._batches, self.emit)
 
@@ -126,13 +127,13 @@ class Watch:
                 dropped = self._bad_step(optimizer, self._count, numbers, gradient=gradient)
         if self._policy.action == "rollback" and not dropped:
             self._response.good() if step.finite() else self._response.mend()
-        history = self._history(index)
+        history = self._histories.of(index)
         if not dropped:
             step.clip(trainer, history.limit if history is not None else None)
             self._stepped = True
         if step.norm is not None:
             self._norms[f"gradient_norm{suffix}"] = step.norm
-            self._remember(history, step.norm, f"limit{suffix}")
+            self._norms |= {f"limit{suffix}": limit for limit in self._histories.add(index, step.norm)}
         elif step.tensors:
             self._unread.add(f"gradient_norm{suffix}")
 
@@ -141,14 +142,32 @@ class Watch:
         index, suffix = place_of(optimizer, self._trainer.optimizers)
         if not self._cadences[index].is_calm(optimizer, self._count, clipped=self._limit is not None):
             return False
-        if not all(map(math.isfinite, map(host_value, self._losses))):
+        values = [*map(host_value, self._losses)]
+        if not all(map(math.isfinite, values)):
             return False
-        self._begun, self._stepped = False, True
+        self._begun, self._stepped, self._calm = False, True, values
         self._unread.add(f"gradient_norm{suffix}")
         return True
 
     def end(self, outputs: Any) -> None:
         """A batch was trained on: sends its numbers off, and takes in those that have arrived."""
+        calm, self._calm = self._calm, []
+        if calm and len(calm) == len(self._losses) and not self._norms:
+            divisor = self._divisor
+            losses = [value * divisor for value in calm]
+            self._window.add_calm(batches_seen(self._trainer), losses, self._unread)
+        else:
+            self._collect(outputs)
+        self._scaling.end()
+        if self._handled == self._count and self._stepped and not self._response.poisoned:
+            self._response.check_weights("step")
+        if len(self._window.steps) >= WINDOW:
+            self.emit()
+        if self._at_once and not self._begun:
+            self._batches.clear()
+        self._count += 1
+
+    def _collect(self, outputs: Any) -> None:
         losses, scale = self._losses, scale_of(self._trainer) if self._may_scale else None
         if not losses or (self._module.automatic_optimization and scale is not None):
             returned = loss_in(outputs)  # the backward pass saw it multiplied by the scale, which may overflow
@@ -166,14 +185,6 @@ class Watch:
                 self._reads.put(tag, list(numbers.values()))
         if not self._at_once:
             self.arrivals()
-        self._scaling.end()
-        if self._handled == self._count and self._stepped and not self._response.poisoned:
-            self._response.check_weights("step")
-        if len(self._window.steps) >= WINDOW:
-            self.emit()
-        if self._at_once and not self._begun:
-            self._batches.clear()
-        self._count += 1
 
     def ask_weights(self, *, always: bool = False) -> None:
         """Asks whether the weights are finite, if it is long ago; the answer comes with the numbers."""
@@ -265,19 +276,6 @@ class Watch:
         self._window.skipped += dropped
         return dropped
 
-    def _remember(self, history: NormHistory | None, norm: Tensor, name: str) -> None:
-        """Puts a norm to those that the threshold follows from, and tells which one was in force."""
-        if history is not None:
-            if history.limit is not None:
-                self._norms[name] = history.limit
-            history.add(norm)
-
-    def _history(self, index: int) -> NormHistory | None:
-        quantile = self._clipping.quantile
-        if quantile is None:
-            return None
-        return self._histories.setdefault(index, NormHistory(quantile, self._clipping.warm_up))
-
     def check_weights(self, when: str) -> None:
         """Looks at all parameters and buffers; reads on the host."""
         self._response.check_weights(when)
@@ -285,8 +283,8 @@ class Watch:
     def state(self) -> dict[str, Any]:
         """What a checkpoint needs to go on as if nothing had been: nothing, by default."""
         found: dict[str, Any] = {}
-        if self._histories:
-            found["norms"] = {index: history.state() for index, history in self._histories.items()}
+        if known := self._histories.state():
+            found["norms"] = known
         if self._policy.max_skips is not None:
             found["skips"] = self._response.skips
         return found
@@ -294,7 +292,4 @@ class Watch:
     def load(self, state: dict[str, Any]) -> None:
         """Takes up what :meth:`state` gave."""
         self._response.skips = int(state.get("skips", 0))
-        for index, known in state.get("norms", {}).items():
-            history = self._history(int(index))
-            if history is not None:
-                history.load(known, self._trainer.strategy.root_device)
+        self._histories.load(state.get("norms", {}), self._device)

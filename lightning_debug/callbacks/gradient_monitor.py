@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lightning_debug.callbacks._base import DebugCallback
+from lightning_debug.callbacks._guard_state import place_of
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.callbacks._ranks import is_sharded
 from lightning_debug.evidence import Moment
@@ -49,7 +50,7 @@ class GradientMonitor(DebugCallback):
         """Measures the layers, at the steps that are looked at."""
         if self._reads is None:
             return
-        index = next((i for i, item in enumerate(trainer.optimizers) if item is optimizer), 0)
+        index, _ = place_of(optimizer, trainer.optimizers)
         step = self._steps.get(index, 0)
         self._steps[index] = step + 1
         if not AUDITED(step):

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -34,7 +36,7 @@ class ClassCounts:
         self._one_hot, self._of_several = one_hot, False
         self._counts: Counter[int] = Counter()
         self._usable = True
-        self._waiting: list[Tensor] = []
+        self._waiting: list[npt.NDArray[Any]] = []
 
     def add(self, labels: Tensor) -> None:
         """Adds a batch. Batches are counted many at once."""
@@ -46,13 +48,15 @@ class ClassCounts:
         if not self._usable or labels.numel() != (labels.shape[0] if labels.ndim else 1):
             self._usable = False
             return
-        self._waiting.append(labels.reshape(-1).clone())  # `to` of a copy takes eight times as long
+        plain = labels.float() if labels.dtype is torch.bfloat16 else labels
+        self._waiting.append(plain.numpy().reshape(-1).copy())  # a clone takes several times as long
         if len(self._waiting) >= WAITING:
             self._count()
 
     def _count(self) -> None:
         if self._waiting:
-            values, counts = torch.unique(torch.cat(self._waiting).long(), return_counts=True)
+            waiting = torch.from_numpy(np.concatenate(self._waiting))
+            values, counts = torch.unique(waiting.long(), return_counts=True)
             self._waiting.clear()
             for value, count in zip(values.tolist(), counts.tolist(), strict=True):
                 if value >= 0:

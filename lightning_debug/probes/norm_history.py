@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -67,3 +68,45 @@ class NormHistory:
         self._norms = torch.full((SIZE,), math.inf, device=device)
         self._norms[: len(state["norms"])] = torch.tensor(state["norms"], device=device)
         self.limit = None if state["limit"] is None else torch.tensor(state["limit"], device=device)
+
+
+class Histories:
+    """One :class:`NormHistory` for each optimizer, where there is a quantile at all.
+
+    Args:
+        quantile: As above; ``None`` for no threshold.
+        warm_up: As above.
+
+    >>> Histories(None, 3).of(0) is None
+    True
+    """
+
+    def __init__(self, quantile: float | None, warm_up: int) -> None:
+        self._quantile, self._warm_up = quantile, warm_up
+        self._known: dict[int, NormHistory] = {}
+
+    def of(self, index: int) -> NormHistory | None:
+        """That of one optimizer."""
+        if self._quantile is None:
+            return None
+        return self._known.setdefault(index, NormHistory(self._quantile, self._warm_up))
+
+    def add(self, index: int, norm: Tensor) -> list[Tensor]:
+        """Takes in a norm of one optimizer; gives the threshold that was in force, if there was one."""
+        history = self.of(index)
+        if history is None:
+            return []
+        limit = history.limit
+        history.add(norm)
+        return [] if limit is None else [limit]
+
+    def state(self) -> dict[int, Any]:
+        """What a checkpoint needs; reads on the host."""
+        return {index: history.state() for index, history in self._known.items()}
+
+    def load(self, state: Mapping[Any, Any], device: torch.device) -> None:
+        """Takes up what :meth:`state` gave."""
+        for index, known in state.items():
+            history = self.of(int(index))
+            if history is not None:
+                history.load(known, device)
