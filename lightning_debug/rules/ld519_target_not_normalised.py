@@ -3,7 +3,8 @@
 What it sees: targets and predictions of the regression losses on watched steps. At first the targets' root mean
     square exceeds `magnitude` and is `ratio` times that of the untrained predictions; and `steps` steps later
     or more, at the last look, training still suffers: the predictions' mean is further from the targets' than
-    the targets' deviation, or their spread is below `reached` of it.
+    the targets' deviation, or their spread is below `reached` of it. While the run
+    goes on, nothing is said before `wait` of its planned batches: many networks reach such targets in time.
 Why it hurts: the network starts near 0 and moves by about the learning rate a step: it spends epochs on the
     mean of the targets, gradients are thousands of times too large, and the loss says nothing until then.
 How to fix: subtract the targets' mean and divide by their standard deviation (of the training set), and undo
@@ -81,7 +82,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.evidence.data_values import RegressionFit
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -92,9 +95,18 @@ _SYMPTOMS = ("LD210", "LD305", "LD309", "LD310", "LD602", "LD605", "LD702", "LD7
 
 @rule("LD519", severity=WARNING, needs=RegressionFit, explains=_SYMPTOMS)
 def target_not_normalised(
-    record: Record, *, magnitude: float = 10.0, ratio: float = 30.0, reached: float = 0.05, steps: int = 20
+    record: Record,
+    *,
+    magnitude: float = 10.0,
+    ratio: float = 30.0,
+    reached: float = 0.05,
+    steps: int = 20,
+    wait: float = 0.2,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each line with a regression loss."""
+    context, reading = record.last(RunContext), record.last(CurveReading)
+    over = reading is not None and reading.final
+    least = steps if over or context is None else max(steps, wait * (context.planned_steps or 0))
     by_line: dict[tuple[str, str], list[RegressionFit]] = {}
     for fit in record.of(RegressionFit):
         if fit.stage == "train" and fit.aligned and fit.elements != 1:
@@ -105,8 +117,10 @@ def target_not_normalised(
         guess = math.hypot(first.prediction_mean, first.prediction_deviation)
         if first.at.step > 2 or not math.isfinite(target) or target < magnitude or target < ratio * guess:
             continue
-        if last.at.step - first.at.step < steps:
-            yield Skip(f"fewer than {steps} steps lie between the first look at the regression targets and the last")
+        if last.at.step - first.at.step < least:
+            yield Skip(
+                f"fewer than {math.ceil(least)} steps lie between the first look at the regression targets and the last"
+            )
             continue
         moved = abs(last.target_mean - first.target_mean)  # returns, or values that the net itself predicts
         away = abs(last.prediction_mean - last.target_mean) > max(last.target_deviation, moved)
