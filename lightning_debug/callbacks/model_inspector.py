@@ -30,6 +30,7 @@ from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.mode_gap import mode_gap, tracking_norms
 from lightning_debug.experiments.model_runs import gradients, kept_samples, passes, usual_count
 from lightning_debug.experiments.sample_mixing import sample_mixing
+from lightning_debug.probes.batch_shelf import BatchShelf
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 from lightning_debug.probes.model_chain import layer_signals, linear_chain
 from lightning_debug.probes.model_norms import equal_rows, norm_inputs, still_alike
@@ -45,8 +46,8 @@ ROUNDING = 1e-4
 """Share of the largest prediction below which a change is not worth asking where it was lost."""
 EXCHANGED = 5
 """Passes that an exchange of samples takes."""
-KEPT = 64
-"""Samples of the first batch that are kept for these looks."""
+KEPT, KEPT_BYTES = 64, 2**15
+"""Samples of the first batch that are kept for these looks: in memory up to so many bytes, else in a file."""
 BUDGET, SHARE = 3.0, 0.03
 """Seconds that the passes of one experiment may take, or a share of the run that is planned if that is more."""
 
@@ -79,7 +80,8 @@ class ModelInspector(DebugCallback):
     _batches: int = 0
     _spent: float = 0.0
     _price: float = 0.0
-    _kept: tuple[Any, int] | None = None
+    _shelf: BatchShelf | None = None
+    _index: int = 0
     _exchanged: bool = False
     _looked: int = -1
     _first_loss: float | None = None
@@ -114,7 +116,7 @@ class ModelInspector(DebugCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Looks once more."""
-        if self._kept is not None:
+        if self._shelf is not None:
             if not self._exchanged:
                 self._exchange(trainer, pl_module, *self._kept)
             self._symmetry(trainer, pl_module)
@@ -130,11 +132,11 @@ class ModelInspector(DebugCallback):
         self._forget()
 
     def _forget(self) -> None:
-        self._kept, self._alike, self._others = None, None, []
+        self._shelf, self._alike, self._others = None, None, []
 
     def __getstate__(self) -> dict[str, Any]:
         state = super().__getstate__()
-        for name in ("_kept", "_alike", "_others"):  # they hold data and weights
+        for name in ("_shelf", "_alike", "_others"):  # they hold data and weights
             state.pop(name, None)
         return state
 
@@ -160,7 +162,15 @@ class ModelInspector(DebugCallback):
         return max(BUDGET, SHARE * price * planned)
 
     def _keep(self, batch: Any, batch_idx: int) -> None:
-        self._kept = kept_samples(batch, KEPT), batch_idx
+        shelf = BatchShelf(in_memory=KEPT_BYTES)
+        shelf.put(kept_samples(batch, KEPT))
+        self._shelf, self._index = shelf, batch_idx
+
+    @property
+    def _kept(self) -> tuple[Any, int]:
+        """The first samples of the first batch, read anew, and its index."""
+        assert self._shelf is not None
+        return self._shelf.get(0), self._index
 
     def _structure(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         with passes(trainer, pl_module, batch, batch_idx, fewest=1, limit=self._limit) as runs:
@@ -179,7 +189,7 @@ class ModelInspector(DebugCallback):
                     at=moment(trainer), batch_size=size, ranks=ranks, last_batch=rest, dataset_size=dataset, norms=norms
                 )
             )
-        if self._kept is not None and tracking_norms(pl_module) and may_begin(self.session, 3):
+        if self._shelf is not None and tracking_norms(pl_module) and may_begin(self.session, 3):
             found = mode_gap(trainer, pl_module, *self._kept, first_loss=None, steps=0, last=False)
             self._first_loss = found.train_loss
 
@@ -220,13 +230,12 @@ class ModelInspector(DebugCallback):
 
     def _symmetry(self, trainer: Trainer, pl_module: LightningModule) -> None:
         alike, self._alike = self._alike, None
-        if alike and self._kept is not None:
+        if alike and self._shelf is not None:
             self._try(trainer, Initialisation, lambda: self._compare(trainer, pl_module, alike), 3)
         elif alike is not None:
             self.session.observe(Initialisation(at=moment(trainer), steps=trainer.global_step, signals=self._signals))
 
     def _compare(self, trainer: Trainer, pl_module: LightningModule, alike: dict[str, Tensor]) -> None:
-        assert self._kept is not None
         moved = any(item.shape == old.shape and bool((item != old).any()) for item, old in self._others)
         loss, found, woken = gradients(trainer, pl_module, *self._kept, tuple(alike))
         units = still_alike(pl_module, alike, found, woken)
@@ -239,7 +248,7 @@ class ModelInspector(DebugCallback):
         self._others = []
 
     def _look(self, trainer: Trainer, pl_module: LightningModule, *, last: bool) -> None:
-        if self._kept is None or self._looked == self._batches:
+        if self._shelf is None or self._looked == self._batches:
             return
         if not (last or self._looked < 0 or may_look(self.session, self._price)):
             return
@@ -250,9 +259,9 @@ class ModelInspector(DebugCallback):
         self._price = self._spent - before
 
     def _dependence(self, trainer: Trainer, pl_module: LightningModule, last: bool) -> None:
-        assert self._kept is not None
-        usual_count(self._kept[0])
-        with passes(trainer, pl_module, *self._kept, limit=self._limit) as runs:
+        batch, index = self._kept
+        usual_count(batch)
+        with passes(trainer, pl_module, batch, index, limit=self._limit) as runs:
             base = runs.base()
             known = {"at": moment(trainer), "steps": trainer.global_step, "last": last}
             for found in input_dependence(runs, base, **known):
@@ -261,7 +270,6 @@ class ModelInspector(DebugCallback):
             base.release()
 
     def _gap(self, trainer: Trainer, pl_module: LightningModule, last: bool) -> None:
-        assert self._kept is not None
         batch, index = self._kept
         found = mode_gap(trainer, pl_module, batch, index, first_loss=self._first_loss, steps=self._batches, last=last)
         self.session.observe(dataclasses.replace(found, at=moment(trainer)))
