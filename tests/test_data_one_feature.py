@@ -71,6 +71,16 @@ def test_what_drifts_is_quiet(train, validation):
     assert not claims("LD515", *by_column(train, validation))
 
 
+@pytest.mark.parametrize("times", [30, 60])
+@pytest.mark.parametrize("way", [1, -1])
+def test_a_few_wild_samples_are_no_other_scale(times, way):
+    wild = table(0)
+    wild[::100] *= times
+    assert float(wild.std() / table(1).std()) > 2
+    one, other = [wild, table(1)][::way]
+    assert not claims("LD515", *values(one), *values(other, stage="validate"))
+
+
 def layer(stage, mean, deviation):
     return FirstLayerInput(
         stage=stage, field="batch[0]", module="net.0", operation="conv2d", samples=96, shape=(96, 1, 12, 12),

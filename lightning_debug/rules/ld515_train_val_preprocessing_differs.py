@@ -19,7 +19,7 @@ Why it hurts: the network is asked about inputs that it was not trained on. Vali
 How to fix: put both sets through the same preparation, with the mean and the deviation of the training set.
 When to ignore: when validation is meant to come from elsewhere. Silent where the classes of the validation set
     are others, on drift of moderate size, on series whose level wanders while their windows spread as before,
-    and on further validation loaders.
+    on a few wild samples in one set, and on further validation loaders.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -105,6 +105,7 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import delivered_alike, first_layers, number, pooled, standardised_alone
+from lightning_debug.rules._data_scales import is_on_another_scale, is_scaled_by_column, made_by_few, spread_alike
 
 
 @rule("LD515", severity=ERROR, needs=FieldValues, explains=("LD212", "LD413", "LD706", "LD707", "LD712"))
@@ -142,12 +143,13 @@ def train_val_preprocessing_differs(
         ratio = statistics.median_low([other / deviation for _, deviation, _, other in features])
         close = statistics.median_low([abs(second - first) / min(one, other) for first, one, second, other in features])
         factor = max(ratio, 1 / ratio)
-        rescaled = close >= 1.0 or _is_rescaled(train, val, same) or _spread_alike(features, ratio, alike)
+        rescaled = close >= 1.0 or _is_rescaled(train, val, same) or spread_alike(features, ratio, alike)
         signed = _signed(train, val) and rescaled and factor >= bounded
-        by_column = factor >= scale / 2 and _is_scaled_by_column(features, uneven)
-        scaled = (factor >= scale * few or signed or by_column) and not _wanders(record, train.field, ratio)
+        by_column = factor >= scale / 2 and is_scaled_by_column(features, uneven)
+        wide = (factor >= scale * few or by_column) and not made_by_few(train, val, close)
+        scaled = (wide or signed) and not _wanders(record, train.field, ratio)
         scaled = scaled or (max(apart, factor) >= bounded and standardised_alone(record, train, val, same))
-        odd = [item for item in features if _is_on_another_scale(item, single, scale, huge)]
+        odd = [item for item in features if is_on_another_scale(item, single, scale, huge)]
         one = odd[0] if 0 < 4 * len(odd) <= len(features) else None
         if apart < shift * few and not scaled and one is None:
             continue
@@ -254,34 +256,6 @@ def _is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstL
     low = (train.lowest - first) / deviation - (val.lowest - second) / other
     high = (train.highest - first) / deviation - (val.highest - second) / other
     return max(abs(low), abs(high)) <= same
-
-
-def _is_on_another_scale(feature: tuple[float, float, float, float], single: float, scale: float, huge: float) -> bool:
-    """Whether a feature lies elsewhere and spreads otherwise: drift, a clock or a heavy tail does one of the two.
-
-    A value that is far out moves the mean by a small part of the deviation it makes.
-    """
-    first, deviation, second, other = feature
-    apart, factor = abs(second - first) / max(deviation, other), max(other / deviation, deviation / other)
-    return (apart >= single and factor >= scale) or (apart >= 1.0 and factor >= huge)
-
-
-def _spread_alike(features: list[tuple[float, float, float, float]], ratio: float, alike: float) -> bool:
-    """Whether the means of many features lie wider apart as their deviations are larger: noise adds to these alone."""
-    first, second = [item[0] for item in features], [item[2] for item in features]
-    spreads = statistics.pstdev(first), statistics.pstdev(second)
-    if len(features) < 16 or min(spreads) <= 0:
-        return False
-    wider, larger = math.log(spreads[1] / spreads[0]), math.log(ratio)
-    same_way = wider * larger > 0 and max(math.log(1.5), abs(larger) / 2) <= abs(wider) <= 2 * abs(larger)
-    return same_way and statistics.correlation(first, second) >= alike
-
-
-def _is_scaled_by_column(features: list[tuple[float, float, float, float]], uneven: float) -> bool:
-    """Whether the features of one set spread alike and those of the other do not: drift makes nothing even."""
-    first, second = ([math.log(item[place]) for item in features] for place in (1, 3))
-    even, other = sorted((statistics.pstdev(first), statistics.pstdev(second)))
-    return len(features) >= 6 and even <= uneven / 3 and other >= uneven
 
 
 def _wanders(record: Record, field: str, ratio: float) -> bool:
