@@ -246,7 +246,24 @@ class Outputs(Classifier):
         self.outputs.clear()
 
 
+class Skipping(ByHand):
+    """A gradient scaler of its own that begins far too high, and skips the first steps."""
+
+    def __init__(self):
+        super().__init__()
+        self.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**127)
+
+    def training_step(self, batch, batch_idx):
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        loss = Classifier.training_step(self, batch, batch_idx)
+        optimizer.zero_grad()
+        self.scaler.scale(1000 * loss).backward()
+        self.scaler.step(optimizer)
+        self.scaler.update()
+
+
 PROGRAMS = {
+    "skipping": Skipping,
     "spare": Spare,
     "plain": Classifier,
     "gan": Gan,

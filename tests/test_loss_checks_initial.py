@@ -170,7 +170,39 @@ def test_finds_it_for_two_classes():
 def test_finds_tied_embeddings_of_unit_variance():
     tokens = torch.randint(0, 200, (160, 12))
     program = Trained(LanguageModel(tied=True, width=256), next_token)
-    assert "ln 200" in findings(program, loader(tokens), select=MINE)["LD210"][0].message
+    (found,) = findings(program, loader(tokens), select=MINE)["LD210"]
+    assert "ln 200" in found.message
+    assert "weights of `net.embedding`, which are those of `net.head` too" in found.fix
+
+
+class Cosines(nn.Module):
+    """The cosine of an embedding and of each class's direction."""
+
+    def __init__(self):
+        super().__init__()
+        self.body, self.directions = mlp(64, 16), nn.Parameter(torch.randn(10, 16))
+
+    def forward(self, inputs):
+        return F.linear(F.normalize(self.body(inputs)), F.normalize(self.directions))
+
+
+@pytest.mark.parametrize("form", ["angle", "difference"])
+def test_quiet_on_margins(form):
+    def loss(self, batch):
+        margin = 0.3 * F.one_hot(batch[1], 10)
+        cosines = self.net(batch[0]).clamp(-0.999, 0.999)
+        scores = torch.cos(torch.acos(cosines) + margin) if form == "angle" else cosines - margin
+        return F.cross_entropy(30 * scores, batch[1])
+
+    assert "LD210" not in findings(Trained(Cosines(), loss), loader(*digits()), select=MINE)
+
+
+def test_names_the_factor_behind_the_last_layer():
+    def loss(self, batch):
+        return F.cross_entropy(self.net(batch[0]) / 0.01, batch[1])
+
+    (found,) = findings(Trained(Cosines(), loss), loader(*digits()), select=MINE)["LD210"]
+    assert "multiplied by 100 at" in found.fix
 
 
 @pytest.mark.parametrize("sigmoid", [True, False])

@@ -102,6 +102,15 @@ def test_finds_a_sum_that_is_logged_as_the_loss(how, form):
     assert "'val/loss' is" in found.message
 
 
+def test_finds_a_mean_that_is_divided_again():
+    def validate(self, batch):
+        return {"val_loss": classify(self, batch) / len(batch[1])}
+
+    (found,) = compared(mlp(64, 10), classify, validate, digits(160))
+    assert found.measured["relation"] == "divided"
+    assert "without a division by the number of samples" in found.fix
+
+
 @pytest.mark.parametrize("name", ["val_mae", "val_nll"])
 def test_finds_a_sum_under_a_name_that_says_mean(name):
     def train(self, batch):

@@ -59,6 +59,7 @@ class Operand:
         from_batch: Whether it depends on the batch, and on no parameter.
         from_model: Whether a parameter had a part in it.
         carries_gradient: Whether the loss can send a gradient through it.
+        joined: The batch fields that meet it behind the last layer: masks, and labels that lower a score by a margin.
         dim: The dimension along which its rows lie: that of the classes, where the loss has one.
         rows: How many rows were sampled.
         count: How many values were sampled.
@@ -93,6 +94,7 @@ class Operand:
     from_batch: bool = False
     from_model: bool = False
     carries_gradient: bool = False
+    joined: tuple[str, ...] = ()
     dim: int | None = None
     rows: int = 0
     count: int = 0

@@ -85,10 +85,12 @@ class EarlierTraining(Evidence):
         layers: How many normalisation layers with weights or running statistics there are.
         trained: Paths of those whose statistics or weights no initialisation leaves behind, at most 8; else of frozen
             layers with weights above what torch draws.
+        tied: Linear layers whose weight is an embedding's, and that embedding, by path.
     """
 
     layers: int = 0
     trained: tuple[str, ...] = ()
+    tied: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +133,8 @@ class ValidationLossComparison(Evidence):
             ``"equal"``; ``"softmax"``, ``"sigmoid"`` (of the training's scores); ``"unnormalised"`` (scores for
             log-probabilities); ``"rearranged"`` (the same numbers in another order against the same targets);
             ``"shifted"`` (the same scores against targets moved by one position); ``"summed"`` (the training's
-            value times the number of its elements or samples, logged as the loss); ``"unknown"``.
+            value times the number of its elements or samples, logged as the loss); ``"divided"`` (by it);
+            ``"unknown"``.
         samples: Samples in the batch.
         function: The validation's loss function.
         line: The user's line of that call.
@@ -140,7 +143,7 @@ class ValidationLossComparison(Evidence):
         training_line: The user's line of that call.
         training_value: Its value.
         key: The name under which the deviating value was logged, if it was.
-        factor: For ``"summed"``: how often the training's value the logged value is.
+        factor: For ``"summed"``: how often the training's value the logged value is; the reverse for ``"divided"``.
     """
 
     relation: str

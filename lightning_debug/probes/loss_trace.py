@@ -56,6 +56,9 @@ class Note:
 
 _NOTHING = Note()
 
+MOST_BEHIND = 64
+"""Calls looked at behind the last layer."""
+
 
 @functools.lru_cache(maxsize=256)
 def _brief(fields: frozenset[int], model: bool, gradient: bool) -> Note:
@@ -128,9 +131,24 @@ class LossTrace(Trace):
             "field": "" if index is None else self.field_names[index],
             "from_batch": bool(note.fields) and not note.model,
             "from_model": note.model,
+            "joined": self._joined(made or self.producer(tensor)),
             "carries_gradient": note.gradient or tensor.requires_grad,  # by an autograd.Function, after what it calls
         }
         return Kept(tensor.detach(), made or self.producer(tensor), dim, ignore, known)
+
+    def _joined(self, made: Op | None) -> tuple[str, ...]:
+        """The batch fields that meet a tensor behind the last layer on its way."""
+        met: set[int] = set()
+        todo: list[Op | None] = [made]
+        seen: set[int] = set()
+        while todo and len(seen) < MOST_BEHIND:
+            op = todo.pop()
+            if op is None or op.index in seen or self.note(op).layer:
+                continue
+            seen.add(op.index)
+            met.update(*[source.fields for source in self.note(op).sources if not source.model])
+            todo += [source for source in op.inputs if source is not None and self.note(source).model]
+        return tuple([self.field_names[index] for index in sorted(met)])
 
     def close(self) -> None:
         """Reads what was kept. Call it outside the mode, when the step is over."""

@@ -109,7 +109,10 @@ def earlier_training(root: nn.Module) -> EarlierTraining:
     trained = tuple(name for name, module in layers if any(_is_used(*state) for state in _states(module)))
     if not trained:
         trained = tuple(name for name, module in root.named_modules() if _is_frozen_after_training(module))
-    return EarlierTraining(layers=len(layers), trained=trained[:8])
+    tables = {id(item.weight): name for name, item in root.named_modules() if type(item) is nn.Embedding}
+    linear = [(name, item) for name, item in root.named_modules() if type(item) is nn.Linear]
+    tied = tuple((name, tables[id(item.weight)]) for name, item in linear if id(item.weight) in tables)
+    return EarlierTraining(layers=len(layers), trained=trained[:8], tied=tied)
 
 
 def _is_frozen_after_training(module: nn.Module) -> bool:

@@ -132,6 +132,7 @@ class UpdateWatch:
         self._handles: list[Any] = []
         self._bare: list[Tensor] = []  # parameters that had no hooks before ours
         self._measure = False
+        self._overflown: set[int] = set()
         self._arrivals = self._stand_ins = 0
         left = BUDGET
         for track in self.tracks.values():
@@ -216,12 +217,16 @@ class UpdateWatch:
             track.waiting = self.batch
         if not bool(torch.isfinite(gradient).all()):
             track.finite = False
+            self._overflown.add(self.batch)
 
     def _lose(self, track: Track) -> None:
+        batch = track.waiting if track.waiting is not None else self.batch
+        if batch in self._overflown:  # no step was to be made of it: a gradient scaler skips it
+            return
         for stepping in self.steppings.values():
             groups = getattr(stepping.optimizer, "param_groups", ())
             if any(item is track.held.parameter for group in groups for item in group["params"]):
-                stepping.lost_in.add(track.waiting if track.waiting is not None else self.batch)
+                stepping.lost_in.add(batch)
                 stepping.lost = len(stepping.lost_in)
 
     @torch.no_grad()

@@ -20,6 +20,10 @@ _STAGE = re.compile(r"(?:^|(?<=[^a-z]))(?:train|training|val|valid|validation)(?
 _TOTAL_NAME = re.compile(r"(?:^|[^a-z])(?:sum|summed|total|count|num|per|tot)(?:$|[^a-z])")
 
 
+UNITS = (10, 100, 1000, 10000)
+"""Factors that may be a change of units."""
+
+
 @dataclass
 class StepRun:
     """One step as it was run.
@@ -85,7 +89,7 @@ def sizes(batch: Any) -> frozenset[int]:
     found: set[int] = set()
     for _, tensor in batch_fields(batch):
         found |= {*tensor.shape, math.prod(tensor.shape[1:])}
-    return frozenset(size for size in found if size > 1 and size not in (10, 100, 1000, 10000))
+    return frozenset(size for size in found if size > 1 and size not in UNITS)
 
 
 def _summed_by_hand(
@@ -140,6 +144,8 @@ def _summed(
         for factor in counts:
             if factor > 1 and _is_near(value, before * factor):
                 return _told("summed", first, second, samples, key=name, value=value, factor=factor)
+            if factor > 1 and factor not in UNITS and _is_near(value, before / factor):
+                return _told("divided", first, second, samples, key=name, value=value, factor=factor)
     return None
 
 

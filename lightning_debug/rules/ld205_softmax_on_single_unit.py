@@ -9,7 +9,8 @@ How to fix: for two classes with one output use ``binary_cross_entropy_with_logi
     probabilities), or give the last layer one output per class. Attention takes its softmax over the positions that
     are added up: ``dim=1`` for scores of shape (batch, positions, 1).
 When to ignore: when one of several heads has a single class. It is silent on attention over one key, on mixtures
-    of one component, and where the same line is also used with more classes.
+    of one component, and where the same line is also used with more classes, as for the choice among answers of
+    which some questions have one.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -71,7 +72,9 @@ Example:
     >>> scores = Operand(shape=(32, 1), dim=1, rows=32, count=32, minimum=1.0, maximum=1.0, from_model=True)
     >>> softmax = Operation(name="softmax", module="net.2", module_type="Softmax", line="train.py:12", dim=1, size=1,
     ...                     shape=(32, 1))
-    >>> call = LossCall(function="binary_cross_entropy", line="train.py:20", scores=scores, origin=(softmax,))
+    >>> linear = Operation(name="linear", module="net.1", module_type="Linear", line="train.py:12", shape=(32, 1),
+    ...                    layer=True)
+    >>> call = LossCall(function="binary_cross_entropy", line="train.py:20", scores=scores, origin=(softmax, linear))
     >>> for claim in softmax_on_single_unit(Record([LossGraph(batch_size=32, calls=(call,))])):
     ...     print(claim.subject, "|", claim.message)
     train.py:12 (net.2) | nn.Softmax (net.2) runs over dimension 1 of size 1, so all 32 values that reach
@@ -85,7 +88,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.loss import LossCall, LossGraph
+from lightning_debug.evidence.loss import LossCall, LossGraph, Operation
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -133,7 +136,9 @@ def softmax_on_single_unit(record: Record) -> Iterator[Claim | Skip]:
         if call.function in COMPARED or call.scores.count < 2:
             continue
         made, logs = probabilities(call.origin)
-        if made is not None and made.size == 1 and not _is_batch_of_one(graph, call, made.dim):
+        if made is not None and made.size == 1:
+            if _is_batch_of_one(graph, call, made.dim) or not _always_one(record, call, made):
+                continue
             yield Claim(
                 message=f"{softmax_layer(made)} runs over dimension {made.dim} of size 1, so all "
                 f"{call.scores.count} values that reach {call.function} ({call.line}) are {0 if logs else 1} whatever "
@@ -154,6 +159,23 @@ def softmax_on_single_unit(record: Record) -> Iterator[Claim | Skip]:
                 "regression, or give the last layer one output per class.",
                 at=graph.at,
             )
+
+
+def _always_one(record: Record, call: LossCall, made: Operation) -> bool:
+    """Whether the one unit is a layer's own, or met in several batches: not a choice among what this batch offers."""
+    softmaxes = [
+        (graph.at.step, other)
+        for graph, seen in training_calls(record)
+        for other in seen.origin
+        if (other.name, other.line) == (made.name, made.line)
+    ]
+    if any(other.size not in (1, None) for _, other in softmaxes):
+        return False
+    layer = next((item for item in call.origin if item.layer), None)
+    dim = made.dim or 0
+    if layer is not None and (layer.shape[-1:] == (1,) or layer.shape[dim : dim + 1] == (1,)):
+        return True
+    return len({step for step, _ in softmaxes}) > 2
 
 
 def _attention(record: Record) -> Iterator[Claim]:

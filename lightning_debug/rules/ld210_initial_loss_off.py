@@ -10,8 +10,8 @@ Why it hurts: the untrained model is confidently wrong. The first part of traini
 How to fix: make the last layer's weights small (its default initialisation is fine; its bias may hold the prior),
     normalise the inputs, divide the scores by a temperature that fits, scale embeddings that are tied to the output.
 When to ignore: when weights were trained before, for other labels. Silent where normalisation layers show earlier
-    training, on resumed fits, on weighted losses, on losses with several terms, on losses below the expectation, and
-    on targets with an offset (that is LD519).
+    training, on resumed fits, on weighted losses, on losses with several terms, on losses below the expectation, on
+    targets with an offset (that is LD519), and where targets lower the scores by a margin.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -128,6 +128,9 @@ def initial_loss_off(
     if sum(math.prod(call.target.shape) for _, call in calls if call.target is not None) < targets:
         yield Skip(f"the first {steps} batches hold fewer than {targets} targets")
         return
+    if any(call.target is not None and call.target.field in call.scores.joined for _, call in calls):
+        yield Skip("the scores are made with the targets: a margin")
+        return
     regression = calls[0][1].function in ("mse_loss", "l1_loss")
     times = {"mse_loss": regression_factor, "l1_loss": math.sqrt(regression_factor)}.get(calls[0][1].function, factor)
     losses = [float(graph.loss or 0.0) for graph, _ in calls]
@@ -142,15 +145,41 @@ def initial_loss_off(
     layer = next((operation for operation in call.origin if operation.layer and operation.module), None)
     payer = "predicting 0 costs" if regression else "uniform predictions cost"
     where = f"`{layer.module}`" if layer is not None else "the last layer"
+    fix = (
+        f"Make the weights of {where} smaller (its default initialisation is fine), and check that its inputs are of "
+        "the order of 1."
+    )
+    tied = dict(earlier.tied).get(layer.module) if earlier is not None and layer is not None else None
+    if tied:
+        fix = (
+            f"Draw the weights of `{tied}`, which are those of {where} too, smaller than nn.Embedding does: "
+            f"nn.init.normal_(self.{tied}.weight, std=0.02)."
+        )
+    scaled = _scaled(call)
+    if scaled is not None:
+        fix = (
+            f"Use a smaller scale: the scores are multiplied by {scaled[0]:.3g} at {scaled[1]}, behind the last layer."
+        )
     yield Claim(
         message=f"The loss begins at {first:.3g}, {first / price[0]:.1f} times the {price[0]:.2g} ({price[1]}) that "
         f"{payer}, and is still {losses[-1]:.3g} at step {calls[-1][0].at.step}.",
         subject=layer.module if layer is not None else call.line,
         measured={"losses": losses, "uninformed": price[0], "ratio": first / price[0], "function": call.function},
-        fix=f"Make the weights of {where} smaller (its default initialisation is fine), and check that its inputs "
-        "are of the order of 1.",
+        fix=fix,
         at=calls[0][0].at,
     )
+
+
+def _scaled(call: LossCall) -> tuple[float, str] | None:
+    """By how much a number written into the code enlarges the scores, and where."""
+    for operation in call.origin:
+        if operation.layer:
+            return None
+        factor = operation.amount or 0.0
+        factor = 1.0 / factor if operation.name == "div" and factor else factor if operation.name == "mul" else 0.0
+        if abs(factor) > 3.0:
+            return abs(factor), operation.line
+    return None
 
 
 def _returned(graph: LossGraph) -> LossCall | None:

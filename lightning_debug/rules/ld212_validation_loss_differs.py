@@ -124,6 +124,10 @@ def validation_loss_differs(record: Record, *, tolerance: float = 1e-3) -> Itera
     if seen.relation == "summed":
         cause = f"{seen.key!r} is {seen.factor:.0f} times the mean that training takes"
         fix = f"Log the mean: Lightning averages {seen.key!r} over batches."
+    elif seen.relation == "divided":
+        cause = f"{seen.key!r} is the mean that training takes, divided by {seen.factor:.0f} again"
+        what = "samples" if seen.factor == seen.samples else "values"
+        fix = f"Log the mean as it is, without a division by the number of {what}."
     elif seen.relation in _CAUSES:
         cause, fix = _CAUSES[seen.relation], _FIXES[seen.relation].format(function=seen.function or "the loss")
     else:

@@ -98,7 +98,7 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
-@rule("LD607", severity=ERROR, needs=GradientCarryover, explains=("LD408", "LD602", "LD702", "LD704"))
+@rule("LD607", severity=ERROR, needs=GradientCarryover, explains=("LD408", "LD602", "LD702", "LD704", "LD705", "LD712"))
 def accumulation_void(record: Record, *, share: float = 0.8, min_lost: int = 3) -> Iterator[Claim | Skip]:
     """Claims gradients that are deleted unused, and windows that are never full."""
     for evidence in reversed(record.of(GradientCarryover)):

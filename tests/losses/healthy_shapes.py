@@ -151,6 +151,21 @@ class LearnedWeights(Program):
         return self.criterion(F.cross_entropy(scores, y), scores.square().mean())
 
 
+class AnswersOffered(Program):
+    """A choice among the answers of a question, of which the first questions have one."""
+
+    def build(self):
+        self.question, self.answer = nn.Linear(8, 6), nn.Linear(8, 6)
+        self.asked = 0
+
+    def loss(self, x, y):
+        self.asked += 1
+        offered = torch.randn(len(x), 1 + (self.asked > 1), 8)
+        scores = (self.question(x)[:, None] * self.answer(offered)).sum(-1)
+        chosen = torch.softmax(scores, dim=1).gather(1, (y % offered.shape[1])[:, None])
+        return -chosen.clamp_min(1e-6).log().mean()
+
+
 class Members(Program):
     """As many members of an ensemble as samples in a batch, all compared with the samples' targets."""
 
