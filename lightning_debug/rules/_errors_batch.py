@@ -217,6 +217,9 @@ def _kept(error: ErrorRaised, size: int, written: int) -> Diagnosis | None:
             error, written, size, fix, line or (odd.name if odd.kind in ("buffer", "attribute", "parameter") else "")
         )
     numbers = integers(error.message)
+    if "indexing tensors" in error.message and sorted(numbers) == sorted((written, size)):
+        fix = f"Count the rows where the index is made: range(len(y)) or torch.arange(len(y)) instead of {written}."
+        return _hard_coded(error, written, size, fix)
     if not error.operands and written in numbers and size in numbers:
         return _hard_coded(error, written, size, f"Take the size from the tensor (x.size(0)) instead of {written}.")
     if error.operation in ("LSTM", "GRU", "RNN") and written in numbers and size in numbers:

@@ -72,7 +72,10 @@ def _not_scalar(error: ErrorRaised) -> Diagnosis:
         (row for row in reversed(error.rows) if row.operation.endswith("loss") or "entropy" in row.operation), None
     )
     if row is not None and shape == shape_text(row.output):
-        fix = f"Take the mean of what goes backward: loss.mean(); or leave reduction='none' out at {row.line}."
+        later = [other for other in error.rows[error.rows.index(row) + 1 :] if other.output == row.output]
+        fix = "Take the mean of what goes backward: loss.mean()" + (
+            "." if later else f"; or leave reduction='none' out at {row.line}."
+        )
         return Diagnosis(
             "LD110",
             "no-reduction",

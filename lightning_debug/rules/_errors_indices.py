@@ -6,7 +6,7 @@ import re
 
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised
 from lightning_debug.rules._errors_types import WHOLE
-from lightning_debug.rules._errors_words import Diagnosis, described, inputs_of, setting, weights_of
+from lightning_debug.rules._errors_words import Diagnosis, described, inputs_of, named, setting, weights_of
 
 _POSITION = re.compile(r"pos", re.I)
 
@@ -84,11 +84,14 @@ def _one_hot(error: ErrorRaised) -> Diagnosis | None:
     if index is None or index.maximum is None or "lass values" not in error.message:
         return None
     classes = next((int(value) for value in error.arguments.values() if re.fullmatch(r"\d+", value)), None)
+    cause = "label-too-large"
     fix = f"Use num_classes={index.maximum + 1}, or map the labels to 0..{(classes or 1) - 1}."
     if index.minimum is not None and index.minimum < 0:
         fix = "Leave out or map the negative labels before one_hot."
+    elif index.minimum is not None and index.minimum >= 1 and index.maximum == classes:
+        cause, fix = "labels-from-one", f"Labels begin at 0: {named(index, 'labels')} - 1, best in the dataset."
     return Diagnosis(
-        "LD106", "label-too-large", f"one_hot for {classes} classes gets labels {index.minimum}..{index.maximum}.", fix
+        "LD106", cause, f"one_hot for {classes} classes gets labels {index.minimum}..{index.maximum}.", fix
     )
 
 

@@ -160,7 +160,7 @@ def attention(error: ErrorRaised) -> Diagnosis | None:
             )
         turned = _turned_mask(error)
         if turned:
-            fix = f"Transpose it: key_padding_mask={turned}.T, as it is (batch, keys)."
+            fix = f"Give it as (batch, keys): key_padding_mask={turned}."
             told_by = f"{call_of(error)} gets a key_padding_mask of shape {told[:2]}, which is (keys, batch)."
             return Diagnosis("LD101", "attention-mask-transposed", told_by, fix)
         fix = "Masks are (batch, keys) as key_padding_mask, and (queries, keys) as attn_mask or is given for each head."
@@ -198,10 +198,16 @@ def attention(error: ErrorRaised) -> Diagnosis | None:
 def _turned_mask(error: ErrorRaised) -> str:
     """What is given for a padding mask, where it is (keys, batch); attention works on (time, batch, ...)."""
     keys = next((item.shape for item in inputs_of(error) if len(item.shape) == 3), ())
-    given = re.search(r"key_padding_mask=([\w.]+(?:\[[^\]]*\])?)", error.source)
+    given = re.search(r"key_padding_mask=([\w.]+(?:\[[^\]]*\])?)((?:\(\))?)", error.source)
     if given is None or "key_pad" not in error.message or len(keys) < 2 or keys[0] == keys[1]:
         return ""
-    return given[1] if any(item.shape == keys[:2] for item in inputs_of(error)) else ""
+    if not any(item.shape == keys[:2] for item in inputs_of(error)):
+        return ""
+    name, called = given[1], given[2]
+    turned = re.fullmatch(r"(.+)\.(?:t|T|mT)", name)
+    if turned is not None:
+        return turned[1]  # it was turned by mistake
+    return f"({name}{called}).T" if called else f"{name}.T"
 
 
 def _hidden(error: ErrorRaised, shape: Shape, wanted: Shape, got: Shape) -> Diagnosis:

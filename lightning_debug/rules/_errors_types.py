@@ -43,10 +43,12 @@ def device_faults(error: ErrorRaised) -> Diagnosis | None:
         fix = "Make new tensors with device=x.device, and register what the module keeps (register_buffer)."
         return Diagnosis("LD104", "two-devices", message, fix)
     if odd.kind == "attribute":
-        attribute = odd.name.rpartition(".")[2]
+        attribute, _, item = odd.name.rpartition(".")[2].partition("[")
+        name = f'f"{attribute}_{{i}}"' if item else f'"{attribute}"'
+        each = f"each item of self.{attribute} " if item else "it"
         fix = (
-            f'Register it, so that it moves with the model: self.register_buffer("{attribute}", ...) instead of'
-            f" self.{attribute} = ..."
+            f"Register {each.strip()}, so that it moves with the model: self.register_buffer({name}, ...) instead of"
+            f" self.{attribute} = {'[...]' if item else '...'}"
         )
         return Diagnosis("LD104", "not-a-buffer", message, fix, odd.name)
     if odd.kind == "batch":

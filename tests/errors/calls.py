@@ -159,6 +159,21 @@ CASES = (
         r"pad\.T",
     ),
     Case(
+        "padding_mask_turned_by_mistake",
+        "LD101",
+        "attention-mask-transposed",
+        "attend",
+        net(
+            "self.attend = nn.MultiheadAttention(8, 2, batch_first=True)\nself.head = nn.Linear(8, 3)",
+            "pad = x[..., 0] > 9\nh, _ = self.attend(x, x, x, key_padding_mask=pad.t())\nreturn self.head(h.mean(1))",
+            CLASSIFY,
+            f"loader(torch.randn(16, 6, 8), {LABELS})",
+        ),
+        "key_padding_mask=pad.t()",
+        "key_padding_mask=pad",
+        r"key_padding_mask=pad\.$",
+    ),
+    Case(
         "multilabel_metric_of_classes",
         "LD101",
         "metric-shape",

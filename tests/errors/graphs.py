@@ -73,6 +73,11 @@ fit(Net(), loader(torch.randn(16, 10), torch.randint(3, (16,))))
         "self.manual_backward(F.cross_entropy(self.a(hidden), y) + F.cross_entropy(self.b(hidden), y))", r"Add the losses up",
     ),
     Case(
+        "weighted_unreduced", "LD110", "no-reduction", "",
+        net(NET, FORWARD, "x, y = batch\nloss = F.cross_entropy(self(x), y, reduction='none') * x[:, 0].abs()\nreturn loss", DATA),
+        "return loss", "return loss.mean()", r"loss\.mean\(\)\.$",
+    ),
+    Case(
         "logged_unreduced", "LD110", "logged-vector", "",
         net(NET, FORWARD, "x, y = batch\nloss = F.cross_entropy(self(x), y, reduction='none')\nself.log('train_loss', loss)\nreturn loss", DATA),
         ", reduction='none'", "", r"loss\.mean\(\).*reduction='none' out",

@@ -116,6 +116,12 @@ fit(Net(), loader(torch.randn(16, 10), torch.randint(3, (16,))))
         "x.transpose(1, 2)", "x", r"dimensions that there are",
     ),
     Case(
+        "rows_of_full_batch_picked", "LD103", "hard-coded-batch-size", "",
+        net("self.net = nn.Linear(10, 3)", "return self.net(x).log_softmax(1)",
+            "x, y = batch\nreturn -self(x)[range(8), y].mean()", "loader(torch.randn(20, 10), torch.randint(3, (20,)))"),
+        "range(8)", "range(len(y))", r"range\(len\(y\)\).* instead of 8",
+    ),
+    Case(
         "hard_coded_repeat", "LD103", "hard-coded-batch-size", "",
         net("self.query = nn.Parameter(torch.randn(1, 10))\nself.head = nn.Linear(10, 3)",
             "return self.head(x * self.query.repeat(8, 1))", CLASSIFY, "loader(torch.randn(19, 10), torch.randint(3, (19,)))"),

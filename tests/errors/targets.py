@@ -78,6 +78,12 @@ CASES = (
         "", "", r"num_classes=4",
     ),
     Case(
+        "one_hot_from_one", "LD106", "labels-from-one", "",
+        net(THREE, FORWARD, "x, y = batch\nreturn F.mse_loss(self(x), F.one_hot(y, 3).float())",
+            f"loader({TABLE}, torch.arange(16) % 3 + 1)"),
+        "one_hot(y, 3)", "one_hot(y - 1, 3)", r"batch\[1\] - 1",
+    ),
+    Case(
         "one_output_for_classes", "LD101", "one-output", "",
         net(ONE, "return self.net(x).squeeze(1)", CLASSIFY, f"loader({TABLE}, torch.randint(2, (16,)))"),
         "F.cross_entropy(self(x), y)", "F.binary_cross_entropy_with_logits(self(x), y.float())", r"binary_cross_entropy_with_logits",

@@ -62,6 +62,12 @@ CASES = (
         "self.scale = torch.ones(10, device='meta')", "self.register_buffer('scale', torch.ones(10))", r'register_buffer\("scale"',
     ),
     Case(
+        "list_stays_behind", "LD104", "not-a-buffer", "",
+        net("self.net = nn.Linear(10, 3)\nself.scales = [torch.ones(10, device='meta')]", "return self.net(x * self.scales[0])",
+            CLASSIFY, f"loader(torch.randn(16, 10), {LABELS})"),
+        "device='meta'", "device='cpu'", r'each item of self\.scales.*register_buffer\(f"scales_\{i\}"',
+    ),
+    Case(
         "made_on_another_device", "LD104", "made-on-other-device", "",
         net("self.net = nn.Linear(10, 3)",
             "noise = torch.zeros(x.size(0), 10, device='meta')\nreturn self.net(x + noise)", CLASSIFY,
