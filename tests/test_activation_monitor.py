@@ -67,7 +67,23 @@ def frozen_dead(net):
     net[0].requires_grad_(False)
 
 
+class ByHand(nn.Module):
+    """Layers written as products with parameters."""
+
+    def __init__(self, activation, scale=1.0, bias=0.0):
+        super().__init__()
+        self.activation = activation
+        self.first, self.bias = nn.Parameter(scale * torch.randn(8, 16)), nn.Parameter(torch.full((16,), bias))
+        self.second = nn.Parameter(torch.randn(16, 1) / 4)
+
+    def forward(self, inputs):
+        return torch.sigmoid(self.activation(inputs @ self.first + self.bias) @ self.second)
+
+
 CASES = {
+    "saturated products": (lambda: ByHand(torch.tanh, 40.0), ["LD308"]),
+    "dead products": (lambda: ByHand(torch.relu, bias=-50.0), ["LD307"]),
+    "healthy products": (lambda: ByHand(torch.tanh, 0.3), []),
     "dead": (lambda: sequential(nn.ReLU(), lambda net: nn.init.constant_(net[0].bias, -50.0)), ["LD307"]),
     "saturated": (lambda: sequential(nn.Tanh(), lambda net: nn.init.constant_(net[0].bias, 20.0)), ["LD308"]),
     "by hand": (lambda: sequential(nn.Sigmoid(), lambda net: nn.init.normal_(net[0].weight, std=80.0)), ["LD308"]),

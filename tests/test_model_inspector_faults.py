@@ -203,6 +203,27 @@ def test_dead_units_make_a_constant():
     assert "`net.1` (ReLU)" in found["LD309"].message
 
 
+def test_ids_that_all_become_zero():
+    class Bag(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.table, self.head = nn.Embedding(10, 8), nn.Linear(8, 2)
+
+        def forward(self, ids):
+            return self.head(self.table(ids // 100).mean(1))
+
+    ids = torch.randint(0, 10, (COUNT, 5))
+    found = findings(Bag(), classify, ids, (ids[:, 0] > 4).long())["LD309"]
+    assert "what `net.table` (Embedding) at" in found.message
+    assert "before `net.table`" in found.fix
+
+
+def test_a_norm_of_one_value():
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 1), nn.LayerNorm(1), nn.Linear(1, 2))
+    found = findings(net, classify, *vectors())["LD309"]
+    assert "normalise more than one value" in found.fix
+
+
 def test_statistics_that_never_move():
     net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, momentum=0.0), nn.ReLU(), nn.Linear(16, 2))
     inputs, labels = vectors()

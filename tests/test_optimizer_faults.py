@@ -143,6 +143,24 @@ class ThroughNumpy(Classifier):
         return self.head(torch.from_numpy(self.body(inputs).detach().numpy()))
 
 
+class Positions(Classifier):
+    """Learned positions that are read without their gradient, by a step that never calls forward."""
+
+    def __init__(self):
+        super().__init__()
+        self.place = torch.nn.Parameter(torch.zeros(8))
+
+    def scores(self, inputs):
+        return self.head(self.body(inputs + self.place.data))
+
+
+def test_a_parameter_that_is_read_as_data():
+    (headline,) = inspected(Positions(), max_epochs=2).report.headlines
+    assert (headline.code, headline.subject) == ("LD407", "place")
+    assert "self.place.data at" in headline.message
+    assert headline.fix.startswith("Read it as self.place, without .data")
+
+
 @pytest.mark.parametrize(
     ("program", "calls"),
     [(CalledInstead, "never"), (Detached, "gradient"), (WithoutGradient, "no_grad"), (ThroughNumpy, "gradient")],

@@ -185,6 +185,21 @@ def test_an_update_that_makes_a_weight_bad():
     assert "update" in headline.fix
 
 
+def test_a_weight_that_a_hook_makes_bad():
+    class Normalised(Program):
+        def on_train_batch_end(self, outputs, batch, batch_idx):
+            rows = self.unused.data
+            rows.div_(rows.norm(dim=1, keepdim=True))
+
+    program = Normalised()
+    program.unused = nn.Parameter(torch.zeros(3, 2))
+    guard, _ = run(program)
+    (headline,) = guard.report.headlines
+    assert (headline.code, headline.subject) == ("LD304", "unused")
+    assert "no gradient was bad until then" in headline.message
+    assert "beside the optimizer" in headline.fix
+
+
 def test_statistics_spoiled_by_one_batch_in_spite_of_a_skip_are_seen():
     x, y = table()
     x[20, 1] = torch.nan

@@ -65,7 +65,11 @@ def clip_as_lightning_does(module, optimizer, loss):
     optimizer.step()
 
 
-def with_own_scaler(unscale):
+def clip_values(module, limit):
+    torch.nn.utils.clip_grad_value_(module.parameters(), limit)
+
+
+def with_own_scaler(unscale, clip=clip):
     def step(module, optimizer, loss):
         optimizer = optimizer.optimizer
         optimizer.zero_grad()
@@ -121,15 +125,17 @@ def fit(net, guard=None, *, half=True, **options):
         ),
         (lambda: Net(after=clip), True, 1.0, "gradient_clip_val=1"),
         (lambda: Net(with_own_scaler(unscale=False)), False, 0.1, "scaler.unscale_(optimizer)"),
+        (lambda: Net(with_own_scaler(unscale=False, clip=clip_values)), False, 0.1, "scaler.unscale_(optimizer)"),
     ],
-    ids=["manual", "lightning", "after backward", "own scaler"],
+    ids=["manual", "lightning", "after backward", "own scaler", "values"],
 )
 def test_clipping_before_unscaling(net, half, limit, fix):
     guard, one = fit(net(), half=half)
     (headline,) = guard.report.headlines
     assert headline.code == "LD311"
     assert headline.measured["threshold"] == pytest.approx(limit, rel=1e-3)
-    assert headline.measured["used_norm"] == pytest.approx(limit / headline.measured["scale"], rel=1e-3)
+    used = headline.measured.get("used_norm", headline.measured.get("used_value"))
+    assert used == pytest.approx(limit / headline.measured["scale"], rel=1e-3)
     assert fix in headline.fix
     if half:
         assert "unscale_" not in vars(one.precision_plugin.scaler)  # nothing of ours is left
@@ -148,8 +154,19 @@ def test_clipping_before_unscaling(net, half, limit, fix):
         ),
         pytest.param(lambda: Net(before=clip), True, {}, marks=pytest.mark.slow),
         (lambda: Net(with_own_scaler(unscale=True)), False, {}),
+        (lambda: Net(with_own_scaler(unscale=True, clip=clip_values)), False, {}),
     ],
-    ids=["plain", "hook", "divided", "times the scale", "trainer", "accumulated", "automatic hook", "own unscaled"],
+    ids=[
+        "plain",
+        "hook",
+        "divided",
+        "times the scale",
+        "trainer",
+        "accumulated",
+        "automatic hook",
+        "own unscaled",
+        "values unscaled",
+    ],
 )
 def test_what_only_looks_like_it(net, half, options):
     guard, _ = fit(net(), NonFiniteGuard(max_norm=0.05), half=half, **options)

@@ -16,6 +16,7 @@ from lightning_debug.evidence.optimization import (
     TrainingEffect,
     WatchedParameter,
 )
+from lightning_debug.probes.cut_parameter import cut_where_read
 from lightning_debug.probes.optimizer_coverage import (
     Held,
     in_library,
@@ -219,7 +220,12 @@ class Coverage:
                 described = self._described(pl_module, track, waiting, known, calls)
                 instead = self._instead(pl_module, track) if calls == "never" else ""
                 spare = calls == "gradient" and is_spare_end(described.name, reached)
-                found.append(dataclasses.replace(described, instead=instead, spare=spare))
+                cut = (
+                    cut_where_read(track.held.owner, described.name.rpartition(".")[2])
+                    if not track.held.held_in
+                    else ""
+                )
+                found.append(dataclasses.replace(described, instead=instead, spare=spare, cut=cut))
         if watch.steps and not self._audits.compiled:
             self._callback.session.observe(
                 ParametersWithoutGradient(

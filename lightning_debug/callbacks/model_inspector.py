@@ -266,7 +266,8 @@ class ModelInspector(DebugCallback):
             known = {"at": moment(trainer), "steps": trainer.global_step, "last": last}
             for found in input_dependence(runs, base, **known):
                 lost = found.change <= ROUNDING * found.scale
-                self.session.observe(dataclasses.replace(found, cause=where_lost(runs)) if lost else found)
+                cause, unreached = where_lost(runs) if lost else (found.cause, found.unreached)
+                self.session.observe(dataclasses.replace(found, cause=cause, unreached=unreached))
             base.release()
 
     def _gap(self, trainer: Trainer, pl_module: LightningModule, last: bool) -> None:

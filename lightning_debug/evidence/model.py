@@ -110,6 +110,7 @@ class InputDependence(Evidence):
         spread: What a prediction is to tell apart: standard deviation of its targets, or 1 for class scores.
         targets_vary: Whether the targets of these samples differ.
         cause: The first call on the way whose output no longer changes, though its input does.
+        unreached: The first call of the model that takes something of the batch, where none of the model's changes.
     """
 
     function: str = ""
@@ -123,6 +124,7 @@ class InputDependence(Evidence):
     spread: float = 1.0
     targets_vary: bool = True
     cause: Place = Place()
+    unreached: Place = Place()
 
 
 @dataclass(frozen=True, kw_only=True)

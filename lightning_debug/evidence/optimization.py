@@ -32,6 +32,7 @@ class WatchedParameter:
             gradient, and so are other parts of its own block.
         instead: Path of a module of the same class and shapes that is called several times a batch instead of its own.
         calls: How its module is called in training: ``"never"``, ``"no_grad"``, ``"gradient"``; empty when not known.
+        cut: How its module's code reads it, where that is without gradient: ``"self.place.data at file.py:31"``.
     """
 
     name: str
@@ -52,6 +53,7 @@ class WatchedParameter:
     spare: bool = False
     instead: str = ""
     calls: str = ""
+    cut: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,11 +269,12 @@ class KeptGraphs(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class ScaledClipping(Evidence):
-    """Gradient norms of one optimizer under a gradient scaler, of those of its first steps that were finite.
+    """Sizes of one optimizer's gradients under a gradient scaler, of those of its first steps that were finite.
 
     Args:
-        arrived: Norm of the gradient as backward left it, multiplied by the scale.
-        clipped: Norm of the same gradient when the scaler was about to unscale it.
+        arrived: Size of the gradient as backward left it, multiplied by the scale.
+        clipped: Size of the same gradient when the scaler was about to unscale it.
+        size: Of what: its "norm", or its largest absolute "value".
         scales: The scaler's scale at each of these steps.
         index: The optimizer's position among the Trainer's.
         automatic: Whether Lightning drives the optimizer.
@@ -281,6 +284,7 @@ class ScaledClipping(Evidence):
 
     arrived: tuple[float, ...] = ()
     clipped: tuple[float, ...] = ()
+    size: str = "norm"
     scales: tuple[float, ...] = ()
     index: int = 0
     automatic: bool = False

@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_debug.evidence.model import InputDependence, Place
 from lightning_debug.experiments.model_runs import Passes
 from lightning_debug.probes.model_trace import ModelTrace, Prediction, changed, comparable, not_masked, place
+from lightning_debug.probes.trace import Op
 
 AMOUNTS = frozenset({"difference", "gaussian_nll_loss", "huber_loss", "l1_loss", "mse_loss", "smooth_l1_loss"})
 """Losses that take targets for amounts: what a prediction is to tell apart has their spread."""
@@ -60,26 +61,46 @@ def input_dependence(passes: Passes, base: ModelTrace, **known: Any) -> list[Inp
     return found
 
 
-def where_lost(passes: Passes) -> Place:
-    """The first call, in order, that a parameter has a part in and whose output exchanged inputs leave as it is."""
+def where_lost(passes: Passes) -> tuple[Place, Place]:
+    """Where exchanged inputs cease to make a difference.
+
+    Returns:
+        The first call, in order, that a parameter has a part in and whose output they leave as it is though they
+        change what it is given; and the first that takes something of the batch, where they change none.
+    """
     base = passes.run(passes.batch(), every=True)
     other = passes.run(passes.batch([*range(1, passes.samples), 0]), every=True)
     alive: set[int] = set()
-    found = Place()
+    still = {index for index, ids in base.whole.items() if _equal(ids, other.whole.get(index))}
+    found, first, reached = Place(), Place(), False
     for op, before, after in comparable(base, other):
         mask = changed(before, after)
         if mask is None:
             continue
-        if bool(mask.any()):
-            alive.add(op.index)
+        note = base.note(op)
+        if not first.name and note.layer and note.fields and _given_made(base, op, still):
+            first = place(op)
+        moved = bool(mask.any())
+        (alive if moved else still).add(op.index)
+        reached = reached or (note.model and moved)
+        if moved:
             found = Place()
         elif (
-            not found.name
-            and base.note(op).model
-            and any(source is not None and source.index in alive for source in op.inputs)
+            not found.name and note.model and any(source is not None and source.index in alive for source in op.inputs)
         ):
             found = place(op)
-    return found
+    return found, Place() if reached or found.name else first
+
+
+def _equal(one: Tensor, other: Tensor | None) -> bool:
+    return other is not None and one.shape == other.shape and torch.equal(one, other)
+
+
+def _given_made(trace: ModelTrace, op: Op, still: set[int]) -> bool:
+    """Whether all that a call takes of the batch comes from other calls whose outputs exchanged inputs leave alike."""
+    taken = [source for source in trace.note(op).sources if source.fields and not source.model]
+    made = [item for item in op.inputs if item is not None and trace.note(item).fields and not trace.note(item).model]
+    return bool(made) and len(made) == len(taken) and all(item.index in still for item in made)
 
 
 def _is_mask(target: Tensor) -> bool:

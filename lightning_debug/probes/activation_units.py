@@ -13,6 +13,8 @@ from lightning_debug.probes.model_trace import ModelTrace
 from lightning_debug.probes.trace import Call, Op
 from lightning_debug.probes.vocabulary import RESHAPES
 
+BY_HAND = frozenset({"matmul", "mm", "addmm"})
+"""Products that a linear layer is written as by hand."""
 SILENT = frozenset({"relu", "relu6", "threshold", "clamp_min", "clamp", "hardtanh"})
 """Functions that are flat, with derivative 0, where they give 0."""
 BOUNDED = frozenset({"sigmoid", "tanh"})
@@ -99,5 +101,7 @@ def is_gate(trace: ModelTrace, op: Op) -> bool:
 
 
 def feeds_layer(trace: ModelTrace, op: Op) -> bool:
-    """Whether a linear layer or convolution takes an output."""
-    return any(later.name in LINEAR and trace.note(later).layer for later in users(trace, op))
+    """Whether a linear layer or convolution takes an output, or a product with a parameter."""
+    return any(
+        (later.name in LINEAR or later.name in BY_HAND) and trace.note(later).layer for later in users(trace, op)
+    )

@@ -75,6 +75,7 @@ class ModelTrace(LossTrace):
 
     Attributes:
         outputs: Outputs of layers (or of every call) by index of the call.
+        whole: Outputs of whole numbers, where every call's is kept.
         predictions: What losses were given, in order.
         input_sizes: Root mean square of what each layer was given.
         norm_inputs: Class, and shape of the first input, of each normalisation by module.
@@ -84,6 +85,7 @@ class ModelTrace(LossTrace):
     def __init__(self, root: nn.Module, batch: Any, *, every: bool = False) -> None:
         super().__init__(root, batch)
         self.outputs: dict[int, Tensor] = {}
+        self.whole: dict[int, Tensor] = {}
         self.predictions: list[Prediction] = []
         self.batch_statistics = False
         self.norm_inputs: dict[str, tuple[str, tuple[int, ...]]] = {}
@@ -111,6 +113,7 @@ class ModelTrace(LossTrace):
         """Lets go of every tensor."""
         super().release()
         self.outputs.clear()
+        self.whole.clear()
         self.predictions.clear()
 
     def _guarded(self, call: Call) -> None:
@@ -129,10 +132,15 @@ class ModelTrace(LossTrace):
         if not (self._every or (name in LAYERS and self.note(call.op).layer)):
             return
         output = next(tensors(call.output), None)
-        if output is None or not output.is_floating_point() or not output.numel():
+        if output is None or output.is_complex() or not output.numel():
+            return
+        if not output.is_floating_point() and not self._every:
             return
         self._bytes += output.numel() * output.element_size()
-        if self._bytes <= MOST_BYTES:
+        if not output.is_floating_point():
+            if self._bytes <= MOST_BYTES:
+                self.whole[call.op.index] = output.detach().clone()
+        elif self._bytes <= MOST_BYTES:
             self.outputs[call.op.index] = output.detach().clone()
             given = call.argument(0, "input")
             if isinstance(given, Tensor) and given.is_floating_point() and not self._every:

@@ -23,7 +23,7 @@ _PLACES = ("training_step", "on_after_backward", "backward", "optimizer_step")
 
 
 class ScaledGradients:
-    """Norms of the gradients of each optimizer as they arrive, and again when the scaler unscales them.
+    """Norms and largest values of each optimizer's gradients as they arrive, and when the scaler unscales them.
 
     Hooks on parameters, and the scaler's own method, are in place until :meth:`remove`.
 
@@ -58,7 +58,7 @@ class ScaledGradients:
     @torch.no_grad()
     def _arrival(self, parameter: Tensor) -> None:
         if parameter.grad is not None:
-            self._arrived[id(parameter)] = _norm(parameter.grad)
+            self._arrived[id(parameter)] = _sizes(parameter.grad)
 
     @torch.no_grad()
     def _before_unscaling(self, optimizer: Any) -> Any:
@@ -68,11 +68,11 @@ class ScaledGradients:
                 known = self._arrived.pop(id(item), None)
                 if known is not None and item.grad is not None:
                     arrived.append(known)
-                    present.append(_norm(item.grad))
+                    present.append(_sizes(item.grad))
         scale = getattr(self._scaler, "_scale", None)
         if arrived and isinstance(scale, Tensor) and len(self._pairs) < STEPS:
-            norms = [torch.linalg.vector_norm(torch.stack(one)) for one in (arrived, present)]
-            self._pairs.append((optimizer, torch.stack([*norms, scale.reshape(()).to(norms[0])])))
+            sizes = [size for one in (arrived, present) for size in _together(torch.stack(one))]
+            self._pairs.append((optimizer, torch.stack([*sizes, scale.reshape(()).to(sizes[0])])))
         return self._unscale(optimizer)
 
     def evidence(self, optimizers: list[Any], **how: Any) -> list[ScaledClipping]:
@@ -83,14 +83,24 @@ class ScaledGradients:
             rows = torch.stack(rows).tolist() if rows else []
             rows = [row for row in rows if all(map(math.isfinite, row))]
             if rows:
-                arrived, clipped, scales = zip(*rows, strict=True)
-                found.append(ScaledClipping(arrived=arrived, clipped=clipped, scales=scales, index=index, **how))
+                arrived, arrived_peaks, clipped, clipped_peaks, scales = zip(*rows, strict=True)
+                same = {"scales": scales, "index": index, **how}
+                found.append(ScaledClipping(arrived=arrived, clipped=clipped, **same))
+                found.append(ScaledClipping(arrived=arrived_peaks, clipped=clipped_peaks, size="value", **same))
         return found
 
 
-def _norm(gradient: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(local(gradient), dtype=torch.float32)
-    return norm
+def _sizes(gradient: Tensor) -> Tensor:
+    """The norm of a gradient and its largest absolute value."""
+    held = local(gradient)
+    norm: Tensor = torch.linalg.vector_norm(held, dtype=torch.float32)
+    peak: Tensor = torch.linalg.vector_norm(held, math.inf, dtype=torch.float32) if held.numel() else norm
+    return torch.stack([norm, peak])
+
+
+def _together(sizes: Tensor) -> tuple[Tensor, Tensor]:
+    """The same of several gradients as one."""
+    return torch.linalg.vector_norm(sizes[:, 0]), sizes[:, 1].max()
 
 
 def own_scalers(module: nn.Module) -> list[Any]:

@@ -92,7 +92,8 @@ def nonfinite_parameter(record: Record) -> Iterator[Claim]:
             of_kind = [item for item in bad if item.kind == kind]
             if of_kind and kind not in told:
                 told.add(kind)
-                yield _claim(of_kind[0], len(of_kind), check.at, check.when, None)
+                by_hand = check.when in ("epoch", "end") and record.first(NonFiniteStep) is None
+                yield _claim(of_kind[0], len(of_kind), check.at, "by hand" if by_hand else check.when, None)
 
 
 def _counts(item: NonFiniteTensor, initial: set[str]) -> bool:
@@ -114,6 +115,7 @@ def _claim(item: NonFiniteTensor, count: int, at: Moment, when: str, event: NonF
         "update": f"at step {at.step}, and was finite at the start: an update has made it so",
         "step": f"after step {at.step}",
         "epoch": f"at the end of epoch {at.epoch}",
+        "by hand": f"at the end of epoch {at.epoch}, and no gradient was bad until then",
     }
     loss = ""
     if event is not None and event.loss is not None and event.loss != event.loss:
@@ -146,6 +148,11 @@ def _fix(item: NonFiniteTensor, when: str, event: NonFiniteStep | None) -> str:
     if item.kind == "buffer":
         return (
             "One batch has spoiled it for good: repair that batch's cause, then set the buffer to its starting value."
+        )
+    if when == "by hand":
+        return (
+            "Look at code that writes into it beside the optimizer (a hook, or a line under no_grad): a row of zeros "
+            "divided by its norm needs norm.clamp_min(1e-8)."
         )
     if event is not None:
         known = [f"lr={event.learning_rate:g}"] if event.learning_rate is not None else []

@@ -95,7 +95,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.model import InputDependence
+from lightning_debug.evidence.model import InputDependence, Place
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
@@ -127,14 +127,17 @@ def _input(record: Record, seen: InputDependence) -> Cause | None:
 def _claim(seen: InputDependence, alike: Cause | None) -> Claim:
     cause = seen.cause
     where = f"; differences between samples end at {named(cause)}" if cause.name else ""
+    first = seen.unreached if alike is None and not cause.name else Place()
     if alike is not None and not cause.name:
         where = f": {alike.told}"
+    if first.name:
+        where = f": what {named(first)} at {first.line} is given does not change with them"
     line = f" at {cause.line}" if cause.name and cause.line else ""
     how = f"change by {seen.change:.2g} of {seen.scale:.2g}" if seen.scale else "are all 0"
     return Claim(
         message=f"Predictions do not depend on the input: with {seen.samples} samples exchanged, after {seen.steps} "
         f"optimizer steps, they {how}{where}{line}.",
-        subject=(cause.name and cause.line) or seen.module or seen.line,
+        subject=(cause.name and cause.line) or first.line or seen.module or seen.line,
         measured={
             "samples": seen.samples,
             "change": seen.change,
@@ -142,10 +145,21 @@ def _claim(seen: InputDependence, alike: Cause | None) -> Claim:
             "to_tell_apart": seen.spread,
             "optimizer_steps": seen.steps,
         },
-        fix=f"Look at {named(cause)}{line}, where all samples become alike."
+        fix=_cure(cause, line)
         if cause.name
         else alike.fix
         if alike is not None
+        else f"Look at what is made of the batch before {named(first)}, as by a whole division, a cast or a mask."
+        if first.name
         else "Lower the learning rate, normalise the inputs, and print the spread of each layer's output over samples.",
         at=seen.at,
     )
+
+
+def _cure(cause: Place, line: str) -> str:
+    if cause.module_type in ("LayerNorm", "RMSNorm") and cause.shape[-1:] == (1,):
+        return (
+            f"Take {named(cause)} away, or let it normalise more than one value: one value less its own mean is 0 for "
+            "every sample."
+        )
+    return f"Look at {named(cause)}{line}, where all samples become alike."

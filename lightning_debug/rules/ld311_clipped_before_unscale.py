@@ -1,9 +1,9 @@
 """Gradients are clipped while they are still multiplied by the gradient scaler's scale.
 
-What it sees: for the first steps under a gradient scaler, the gradients' norm as the backward pass leaves it and again
-    when the scaler unscales it. A norm that has been cut in between to the same value on ``min_steps`` steps is a
-    clipping of scaled gradients. It is claimed where the gradient that the optimizer gets is less than ``share`` of
-    the one that arrived, and its norm below ``largest``.
+What it sees: for the first steps under a gradient scaler, the gradients' norm and their largest absolute value as the
+    backward pass leaves them and again when the scaler unscales them. A norm, or a largest value, that has been cut in
+    between to the same number on ``min_steps`` steps is a clipping of scaled gradients. It is claimed where what the
+    optimizer gets is less than ``share`` of what arrived, and below ``largest``.
 Why it hurts: a threshold of 1 at a scale of 65536 is a threshold of 0.000015: every step is clipped to nearly nothing,
     by another amount whenever the scale changes; SGD stands still and Adam's eps begins to matter.
 How to fix: clip where Lightning has unscaled: ``Trainer(gradient_clip_val=...)`` in automatic optimization, and
@@ -91,11 +91,12 @@ def clipped_before_unscale(
     record: Record, *, share: float = 0.1, largest: float = 0.01, min_steps: int = 3
 ) -> Iterator[Claim]:
     """Claims gradients that are cut to one norm before they are unscaled."""
+    told: set[int] = set()
     for event in record.of(ScaledClipping):
         rows = [
             row
             for row in zip(event.arrived, event.clipped, event.scales, strict=True)
-            if 0 < row[1] < share * row[0] and row[1] < largest * row[2]
+            if event.index not in told and 0 < row[1] < share * row[0] and row[1] < largest * row[2]
         ]
         if len(rows) < min_steps:
             continue
@@ -104,6 +105,7 @@ def clipped_before_unscale(
         same = max(limits) - min(limits) <= 1e-3 * max(limits)
         varied = max(sizes) - min(sizes) > 1e-2 * max(sizes)
         if same and varied:
+            told.add(event.index)
             yield _claim(event, rows)
 
 
@@ -112,21 +114,32 @@ def _claim(event: ScaledClipping, rows: list[tuple[float, float, float]]) -> Cla
     meant = statistics.median(arrived / scale for arrived, _, scale in rows)
     used = limit / scale
     where = f", at {event.line}" if event.line else ""
-    guard = f"NonFiniteGuard(max_norm={limit:.3g})"
+    values = event.size == "value"
+    guard = "" if values else f", or with NonFiniteGuard(max_norm={limit:.3g})"
+    way = ', gradient_clip_algorithm="value"' if values else ""
     if event.own:
         fix = "Call scaler.unscale_(optimizer) before clipping."
     elif event.automatic:
-        fix = f"Take the clipping out and set Trainer(gradient_clip_val={limit:.3g}): Lightning unscales before it."
+        fix = (
+            f"Take the clipping out and set Trainer(gradient_clip_val={limit:.3g}{way}): Lightning unscales before it."
+        )
     else:
-        fix = f"Clip in on_before_optimizer_step, where gradients are unscaled, or with {guard}."
+        fix = f"Clip in on_before_optimizer_step, where gradients are unscaled{guard}."
     return Claim(
         message=(
-            f"Gradients are clipped to norm {limit:.3g} while they are multiplied by the scale {scale:g} of the "
-            f"gradient scaler{where}: the optimizer gets a norm of {used:.2g} in place of {meant:.2g}, in {len(rows)} "
-            f"of {len(event.arrived)} steps."
+            f"Gradients are clipped to {'values of at most' if values else 'norm'} {limit:.3g} while they are "
+            f"multiplied by the scale {scale:g} of the gradient scaler{where}: the optimizer gets "
+            f"{'values of up to' if values else 'a norm of'} {used:.2g} in place of {meant:.2g}, in {len(rows)} of "
+            f"{len(event.arrived)} steps."
         ),
         subject=event.line or "the clipping of gradients",
-        measured={"threshold": limit, "scale": scale, "arrived_norm": meant, "used_norm": used, "steps": len(rows)},
+        measured={
+            "threshold": limit,
+            "scale": scale,
+            f"arrived_{event.size}": meant,
+            f"used_{event.size}": used,
+            "steps": len(rows),
+        },
         fix=fix,
         at=event.at,
     )

@@ -107,7 +107,7 @@ HOW = {
 }
 
 
-@rule("LD407", severity=WARNING, needs=ParametersWithoutGradient)
+@rule("LD407", severity=WARNING, needs=ParametersWithoutGradient, explains=("LD705", "LD712"))
 def parameter_without_gradient(record: Record, *, min_batches: int = 8) -> Iterator[Claim]:
     """Claims one finding for each part of the model that no gradient reaches."""
     evidence = record.last(ParametersWithoutGradient)
@@ -119,6 +119,9 @@ def parameter_without_gradient(record: Record, *, min_batches: int = 8) -> Itera
         how = next((HOW[item.calls] for item in items if item.calls in HOW), "")
         if instead:
             how = f"its forward is never called, and `{instead}`, which is made alike, is called several times a batch"
+        cut = items[0].cut if len(items) == 1 else ""
+        if cut:
+            how = f"it is read as {cut}, which has no gradient"
         if not how and any(item.calls == "never" for item in items):
             continue
         yield Claim(
@@ -135,6 +138,9 @@ def parameter_without_gradient(record: Record, *, min_batches: int = 8) -> Itera
             },
             fix=f"Call `{place}` where `{instead}` is called again."
             if instead
+            else f"Read it as {_bare(cut)}, without {cut.partition(' at ')[0].removeprefix(_bare(cut))}, "
+            "or freeze it if it is meant to be fixed."
+            if cut
             else f"Take away the detach() or no_grad() behind `{place}`, or freeze it if it is meant to be fixed.",
             at=evidence.at,
         )
@@ -142,4 +148,8 @@ def parameter_without_gradient(record: Record, *, min_batches: int = 8) -> Itera
 
 def _by_accident(item: WatchedParameter) -> bool:
     meant = item.changed or item.metric or item.library or item.twin or item.in_eval or item.spare
-    return not meant and item.untrained is True
+    return not meant and (item.untrained is True or (bool(item.cut) and item.untrained is None))
+
+
+def _bare(cut: str) -> str:
+    return cut.partition(" at ")[0].removesuffix(".data").removesuffix(".detach()")
