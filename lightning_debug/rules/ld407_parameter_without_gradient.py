@@ -2,7 +2,8 @@
 
 What it sees: at the end of training, parameters that require a gradient and are in an optimizer, that no gradient ever
     reached on the batches looked at, and that are as they were at the start after at least ``min_batches`` batches:
-    what their module computes is cut off from the loss (``detach``, ``no_grad``, ``argmax``, a trip through NumPy), or
+    what their module computes is cut off from the loss (``detach``, ``no_grad``, ``argmax``, a trip through NumPy), its
+    own code reads them as ``.data`` only, or
     their module is never called, while another one of the same class and shapes is called several times.
 Why it hurts: the layer stays random. If its output is used, the model learns around it; if another layer is called in
     its place, the model has fewer layers than it seems to.
