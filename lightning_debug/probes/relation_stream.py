@@ -158,7 +158,8 @@ class SampleStream:
 
     def _wait(self, tensors: list[Tensor], beside: list[Tensor], labels: Tensor | None) -> None:
         everything = [*tensors, *beside, *([] if labels is None else [labels])]
-        like = [(item.dtype, item.shape[1:]) for item in everything], len(tensors)
+        widths = [item.shape[1] if item.ndim == 2 else 0 for item in everything]
+        like = [item.dtype for item in everything], widths, len(tensors)
         size = sum([item.nbytes for item in everything])
         if like != self._waiting_like or size >= LARGE:
             self._take()
