@@ -15,7 +15,7 @@ from lightning_debug.curves.names import role
 from lightning_debug.curves.reading import read_curves
 from lightning_debug.curves.series import Series
 from lightning_debug.evidence import Evidence, Moment, to_plain
-from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.curves import CurveReading, EpochValues
 from lightning_debug.evidence.numbers import NonFiniteStep, StepWindow
 from lightning_debug.finding import Finding
 from lightning_debug.judge import judge
@@ -30,6 +30,8 @@ MOST_BEFORE = 64
 """Training losses that are looked at before they end in NaN."""
 FEWEST_BROKEN = 3
 """Values in a row to the end of the log: one may stand for a line without a training loss."""
+MOST_EPOCHS = 10_000
+"""Validations that are counted."""
 MOST_TOLD = 20
 """Names told where one is not there."""
 
@@ -105,7 +107,10 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
     count = validations.epochs[-1] + 1 if validations.epochs else 0
     reading = read_curves(read.train, validations, epochs=count, final=True, assumed=True, baseline=baseline)
     rules = [one for one in registry.all_rules() if CurveReading in one.needs or one.code == "LD302"]
-    judged = judge(Record([reading, *_broken(read.train)]), rules)
+    broken = _broken(read.train) or _broken_validation(read)
+    if broken:  # what has become NaN does not fall any more
+        rules = [one for one in rules if one.code != "LD715"]
+    judged = judge(Record([reading, *broken]), rules)
     run.findings = judged.findings
     kept = {skip.code: skip.reason for skip in judged.skips}
     asked = (
@@ -119,14 +124,32 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
 
 def _broken(train: Series) -> list[Evidence]:
     """The training loss before it ends for good in NaN or Inf; a log with such values before that is another matter."""
-    if train.broken_since is None or train.nonfinite != train.broken_count or train.broken_count < FEWEST_BROKEN:
+    if not _ends_broken(train):
         return []
-    at = Moment(step=train.broken_since)
+    at = Moment(step=train.broken_since or 0)
     steps, losses = train.steps[-MOST_BEFORE:], train.means[-MOST_BEFORE:]
     return [
         StepWindow(steps=tuple(map(int, steps)), losses={"loss": tuple(map(float, losses))}, at=at),
         NonFiniteStep(loss=train.broken_with, unknown="a log holds values alone", at=at),
     ]
+
+
+def _broken_validation(read: Curves) -> list[Evidence]:
+    """The validation loss, where it ends for good in NaN or Inf and the training loss does not."""
+    seen, losses = read.validation, read.train.means
+    if not _ends_broken(seen) or not len(losses) or read.train.broken_since is not None:
+        return []
+    train, at = float(losses[-1]), Moment(epoch=read.broken or 0, step=seen.broken_since or 0)
+    window = StepWindow(steps=(at.step,), losses={"loss": (train,)})
+    finite = min(MOST_EPOCHS, seen.length - seen.broken_count)
+    found = [EpochValues(train_loss=train, val_loss=float(seen.means[0])) for _ in range(finite)]
+    bad = min(MOST_EPOCHS, seen.broken_count)
+    return [window, *found, *(EpochValues(train_loss=train, val_loss=seen.broken_with, at=at) for _ in range(bad))]
+
+
+def _ends_broken(series: Series) -> bool:
+    ended = series.broken_since is not None and series.nonfinite == series.broken_count
+    return ended and series.broken_count >= FEWEST_BROKEN
 
 
 def _wanted(names: Any) -> list[tuple[str, str, str]]:

@@ -153,6 +153,19 @@ def test_training_that_ended_in_nan_falls_no_more_while_validation_rises(tmp_pat
     assert [item.code for item in diagnose(tmp_path).findings if item.severity != "info"] == ["LD302"]
 
 
+@pytest.mark.parametrize(
+    ("tail", "told"),
+    [(["nan"] * 5, "NaN after epoch 7 (5 of 12 epochs)"), (["inf"] * 5, "+Inf after epoch 7"), (["nan"] * 2, "")],
+)
+def test_a_validation_loss_alone_that_ends_in_nan_is_an_error(tmp_path, tail, told):
+    falls = [1.6 * 0.8**epoch for epoch in range(12 - len(tail))]
+    rows = [(10 * epoch, epoch, 1.5 * 0.75**epoch, loss) for epoch, loss in enumerate([*falls, *tail])]
+    _table(tmp_path / "metrics.csv", ["step", "epoch", "train_loss", "val_loss"], rows)
+    found = {item.code: item.message for item in diagnose(tmp_path).findings}
+    assert told in found["LD302"] if told else "LD302" not in found
+    assert ("LD715" in found) is not bool(told)
+
+
 def test_a_page_that_cannot_be_written_is_refused(tmp_path, capsys):
     _table(tmp_path / "metrics.csv", ["step", "train_loss"], [(1, 2.0), (2, 1.0)])
     assert cli.main(["curves", str(tmp_path), "--html", str(tmp_path / "metrics.csv" / "page.html")]) == cli.USAGE_EXIT

@@ -88,6 +88,8 @@ class Curves:
         train: Training loss.
         validations: Validation loss and metric.
         notes: What could not be read, and what was left out.
+        validation: Validation loss, with what is known of values that are not finite.
+        broken: The epoch from which on it is not finite.
     """
 
     names: Names
@@ -95,6 +97,8 @@ class Curves:
     train: Series
     validations: Validations
     notes: list[str]
+    validation: Series
+    broken: int | None = None
 
 
 def runs_in(top: Path) -> list[Path]:
@@ -164,7 +168,10 @@ def curves_of(folder: Path, *, train: str = "", val: str = "", metric: str = "")
         notes += _told(name, logged[name])
     validations = _validations(names, logged, epochs)
     training = logged[names.train].series if names.train in logged else Series()
-    return Curves(names, frozenset(present), training, validations, notes)
+    validation = logged[names.val].series if names.val in logged else Series()
+    since = validation.broken_since
+    broken = None if since is None else epochs.at(since, validation.length - validation.broken_count)
+    return Curves(names, frozenset(present), training, validations, notes, validation, broken)
 
 
 def _chunks(folder: Path, notes: list[str]) -> Iterator[Chunk]:
