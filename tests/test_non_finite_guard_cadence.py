@@ -167,6 +167,9 @@ def test_a_glimpse_of_matrices_in_a_stack_and_of_odd_gradients():
     assert glimpse([]) is None
     assert glimpse([torch.zeros(0)]) is None
     assert glimpse([torch.zeros(2, device="meta")]) is None
+    assert glimpse([torch.tensor([3.0 + 4.0j])]) == 5.0
+    assert glimpse([torch.tensor([0.0 - 2.0j]).conj().imag]) == 2.0  # its sign is not in its memory
+    assert glimpse([torch.eye(3).to_sparse()]) is None
 
 
 def test_a_repeated_glimpse_follows_the_gradients():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def glimpse(tensors: Sequence[Tensor]) -> float | None:
         tensors: Gradients' values, ordinary tensors that require no gradient.
 
     Returns:
-        ``None`` without values, or where they are not all on the CPU.
+        ``None`` without values, or where they cannot be read: not all on the CPU, sparse.
 
     >>> gradient = torch.ones(100, 100)
     >>> gradient[7] = torch.nan
@@ -84,7 +84,7 @@ def glimpse(tensors: Sequence[Tensor]) -> float | None:
     nan
     """
     found = cuts(tensors)
-    return None if found is None else _norm((tensors[place], cut) for place, cut in found)
+    return None if found is None else _norm([(tensors[place], cut) for place, cut in found])
 
 
 class Glimpses:
@@ -120,17 +120,21 @@ class Glimpses:
             if type(gradient) is not Tensor:
                 return None
             parts.append((gradient, cut))
-        try:
-            return _norm(parts)
-        except (IndexError, RuntimeError, TypeError):  # sparse now, of another shape, requiring gradients
-            return None
+        return _norm(parts)
 
 
-def _norm(parts: Iterable[tuple[Tensor, Cut]]) -> float | None:
+def _norm(parts: Sequence[tuple[Tensor, Cut]]) -> float | None:
+    try:
+        return _norm_of(parts)
+    except (IndexError, RuntimeError, TypeError):  # sparse, a class of its own, of another shape, requiring gradients
+        return None
+
+
+def _norm_of(parts: Sequence[tuple[Tensor, Cut]]) -> float | None:
     """The norm of what is cut out. In NumPy: from a cold cache, torch's calls take half as long again."""
     total, seen = 0.0, 0
     for gradient, cut in parts:
-        plain = gradient.dtype is torch.float32 or gradient.dtype is torch.float64
+        plain = (gradient.dtype is torch.float32 or gradient.dtype is torch.float64) and not gradient.is_neg()
         values: Any = (gradient if plain else gradient.abs().to(torch.float64)).numpy()
         values = (values if cut is None else values[cut]).ravel()
         total += float(np.dot(values, values))
