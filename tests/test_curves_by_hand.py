@@ -238,6 +238,19 @@ class Forgotten(ByHand):
     configure_optimizers = Scheduled.configure_optimizers
 
 
+class ForgottenOneCycle(ByHand):
+    def configure_optimizers(self):
+        optimizer = torch.optim.SGD(self.parameters(), 0.1)
+        steps = self.trainer.estimated_stepping_batches
+        return [optimizer], [torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=steps)]
+
+
+def test_a_schedule_of_steps_that_nobody_steps_goes_into_the_step():
+    _, record = _fitted(ForgottenOneCycle, OptimizerInspector())
+    (claim,) = [item for item in scheduler_at_wrong_interval(record) if isinstance(item, Claim)]
+    assert "in training_step" in claim.fix
+
+
 class Constant(ByHand):
     def configure_optimizers(self):
         optimizer = torch.optim.SGD(self.parameters(), 0.1)

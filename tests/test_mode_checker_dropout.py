@@ -40,6 +40,11 @@ class Functional(nn.Module):
             return torch.dropout(x, 0.3, True)  # torch
         if self.kind == "channels":
             return F.dropout1d(x[:, None], 0.3)[:, 0]  # channels
+        if self.kind == "made":
+            return nn.Dropout(0.3)(x)  # made
+        if self.kind == "named":
+            drop = nn.Dropout(0.3)
+            return drop(x)  # named
         if self.kind == "alpha":
             return F.alpha_dropout(x, 0.3, training=True)  # alpha
         x = x[:, None]
@@ -47,7 +52,7 @@ class Functional(nn.Module):
 
 
 @pytest.mark.parametrize("val", [True, None], ids=["val", "no-val"])
-@pytest.mark.parametrize("kind", ["default", "keyword", "torch", "channels", "alpha", "attention"])
+@pytest.mark.parametrize("kind", ["default", "keyword", "torch", "channels", "alpha", "attention", "made", "named"])
 def test_functional_dropout(kind, val):
     class Model(Net):
         def __init__(self):
@@ -61,6 +66,7 @@ def test_functional_dropout(kind, val):
     assert found.subject.endswith(line(kind))
     assert "`part` (Functional) drops values with probability 0.3 in eval mode" in found.message
     assert found.measured["probability"] == 0.3
+    assert ("once, in __init__" in found.fix) == (kind in ("made", "named"))
 
 
 def helper(values):

@@ -151,3 +151,11 @@ def test_a_frozen_parameter_counts_only_with_nan():
 
     assert told(positive=1) == []
     assert len(told(nan=1)) == 1
+
+
+@pytest.mark.parametrize(("nan", "throughout"), [(128, True), (100, False)])
+def test_samples_that_are_divided_by_nothing(nan, throughout):
+    field = NonFiniteTensor(name="batch[0]", shape=(30, 1, 8, 8), numel=1920, nan=nan, rows=(3, 9), row_count=2)
+    event = NonFiniteStep(loss=math.nan, fields=(field,), causes=("batch[0]",), proved=True)
+    (claim,) = nonfinite_input(Record([StepWindow(), event]))
+    assert ("x.std() + 1e-6" in claim.fix) is throughout

@@ -133,7 +133,7 @@ class Following:
                 ScheduleProgress(
                     at=moment(trainer),
                     scheduler=type(config.scheduler).__name__,
-                    interval=config.interval,
+                    interval="step" if _counts_batches(ahead, self._looked) else config.interval,
                     automatic=False,
                     batches=self._looked,
                     line=self._line,
@@ -216,3 +216,9 @@ def count_of(scheduler: Any) -> int:
     """How many steps a scheduler counts; -1 where it does not say."""
     count = getattr(scheduler, "last_epoch", None)
     return count if isinstance(count, int) and not isinstance(count, bool) else -1
+
+
+def _counts_batches(ahead: ScheduleForecast | None, epochs: int) -> bool:
+    """Whether a schedule was built for about as many steps as the optimizer makes, and not for epochs."""
+    built = ahead.length if ahead is not None else None
+    return built is not None and ahead is not None and built > 2 * epochs and 2 * built >= ahead.optimizer_steps

@@ -212,6 +212,7 @@ class DropoutCall:
         probability: Drop probability.
         calls: Times in one step.
         declared: Name that says it is meant (Monte Carlo dropout, a prenet); ``""`` when none does.
+        layer: Class of the dropout layer that made it and that the model does not hold; ``""`` if none did.
     """
 
     function: str
@@ -221,6 +222,7 @@ class DropoutCall:
     probability: float
     calls: int = 1
     declared: str = ""
+    layer: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

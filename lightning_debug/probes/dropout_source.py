@@ -27,6 +27,7 @@ FUNCTIONS = frozenset({*_DROPS, *(f"{name}_" for name in _DROPS), ATTENTION, "mu
 _TORCHS = {
     id(getattr(place, name)): name for place in (torch, functional) for name in FUNCTIONS if hasattr(place, name)
 }
+_LAYERS = frozenset("Dropout Dropout1d Dropout2d Dropout3d AlphaDropout FeatureAlphaDropout".split())
 _ROOTS = ("F", "functional", "torch", "nn")
 
 
@@ -55,20 +56,36 @@ def _ignoring_line(function: FunctionType) -> str:
     """The first call in one function that may ignore the mode."""
     known = {**function.__globals__, **captured(function)}
     names = mentioned(function)
-    if not FUNCTIONS.intersection(names) and not any(id(known.get(name)) in _TORCHS for name in names):
+    makes = function.__name__ != "__init__" and not _LAYERS.isdisjoint(names)
+    if not makes and not FUNCTIONS.intersection(names) and not any(id(known.get(name)) in _TORCHS for name in names):
         return ""
     try:
         tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
     except (OSError, TypeError, SyntaxError):  # typed at a prompt, or generated
         return mentions(function, FUNCTIONS)
+    layers = {name for node in ast.walk(tree) for name in _names_of_new_layers(node)} if makes else set()
     obeying = {name for node in ast.walk(tree) for name in _made_from_mode(node)}
     for call in ast.walk(tree):
         if isinstance(call, ast.Call):
             name = _dropout_name(call.func, known)
-            if name and not _obeys(name.rstrip("_"), call, obeying):
+            new = makes and (_is_new_layer(call.func) or (isinstance(call.func, ast.Name) and call.func.id in layers))
+            if new or (name and not _obeys(name.rstrip("_"), call, obeying)):
                 line = function.__code__.co_firstlineno + call.lineno - 1
                 return f"{display_path(function.__code__.co_filename)}:{line}"
     return ""
+
+
+def _is_new_layer(node: ast.AST | None) -> bool:
+    """Whether an expression makes a dropout layer: ``nn.Dropout(0.5)``."""
+    if not isinstance(node, ast.Call):
+        return False
+    called = node.func
+    return (called.attr if isinstance(called, ast.Attribute) else getattr(called, "id", "")) in _LAYERS
+
+
+def _names_of_new_layers(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Assign) and _is_new_layer(node.value):
+        yield from (target.id for target in node.targets if isinstance(target, ast.Name))
 
 
 def _mentions_mode(node: ast.AST | None, obeying: Collection[str] = ()) -> bool:

@@ -40,6 +40,7 @@ class Drop:
         line: The user's line.
         probability: Drop probability.
         declared: A name around the call that says it is meant, or ``""``.
+        layer: Class of the dropout layer that made it and that the model does not hold; ``""`` if none did.
         calls: How often.
     """
 
@@ -49,6 +50,7 @@ class Drop:
     line: str
     probability: float
     declared: str = ""
+    layer: str = ""
     calls: int = 1
 
 
@@ -93,7 +95,7 @@ class DropoutWatch(TorchFunctionMode):
 
     def _note(self, name: str, probability: float, frame: FrameType | None) -> None:
         owner: nn.Module | None = None
-        line = declared = ""
+        line = declared = layer = ""
         while frame is not None:
             code = frame.f_code
             if not is_library(code.co_filename):
@@ -101,6 +103,8 @@ class DropoutWatch(TorchFunctionMode):
                 declared = declared or (code.co_name if declared_name(code.co_name) else "")
             if code.co_argcount and code.co_varnames[:1] == ("self",):
                 module = frame.f_locals.get("self")
+                if isinstance(module, _DropoutNd) and id(module) not in self._paths:
+                    layer = type(module).__name__
                 if isinstance(module, nn.Module) and id(module) in self._paths:
                     if module.training:
                         return  # a module that stays in train mode although eval() was called says it is meant
@@ -116,7 +120,7 @@ class DropoutWatch(TorchFunctionMode):
             self._found[key].calls += 1
         else:
             kind = type(owner).__name__ if owner is not None else ""
-            self._found[key] = Drop(name, path, kind, line, probability, declared)
+            self._found[key] = Drop(name, path, kind, line, probability, declared, layer)
 
 
 def _probability(name: str, args: tuple[Any, ...], keywords: dict[str, Any]) -> float:

@@ -120,6 +120,11 @@ def _claim(event: NonFiniteStep, field: NonFiniteTensor) -> Claim:
             "Look at what makes these columns: a column that never changes has deviation 0, and 0 / 0 is NaN. Divide "
             "by x.std(0) + 1e-8, or leave such columns out."
         )
+    elif field.nan and _whole_samples(field):
+        fix = (
+            "Look at what makes these samples: one whose values are all alike has deviation 0, and 0 / 0 is NaN. "
+            "Divide by x.std() + 1e-6, or leave such samples out."
+        )
     elif field.nan:
         fix = "Repair these rows where the data is made: impute (the column's mean, nan_to_num), drop or mask them."
     else:
@@ -148,6 +153,12 @@ def _whole_columns(field: NonFiniteTensor) -> bool:
     """Whether a few columns of a table are NaN in every row."""
     rows = field.shape[0] if len(field.shape) == 2 else 0
     return rows >= 4 and field.nan == rows * field.column_count and field.column_count < field.shape[-1]
+
+
+def _whole_samples(field: NonFiniteTensor) -> bool:
+    """Whether a few samples of several values each are NaN throughout."""
+    rows = field.shape[0] if len(field.shape) > 1 else 0
+    return 0 < field.row_count < rows and field.numel >= 8 * rows and field.nan == field.row_count * field.numel // rows
 
 
 def _where(name: str, indices: tuple[int, ...], count: int) -> str:

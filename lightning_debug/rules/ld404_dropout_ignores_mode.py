@@ -2,8 +2,9 @@
 
 What it sees: one validation (or training) step is run once more in isolation with the whole model in eval mode,
     and a function of torch still drops values: ``F.dropout`` and its kin with ``training=True``, which is their
-    default, or ``F.scaled_dot_product_attention`` with a ``dropout_p`` that does not depend on ``self.training``.
-    It runs only where the model's code holds a call that does not depend on ``self.training`` as it is written.
+    default, ``F.scaled_dot_product_attention`` with a ``dropout_p`` that does not depend on ``self.training``, or a
+    layer ``nn.Dropout`` that is made in ``forward``. It runs only where the model's code holds a call that does not
+    depend on ``self.training`` as it is written, or makes such a layer.
 Why it hurts: predictions are random and worse than the model's own, in validation, in test and in production;
     two runs on the same input differ.
 How to fix: pass ``training=self.training``, and ``dropout_p=self.p if self.training else 0.0`` to attention, or
@@ -104,12 +105,21 @@ def dropout_ignores_mode(record: Record) -> Iterator[Claim]:
             attention = call.function == "scaled_dot_product_attention"
             argument = "dropout_p=p if self.training else 0.0" if attention else "training=self.training"
             place = f"`{call.module}` ({call.module_class})" if call.module else call.module_class or "the model"
+            at = f" at {call.line}" if call.line else ""
+            runs = f"the {call.function}{at} runs {call.calls} time{'s' * (call.calls > 1)} in one"
+            fix = f"Pass {argument} to {call.function}{at}."
+            if call.layer:
+                runs = f"the nn.{call.layer}{at}, which the model does not hold, runs {call.calls} times in one"
+                runs = runs.replace(" 1 times", " 1 time")
+                fix = (
+                    f"Make the nn.{call.layer} once, in __init__ (self.dropout = ...), and call self.dropout{at}: "
+                    "eval() reaches the layers of the model only."
+                )
             yield Claim(
-                message=f"{place} drops values with probability {call.probability:g} in eval mode: the {call.function}"
-                f"{f' at {call.line}' if call.line else ''} runs {call.calls} time{'s' * (call.calls > 1)} in one "
+                message=f"{place} drops values with probability {call.probability:g} in eval mode: {runs} "
                 f"{evidence.step} with every module in eval mode.",
                 subject=call.line or call.module or call.module_class,
                 measured={"module": call.module, "probability": call.probability, "calls": call.calls},
-                fix=f"Pass {argument} to {call.function}{f' at {call.line}' if call.line else ''}.",
+                fix=fix,
                 at=evidence.at,
             )
