@@ -224,6 +224,17 @@ def test_a_norm_of_one_value():
     assert "normalise more than one value" in found.fix
 
 
+def test_a_mean_over_samples_is_not_where_they_become_alike():
+    def measured(net, inputs, labels):
+        scores = net(inputs)
+        assert 0 <= (scores.argmax(1) == labels).float().mean() <= 1
+        return F.cross_entropy(scores, labels)
+
+    net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    nn.init.constant_(net[0].bias, -100.0)
+    assert "`net.1` (ReLU)" in findings(net, measured, *vectors())["LD309"].message
+
+
 def test_statistics_that_never_move():
     net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, momentum=0.0), nn.ReLU(), nn.Linear(16, 2))
     inputs, labels = vectors()

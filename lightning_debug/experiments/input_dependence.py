@@ -9,6 +9,7 @@ from torch import Tensor
 
 from lightning_debug.evidence.model import InputDependence, Place
 from lightning_debug.experiments.model_runs import Passes
+from lightning_debug.probes.loss_origins import ancestors
 from lightning_debug.probes.model_trace import ModelTrace, Prediction, changed, comparable, not_masked, place
 from lightning_debug.probes.trace import Op
 
@@ -64,6 +65,9 @@ def input_dependence(passes: Passes, base: ModelTrace, **known: Any) -> list[Inp
 def where_lost(passes: Passes) -> tuple[Place, Place]:
     """Where exchanged inputs cease to make a difference.
 
+    Only calls that lead to a prediction are asked: a mean over samples, as losses and metrics take, is the same for
+    samples in any order.
+
     Returns:
         The first call, in order, that a parameter has a part in and whose output they leave as it is though they
         change what it is given; and the first that takes something of the batch, where they change none.
@@ -73,9 +77,10 @@ def where_lost(passes: Passes) -> tuple[Place, Place]:
     alive: set[int] = set()
     still = {index for index, ids in base.whole.items() if _equal(ids, other.whole.get(index))}
     found, first, reached = Place(), Place(), False
+    leading = ancestors(item.made for item in base.predictions)
     for op, before, after in comparable(base, other):
         mask = changed(before, after)
-        if mask is None:
+        if mask is None or (leading and op.index not in leading):
             continue
         note = base.note(op)
         if not first.name and note.layer and note.fields and _given_made(base, op, still):
