@@ -92,6 +92,39 @@ def test_a_collate_function_that_drops_none_is_known(drops):
     assert found.severity is (Severity.INFO if drops else Severity.WARNING)
 
 
+class Flat(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = torch.nn.LazyLinear(4)
+        self.net(torch.zeros(1, 64))
+
+    def training_step(self, batch, batch_idx):
+        return torch.nn.functional.binary_cross_entropy_with_logits(self.net(batch[0].flatten(1)[:, :64]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def mosaics(items):
+    """Four pictures in one, with the labels of all."""
+    pictures, labels = default_collate(items[: len(items) // 4 * 4])
+    rows = pictures.unflatten(0, (-1, 4))
+    top, low = torch.cat([rows[:, 0], rows[:, 1]], -1), torch.cat([rows[:, 2], rows[:, 3]], -1)
+    return torch.cat([top, low], -2), labels.unflatten(0, (-1, 4)).amax(1)
+
+
+def every_fourth(items):
+    return default_collate(items[::4])
+
+
+@pytest.mark.parametrize(("collate", "said"), [(mosaics, False), (every_fourth, True)])
+def test_several_samples_in_one_row_are_not_lost(collate, said):
+    data = TensorDataset(torch.randn(99, 1, 8, 8), (torch.rand(99, 4) < 0.3).float())
+    auditor = DataAuditor()
+    trainer(auditor, max_epochs=1).fit(Flat(), DataLoader(data, 40, shuffle=True, collate_fn=collate))
+    assert ("LD518" in [item.code for item in auditor.report.findings]) is said
+
+
 def test_what_drop_last_leaves_out_is_a_note():
     def dropped(samples, batches):
         full = torch.randn(8, 3), torch.zeros(8).long()

@@ -16,7 +16,7 @@ from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.bytecode import asks_for_none, plain_function
 from lightning_debug.probes.data_counts import ClassCounts, RowCounts
 from lightning_debug.probes.data_values import ValueMoments
-from lightning_debug.probes.relation_raw import keeps_samples
+from lightning_debug.probes.relation_raw import keeps_samples, raw_columns
 from lightning_debug.probes.source import is_library
 
 MOST_FIELDS = 32
@@ -118,7 +118,8 @@ class ValuesInData(DataPart):
                 whole = length is not None and rows.delivered >= 0.9 * length
                 keeps = source is None or source.streams or keeps_samples(source.dataset)
                 seen = rows.evidence(stage, key[1], length, _name(source), keeps=keeps)
-                found.append(replace(seen, drops_none=_drops_none(source)))
+                joined = bool(seen.short) and _are_joined(seen, source)
+                found.append(replace(seen, drops_none=_drops_none(source), joined=joined))
                 found += [
                     counts.evidence(stage, key[1], where[2], complete=whole)
                     for where, counts in self._labels.items()
@@ -144,6 +145,13 @@ def _name(source: Source | None) -> str:
     collate = None if source is None else source.collate_fn
     name = getattr(collate, "__qualname__", type(collate).__name__)
     return "" if collate is None or collate is torch.utils.data.default_collate else str(name)
+
+
+def _are_joined(seen: DeliveredSamples, source: Source | None) -> bool:
+    """Whether the rows of a short batch hold as many values as all samples that it was asked for: mosaics, say."""
+    columns = None if source is None or source.streams else raw_columns(source.dataset)
+    largest = max((tensor.numel() // len(tensor) for _, tensor in columns or [] if len(tensor)), default=0)
+    return seen.values >= largest * max(2 * seen.rows, 0.9 * seen.rows_asked) > 0
 
 
 def _drops_none(source: Source | None) -> bool:

@@ -129,6 +129,8 @@ class DeliveredSamples(Evidence):
         left_out: Samples of the epoch that do not fill a batch, and that ``drop_last`` leaves out.
         keeps: Whether the dataset keeps anything of as many items as it has samples, or may do so.
         drops_none: Whether the collate function asks for samples that are ``None``.
+        values: Values of the field in the first short batch.
+        joined: Whether the values of all samples asked for are in its rows, of which each holds several samples.
     """
 
     stage: str
@@ -150,6 +152,8 @@ class DeliveredSamples(Evidence):
     left_out: int = 0
     keeps: bool = True
     drops_none: bool = False
+    values: int = 0
+    joined: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -93,6 +93,7 @@ class RowCounts:
         self.delivered = self._asked = self._batches = self._short = self._mismatched = 0
         self._rows = self._rows_asked = self._label_rows = self._input_rows = self._labelled = 0
         self._field = self._label = ""
+        self._values = 0
         self._merged = True  # so many samples make one, in each short batch
         self._known = batch_size is not None and samples is not None
 
@@ -112,6 +113,7 @@ class RowCounts:
             self._short += 1
             if self._short == 1:
                 self._rows, self._rows_asked, self._field = rows.size, asked, rows.path
+                self._values = rows.tensor.numel()
             self._merged &= asked % max(1, rows.size) == 0
             self._labelled += any(_is_label(item) and len(item.tensor) == rows.size for item in fields)
         self._compare(fields, asked)
@@ -151,6 +153,7 @@ class RowCounts:
             collate=collate,
             left_out=self._left_out(),
             keeps=keeps,
+            values=self._values,
         )
 
     def _left_out(self) -> int:

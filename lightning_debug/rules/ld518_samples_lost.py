@@ -9,8 +9,8 @@ Why it hurts: samples that are never delivered are never learned, and the epoch 
 How to fix: return one row for each sample from `collate_fn`; where some must be left out, leave them out of the
     dataset.
 When to ignore: when the collate function is meant to drop or merge samples. Silent where anything in the batch
-    is as long as was asked for (ragged lists, graphs, packed sequences), on tokens without a label for each row,
-    custom batch samplers and streams.
+    is as long as was asked for (ragged lists, graphs, packed sequences), where rows hold all values of several samples
+    (mosaics), on tokens without a label for each row, custom batch samplers and streams.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -118,6 +118,9 @@ def samples_lost(record: Record, *, share: float = 0.02, dropped: float = 0.1) -
         if seen.left_out > dropped * (seen.asked + seen.left_out):
             yield _left_out(seen, name)
         packed = seen.field in tokens and not seen.labelled
+        if seen.joined:
+            yield Skip(f"each row of {seen.field} holds several samples")
+            continue
         if not seen.short or packed or seen.delivered > (1 - share) * seen.asked:
             continue
         yield Claim(
