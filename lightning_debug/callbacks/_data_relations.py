@@ -27,13 +27,13 @@ from lightning_debug.evidence.data_values import LabelColumns
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.order_labels import is_irregular
 from lightning_debug.probes.order_loader import draws_again, draws_an_order, is_filled
-from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups
+from lightning_debug.probes.relation_copies import are_balancing, chance, conflicts, groups, read_by_each
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, entropy, mark_of
 from lightning_debug.probes.relation_fingerprints import among
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_order import order_of
-from lightning_debug.probes.relation_raw import raw_samples
+from lightning_debug.probes.relation_raw import kept_apart, raw_samples
 from lightning_debug.probes.relation_stream import Samples, SampleStream
 
 EPOCHS = 4
@@ -183,7 +183,8 @@ class DataRelations(DataPart):
                 overfitting=self._overfitting,
             )
         withheld = self._withheld(raw, samples) if raw is not None else 0
-        compared = raw if raw is not None and raw.rows.shape[1] > 1 and not withheld else samples
+        held = raw if raw is None or source is None or self._fixed else kept_apart(raw, source.dataset, samples)
+        compared = held if held is not None and held.rows.shape[1] > 1 and not withheld else samples
         if samples.kind or source is None or not source.hands_on_bags(max(samples.sizes, default=0)):
             yield self._copies(compared, source, sampler, withheld, in_dataset=compared is raw)
         yield from self._aligned(samples, raw)
@@ -228,6 +229,9 @@ class DataRelations(DataPart):
             grows=self._reloads or (source is not None and is_filled(source.dataset)),
             sampler=type(sampler).__name__,
             streams=source is None or source.streams,
+            readers=0
+            if source is None
+            else source.num_workers * read_by_each(found, samples.sizes, source.num_workers),
             dataset=name_of(source),
         )
 

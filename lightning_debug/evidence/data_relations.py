@@ -108,6 +108,7 @@ class SampleCopies(Evidence):
         sampler: Class of the loader's sampler.
         grows: Whether the dataset is filled while training goes on: a memory of games or of transitions.
         streams: Whether samples come without an index.
+        readers: Workers of which each delivered each sample once; 0 where that is not so.
         dataset: Class of the loader's dataset.
     """
 
@@ -131,6 +132,7 @@ class SampleCopies(Evidence):
     grows: bool = False
     sampler: str = ""
     streams: bool = False
+    readers: int = 0
     dataset: str = ""
 
     @property

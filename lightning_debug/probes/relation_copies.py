@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,6 +82,25 @@ def conflicts(found: Groups, labels: Array) -> tuple[int, int]:
     np.maximum.at(most, place, counts)
     np.add.at(kinds, place, 1)
     return int(total[kinds > 1].sum()), int((total - most)[kinds > 1].sum())
+
+
+def read_by_each(found: Groups, sizes: Sequence[int], workers: int) -> bool:
+    """Whether each of several workers, which deliver batches in turn, delivered each sample once.
+
+    Args:
+        found: The groups of equal samples.
+        sizes: Samples of each batch, in order.
+        workers: How many there are.
+
+    >>> keys = np.array([1, 2, 3, 1, 3, 2, 4, 4], dtype=np.uint64)
+    >>> read_by_each(groups(keys), [3, 3, 1, 1], 2), read_by_each(groups(keys), [2, 2, 2, 2], 2)
+    (True, False)
+    """
+    if workers < 2 or len(found.group) != sum(sizes) or found.largest != workers:
+        return False
+    reader = np.repeat(np.arange(len(sizes)) % workers, sizes)
+    met = np.unique(np.stack([found.group, reader], 1), axis=0)
+    return len(met) == len(found.group) == workers * (len(found.group) - found.copies)
 
 
 def are_balancing(found: Groups, labels: Array) -> bool:

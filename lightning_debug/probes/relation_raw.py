@@ -97,6 +97,25 @@ def keeps_samples(dataset: Any) -> bool:
     return any(_length(item) == count for item in held if not isinstance(item, (str, bytes)))
 
 
+def kept_apart(raw: Samples, dataset: Any, delivered: Samples) -> Samples:
+    """What tells of copies: the rows of a dataset, or what was delivered where its joined parts hold the same rows.
+
+    One of the parts may give its rows as they are, and another with a transform.
+
+    >>> base = TensorDataset(torch.randn(2, 3), torch.arange(2))
+    >>> twice, given = raw_samples(ConcatDataset([base, base])), raw_samples(base)
+    >>> kept_apart(twice, ConcatDataset([base, base]), given) is given, kept_apart(given, base, twice) is given
+    (True, True)
+    """
+    rows = rows_of(dataset)
+    places = rows.all() if isinstance(rows.base, ConcatDataset) else None
+    if places is None or len(places) != len(raw):
+        return raw
+    part = np.searchsorted(np.asarray(rows.base.cumulative_sizes), places, side="right")
+    pairs = np.stack([raw.keys, part.astype(np.uint64)], 1)
+    return raw if len(np.unique(pairs, axis=0)) == len(np.unique(raw.keys)) else delivered
+
+
 _KEEPERS = (TensorDataset, Subset, ConcatDataset, list, tuple, dict)
 
 

@@ -4,7 +4,8 @@ What it sees: at least ``share`` of the training samples (``said`` of texts, who
     least ``fewest``, are exact copies of others in every value compared. What chance would make is left out: of
     discrete values that make equal samples by chance many more differ in a value or two, and copies must be
     ``margin`` times as many as the values' entropy lets expect. Or a dataset holds as many samples as it has indices,
-    is asked for each of them once, and gives half of its samples at most.
+    is asked for each of them once, and gives half of its samples at most. Or each worker that reads a stream
+    delivers each of its samples once.
 Why it hurts: copies count many times in the loss, an epoch is shorter than it looks, and a random split puts copies
     of training samples into validation.
 How to fix: drop them before the split: ``numpy.unique(inputs, axis=0, return_index=True)``; look for a list that is
@@ -15,7 +16,7 @@ When to ignore: when samples are repeated on purpose. Copies that balance rare c
     % twice, within ``deviations`` standard deviations. Silent on samplers that draw with replacement or are of your
     own writing, unless the dataset itself is seen to hold the copies; on datasets that draw their samples
     themselves (a replay memory) or are filled while training goes on (a queue of games, loaders that are made
-    anew), on streams, on tiny discrete inputs, and where every input is there as often, thrice or more, and most
+    anew), on other streams, on tiny discrete inputs, and where every input is there as often, thrice or more, and most
     labels differ (actions that were tried in it).
 Broken:
     class Classifier(LightningModule):
@@ -102,7 +103,7 @@ def duplicated_samples(
             yield _withheld(found)
             continue
         if found.streams:
-            yield Skip("the data stream in without an index")
+            yield _of_stream(found, fewest, margin)
             continue
         if found.copies < max(fewest, share * found.samples):
             continue
@@ -154,6 +155,21 @@ def _meant(found: SampleCopies, repeats: int, deviations: float) -> str:
     if _is_bootstrap(found, deviations):
         return "; they are as many as draws with replacement make, once for each sample: a bootstrap sample"
     return ""
+
+
+def _of_stream(found: SampleCopies, fewest: int, margin: float) -> Claim | Skip:
+    if not found.readers or found.copies < fewest or margin * found.expected >= found.copies:
+        return Skip("the data stream in without an index")
+    different = found.samples - found.copies
+    return Claim(
+        message=f"Each of {found.readers} workers delivers the whole stream: {found.samples} samples of an epoch are "
+        f"{different} different ones, {found.readers} times each.",
+        subject="training DataLoader",
+        measured={"samples": found.samples, "different": different, "workers": found.readers},
+        fix=f"Share the stream out in {found.dataset}.__iter__: ask get_worker_info() for id and num_workers, and "
+        "yield itertools.islice(items, id, None, num_workers) of items in an order that all workers share.",
+        at=found.at,
+    )
 
 
 def _withheld(found: SampleCopies) -> Claim:

@@ -124,8 +124,8 @@ def train_val_leak(
         if told is None and found.shared == found.samples >= whole and _once_each(record, found):
             told = (
                 (
-                    f"All {found.samples} validation samples equal a training sample in all {found.compared} values "
-                    f"compared, and no two of the {found.training} training samples do."
+                    f"All {found.samples} validation samples equal a training sample{_compared(found)}, and no two "
+                    f"of the {found.training} training samples are equal."
                 ),
                 "Take validation samples out of the training data: split the rows once, at random.",
             )
@@ -151,6 +151,11 @@ def train_val_leak(
             fix=fix,
             at=found.at,
         )
+
+
+def _compared(found: SharedSamples) -> str:
+    """How far samples were compared; those of different lengths have no values in common."""
+    return f" in all {found.compared} values compared" if found.compared else ""
 
 
 def _once_each(record: Record, found: SharedSamples) -> bool:

@@ -101,7 +101,7 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
-@rule("LD513", severity=ERROR, needs=AugmentationDraws)
+@rule("LD513", severity=ERROR, needs=AugmentationDraws, explains=("LD517",))
 def repeated_augmentation(record: Record, *, workers: int = 1) -> Iterator[Claim | Skip]:
     """Claims one finding for the way in which draws repeat."""
     found = record.last(AugmentationDraws)
