@@ -57,3 +57,12 @@ def _reach(item: FieldValues | FirstLayerInput) -> float:
     """How many deviations the value farthest out is from the mean."""
     mean, deviation = pooled(item)
     return max(item.highest - mean, mean - item.lowest) / deviation if deviation > 0 else 0.0
+
+
+def counts_in_one(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> str:
+    """That one set holds whole numbers and the other does not, as after a logarithm; empty where it is not so."""
+    kinds = getattr(train, "holds", ""), getattr(val, "holds", "")
+    if set(kinds) != {"counts", "values"}:
+        return ""
+    whole, other = ("training", "validation") if kinds[0] == "counts" else ("validation", "training")
+    return f"; {whole} holds whole numbers and {other} does not"

@@ -3,7 +3,8 @@
 What it sees: samples of the only input field whose values are all exactly 0: at least `share` of those looked
     at, at least `few`, and ten times more than if values were 0 independently of each other. Or pictures that are
     one and the same, of one value a channel, which zeros are once they are normalised. The field must reach the
-    model's weights.
+    model's weights. Of values that are 0 or 1, or counts: half of the samples, where predictions do not depend on the
+    input.
 Why it hurts: the network learns the labels of inputs that are not there; files that failed to load, empty crops
     and buffers that were never filled look like this.
 How to fix: find where the dataset returns zeros (a caught exception, a missing file, a crop outside of the
@@ -86,6 +87,7 @@ from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import by_chance, in_use, number
+from lightning_debug.rules._model import constant_outputs
 
 _SPARSE = ("counts", "binary", "one-hot")
 _SYMPTOMS = (
@@ -106,21 +108,29 @@ def mostly_zero_inputs(record: Record, *, share: float = 0.01, few: int = 5) -> 
         (values,) = inputs
         dense = values.holds == "image" and any(item.more for item in record.of(LabelCounts) if item.stage == stage)
         all_zero = values.dead == values.samples
-        if dense or (values.holds in _SPARSE and not all_zero):
+        sparse = values.holds in _SPARSE and not all_zero
+        lost = 2 * values.dead >= values.samples and bool(constant_outputs(record))
+        if dense or (sparse and not lost):
             continue
         if max(few, share * values.samples) <= values.blank < values.samples:
             yield _blank(values, name)
             return
-        expected = min(values.dead_expected, float(values.samples)) if not all_zero else 0.0
+        expected = min(values.dead_expected, float(values.samples)) if not all_zero and not sparse else 0.0
         if values.dead < max(few, share * values.samples, 10 * expected):
             continue
         yield Claim(
             message=f"{values.dead} of {values.samples} {name}samples looked at in {values.field} "
-            f"({number(100 * values.dead / values.samples)} %) are all zeros, where chance makes "
-            f"{by_chance(expected)}.",
+            f"({number(100 * values.dead / values.samples)} %) are all zeros, "
+            + (
+                "and predictions do not depend on the input."
+                if sparse
+                else f"where chance makes {by_chance(expected)}."
+            ),
             subject=values.field,
             measured={"dead": values.dead, "samples": values.samples, "expected": expected, "zeros": values.zeros},
-            fix="Find where the dataset returns zeros (a caught exception, a missing file, an empty crop), and leave "
+            fix="Find where values become 0: a cast to whole numbers after a division, say."
+            if sparse
+            else "Find where the dataset returns zeros (a caught exception, a missing file, an empty crop), and leave "
             "such samples out.",
             at=values.at,
         )

@@ -10,7 +10,8 @@ What it sees: mean and standard deviation of each feature (column or channel) in
     by at least `alike` in the two sets, as much wider apart as the deviations are larger; or the deviations of the
     features are even in one set and `uneven` in the other (the deviation of their logarithms), as a scaler by column
     leaves them and finds them, and differ half of `scale` times; or the loaders deliver one scale, which one set
-    keeps and the other has with mean 0 and deviation 1, `bounded` deviations or times apart. Or a few features,
+    keeps and the other has with mean 0 and deviation 1, `bounded` deviations or times apart; or one set holds whole
+    numbers and the other does not, with deviations `bounded` times apart. Or a few features,
     where the others are alike: their means are `single` of the larger deviations apart, and these differ `scale` times
     (or one such deviation, where these differ `huge` times).
     At least `samples` samples on both sides; the p-value of the shift is given.
@@ -105,7 +106,13 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import delivered_alike, first_layers, number, pooled, standardised_alone
-from lightning_debug.rules._data_scales import is_on_another_scale, is_scaled_by_column, made_by_few, spread_alike
+from lightning_debug.rules._data_scales import (
+    counts_in_one,
+    is_on_another_scale,
+    is_scaled_by_column,
+    made_by_few,
+    spread_alike,
+)
 
 
 @rule("LD515", severity=ERROR, needs=FieldValues, explains=("LD212", "LD413", "LD706", "LD707", "LD712"))
@@ -147,7 +154,8 @@ def train_val_preprocessing_differs(
         signed = _signed(train, val) and rescaled and factor >= bounded
         by_column = factor >= scale / 2 and is_scaled_by_column(features, uneven)
         wide = (factor >= scale * few or by_column) and not made_by_few(train, val, close)
-        scaled = (wide or signed) and not _wanders(record, train.field, ratio)
+        counts = counts_in_one(train, val) if factor >= bounded else ""
+        scaled = bool(counts) or ((wide or signed) and not _wanders(record, train.field, ratio))
         scaled = scaled or (max(apart, factor) >= bounded and standardised_alone(record, train, val, same))
         odd = [item for item in features if is_on_another_scale(item, single, scale, huge)]
         one = odd[0] if 0 < 4 * len(odd) <= len(features) else None
@@ -174,7 +182,7 @@ def train_val_preprocessing_differs(
         )
         yield Claim(
             message=f"{what} has mean {number(first)} and deviation {number(deviation)} in training{where}, "
-            f"{number(second)} and {number(other)} in validation: {differs}.",
+            f"{number(second)} and {number(other)} in validation: {differs}{counts}.",
             subject=train.field,
             measured={
                 "shift": apart,
@@ -183,7 +191,8 @@ def train_val_preprocessing_differs(
                 "train_samples": train.samples,
                 "validation_samples": val.samples,
             },
-            fix="Prepare validation inputs as training inputs are: the same division, mean and deviation.",
+            fix="Prepare validation inputs as training inputs are: the same "
+            + ("logarithm or division." if counts else "division, mean and deviation."),
             at=val.at,
         )
 

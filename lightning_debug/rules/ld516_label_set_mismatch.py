@@ -3,14 +3,16 @@
 What it sees: the classes counted over a whole epoch of training and of validation, and the units of the scores
     that cross-entropy receives. One of three: validation holds classes that training never showed (`unseen`
     samples or more); validation never holds a class that it would hold by chance; or output units that no
-    training label uses, where there are `each` labels a unit. Chance below `p`; at most `most` classes.
+    training label uses, where there are `each` labels a unit. Chance below `p`; at most `most` classes. Of more units
+    than that, where labels are those of the first of them, a quarter at most, with `each` labels a class.
 Why it hurts: a class without training samples cannot be learned, one without validation samples is not
     measured, and a unit without labels mostly means that labels are off by one or that classes are missing.
 How to fix: shuffle, or stratify, before splitting; map the labels to 0 to C-1; give the last layer as many
     units as there are classes.
 When to ignore: when classes are held out or added later on purpose. Silent where the validation labels reach no
-    cross-entropy, on class 0 left to padding (`ignore_index=0`), on vocabularies, on epochs that were cut short, and on
-    a loader that holds other classes only, beside one that holds those of training (out of distribution on purpose).
+    cross-entropy, on class 0 left to padding (`ignore_index=0`), on vocabularies (of texts, labels 1 to C alone are
+    judged), on epochs that were cut short, and on a loader that holds other classes only, beside one that holds those
+    of training (out of distribution on purpose).
     Classes that the training step adds (a memory that is replayed), or that the model gets right, are not unseen.
 Broken:
     class Classifier(LightningModule):
@@ -169,17 +171,25 @@ def _units(
     record: Record, trains: list[LabelCounts], fits: list[ClassFit], each: int, most: int, elsewhere: set[int]
 ) -> Iterator[Claim]:
     """Output units that no label uses, in training or elsewhere."""
-    if not fits or any(item.role == "tokens" for item in record.of(FieldValues)):
+    if not fits:
         return
     fit, train = fits[-1], trains[0]
+    tokens = [item for item in record.of(FieldValues) if item.role == "tokens"]
+    if any(item.highest < fit.units for item in tokens):
+        return  # units of a vocabulary
     classes = {one for item in trains for one in item.classes}
     targets = {one for item in fits for one, count in enumerate(item.true) if count}  # of pairs in a batch, say
     used = {*classes, *elsewhere, *targets, fit.ignored}
     unused = [one for one in range(fit.units) if one not in used]
-    if not unused or fit.units > most or max(classes) >= fit.units or sum(train.counts) < each * fit.units:
+    if not unused or max(classes) >= fit.units:
         return
     lowest, highest = min(classes), max(classes)
     off = lowest == 1 and unused == [0]
+    known = sum(train.counts) >= each * fit.units
+    if fit.units > most:  # of a copied head, not of a vocabulary: the first units are used, and often
+        known = lowest == 0 and highest + 1 == len(classes) <= fit.units // 4 and min(train.counts) >= each
+    if not known or (tokens and not off):
+        return
     tail = "class 0 is never right" if off else f"no label uses {_listed(unused)}"
     yield Claim(
         message=f"The labels of training run from {lowest} to {highest} and the scores have {fit.units} units: {tail}.",
