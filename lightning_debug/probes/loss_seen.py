@@ -212,9 +212,7 @@ def _pair(trace: LossTrace, call: Call) -> Seen | None:
         if not apart or notes[other].model:
             return None
         kind = "broadcast"
-    elif not apart or not notes[place].gradient:
-        return None
-    if not kind:
+    elif not (kind and apart and notes[place].gradient):
         return None
     scores, target = trace.keep(operands[place], made[place]), trace.keep(operands[other], made[other])
     facts = {"shape": plain_shape(call.output)}
@@ -237,8 +235,10 @@ def _choice(trace: LossTrace, call: Call) -> Seen | None:
 
 
 def _pair_values(name: str, scores: Tensor | None, target: Tensor | None) -> dict[str, Any]:
-    if scores is None or target is None or not outer(scores.shape, target.shape) or name not in ("sub", "rsub"):
+    if scores is None or target is None or name not in ("sub", "rsub"):
         return {}
+    if not outer(scores.shape, target.shape):  # what it becomes, if it is squared and averaged
+        return {"value": float((scores.float() - target.float()).square().mean())}
     left, right = scores.double(), target.double()
     return {
         "value": float((left - right).square().mean()),

@@ -159,7 +159,7 @@ def overfitting_from_epoch(
     reading = newest(record)
     best = reading.best if reading.final else None  # LD714 names it: two epochs to keep would be one too many
     keep = (
-        f"epoch {seen.lowest_epoch}"
+        f"epoch {seen.lowest_epoch if best is None else best.epoch}"
         if best is None or low <= best.epoch <= high
         else f"epoch {best.epoch}, {_BEST[best.rule == 'loss']} (LD714)"
     )

@@ -1,8 +1,8 @@
 """Training and validation end low and close together.
 
 What it sees: at the end, with at least `count` validations and `steps` steps: both losses below `low` of what
-    knowing nothing costs, validation at most `gap` times the same loss on training batches (and a tenth of the
-    baseline), and no significant rise.
+    knowing nothing costs, neither more than `gap` times the other (and a tenth of the baseline), the nearest
+    neighbours not below `better` of them, and no significant rise.
 Why it hurts: it does not: this is what a healthy run looks like.
 How to fix: nothing.
 When to ignore: always. This is information, no alarm.
@@ -82,12 +82,12 @@ from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.finding import INFO, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
-from lightning_debug.rules._curves import baseline, measured_again, training, validation
+from lightning_debug.rules._curves import baseline, learnable, measured_again, training, validation
 
 
 @rule("LD708", severity=INFO, needs=CurveReading)
 def good_fit(
-    record: Record, *, count: int = 3, steps: int = 50, low: float = 0.4, gap: float = 1.5
+    record: Record, *, count: int = 3, steps: int = 50, low: float = 0.4, gap: float = 1.5, better: float = 0.5
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where training and validation end low and close together."""
     course, seen = training(record, steps=steps, final=True), validation(record, count=count, final=True)
@@ -101,7 +101,11 @@ def good_fit(
     train = again.by_validation
     if max(train, seen.end) > low * price or (seen.rise.sigmas > 3 and seen.rise.amount > 0.1 * price):
         return
-    if seen.end > gap * train + 0.1 * price:
+    if max(seen.end - gap * train, train - gap * seen.end) > 0.1 * price:
+        return
+    reference = learnable(record, min(train, seen.end), share=better)
+    if not isinstance(reference, Skip):
+        yield Skip(f"the nearest neighbours reach {reference.neighbours:.3g}")
         return
     yield Claim(
         message=f"Training ends at {train:.3g} and validation at {seen.end:.3g} (the mean of its last 3 values), where "

@@ -82,10 +82,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.schedules import PlateauWatch
 from lightning_debug.evidence.selection import MonitoredValue
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._schedules_course import waiting
 
 _EFFECTS = {
     "EarlyStopping": "counts every gain as a step back, and stops training after its patience",
@@ -97,7 +99,11 @@ _EFFECTS = {
 def monitor_mode_reversed(record: Record) -> Iterator[Claim | Skip]:
     """Claims one finding for each callback or schedule whose mode is the wrong one for what it monitors."""
     newest = {(seen.user, seen.name, seen.mode): seen for seen in record.of(MonitoredValue)}
+    plateaus = {seen.monitor for seen in record.of(PlateauWatch) if waiting(seen)}
     for seen in newest.values():
+        if seen.user.endswith("ReduceLROnPlateau") and seen.name in plateaus:
+            yield Skip(f"LD604 tells of {seen.user}")
+            continue
         if not seen.better:
             yield Skip(f"which values of {seen.name!r} are better is not known from its name")
         if not seen.is_reversed(seen.mode):
