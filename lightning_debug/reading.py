@@ -132,4 +132,7 @@ def _culprit(told: str, debugger: Debugger) -> str:
     for claim in get("LD521").function(record) if record.seen(UnreadableSample) else ():
         message = claim.message if isinstance(claim, Claim) else claim.reason
         return message[0].lower() + message[1:].rstrip(".")
-    return f"reading the data raises {told.strip().splitlines()[-1]}"
+    raised = told.strip().splitlines()[-1]
+    ragged = "equal size" in raised or "default_collate" in raised
+    hint = " (name a DataLoader with the collate_fn of these samples, or the LightningDataModule)" if ragged else ""
+    return f"reading the data raises {raised}{hint}"

@@ -125,6 +125,14 @@ def test_says_that_the_weights_were_trained_before():
     assert "trained before" in skips(again, loader(inputs, (labels + 3) % 10), select=MINE)["LD210"]
 
 
+def test_quiet_on_a_second_fit_with_other_classes():
+    inputs, labels = blobs(4, 320)
+    program = Trained(mlp(8, 4), classify, lr=0.05)
+    first, second = labels < 2, labels >= 2
+    findings(program, loader(inputs[first], labels[first]), max_epochs=20, select=MINE)
+    assert "an earlier fit" in skips(program, loader(inputs[second], labels[second]), select=MINE)["LD210"]
+
+
 def test_says_that_training_is_resumed(tmp_path):
     program = Trained(scaled(mlp(64, 10), 100), classify)
     findings(program, loader(*digits()), max_epochs=1)

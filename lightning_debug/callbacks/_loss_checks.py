@@ -27,7 +27,7 @@ from lightning_debug.experiments.loss_experiments import NotJudged, batch_scalin
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_slicing import structure
 from lightning_debug.probes.label_order import features, label_order
-from lightning_debug.probes.stated_intent import earlier_training, fields_of, metric_names, stated_words
+from lightning_debug.probes.stated_intent import earlier_training, fields_of, metric_names, stated_words, was_trained
 from lightning_debug.probes.trace import changed_by_tracing, compiled_functions
 
 PRODUCES: tuple[type[Evidence], ...] = (
@@ -193,6 +193,8 @@ class LossChecks:
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Measures the order of labels where the run was short, and says what was not seen."""
+        if trainer.global_step:
+            was_trained(pl_module)
         if not self._order_done:
             self._measure_order(trainer)
         if self._refused is not None or not self._compared:

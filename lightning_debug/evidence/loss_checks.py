@@ -84,7 +84,7 @@ class EarlierTraining(Evidence):
     Args:
         layers: How many normalisation layers with weights or running statistics there are.
         trained: Paths of those whose statistics or weights no initialisation leaves behind, at most 8; else of frozen
-            layers with weights above what torch draws.
+            layers with weights above what torch draws; or that it was in an earlier fit of this process.
         tied: Linear layers whose weight is an embedding's, and that embedding, by path.
     """
 

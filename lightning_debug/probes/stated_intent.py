@@ -6,6 +6,7 @@ import inspect
 import itertools
 import sys
 import types
+import weakref
 from collections.abc import Iterable
 from typing import Any
 
@@ -90,6 +91,15 @@ def _texts(kind: type) -> list[str]:
     return [*found, kind.__name__, kind.__doc__ or ""] if found else []
 
 
+_TRAINED: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+"""Models that were trained in this process."""
+
+
+def was_trained(root: nn.Module) -> None:
+    """Remembers that a model was trained: in another fit it goes on from there."""
+    _TRAINED.add(root)
+
+
 @torch.no_grad()
 def earlier_training(root: nn.Module) -> EarlierTraining:
     """Whether weights were trained before, read off normalisation layers and frozen ones. Reads on the host.
@@ -104,6 +114,8 @@ def earlier_training(root: nn.Module) -> EarlierTraining:
     >>> earlier_training(net).trained
     ('1',)
     """
+    if root in _TRAINED:
+        return EarlierTraining(trained=("in an earlier fit",))
     layers = [(name, module) for name, module in root.named_modules() if "norm" in type(module).__name__.lower()]
     layers = [(name, module) for name, module in layers if _states(module)]
     trained = tuple(name for name, module in layers if any(_is_used(*state) for state in _states(module)))
