@@ -65,6 +65,7 @@ RANGES: dict[str, tuple[float | None, float | None]] = {
     "hardsigmoid": (0.0, 1.0),
     "tanh": (-1.0, 1.0),
     "softsign": (-1.0, 1.0),
+    "cosine_similarity": (-1.0, 1.0),
     "sin": (-1.0, 1.0),
     "cos": (-1.0, 1.0),
     "relu": (0.0, None),

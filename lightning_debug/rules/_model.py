@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from lightning_debug.evidence.data_values import RegressionFit
 from lightning_debug.evidence.model import InputDependence, Place
 from lightning_debug.record import Record
 
@@ -36,7 +37,11 @@ def listed(names: list[str], most: int = 3) -> str:
 def constant_outputs(
     record: Record, minimum_steps: int = 10, rounding: float = 1e-6, share: float = 1e-3
 ) -> list[InputDependence]:
-    """The latest look at each prediction that does not depend on the input now."""
+    """The latest look at each prediction that does not depend on the input now.
+
+    Predictions that are still on their way to targets far off, and differ by a fair part of themselves, are left out:
+    they are small beside what they are to tell apart, and no less different for it.
+    """
     looks: dict[tuple[str, str], list[InputDependence]] = {}
     for seen in record.of(InputDependence):
         looks.setdefault((seen.function, seen.line), []).append(seen)
@@ -47,7 +52,15 @@ def constant_outputs(
             continue
         now = known[-1]
         same = now.change <= rounding * now.scale or now.change == 0.0
-        near = [item.change < share * item.spread for item in known[-2:]]
+        near = [item.change < share * item.spread and not _on_the_way(record, item) for item in known[-2:]]
         if same or (len(near) == 2 and all(near)):
             found.append(now)
     return found
+
+
+def _on_the_way(record: Record, seen: InputDependence, part: float = 0.1) -> bool:
+    """Whether these predictions differ, and have not come as near as a deviation to the mean of their targets."""
+    if not seen.change > part * seen.scale:
+        return False
+    fits = [fit for fit in record.of(RegressionFit) if (fit.stage, fit.line) == ("train", seen.line)]
+    return bool(fits) and abs(fits[-1].prediction_mean - fits[-1].target_mean) > fits[-1].target_deviation

@@ -1,13 +1,13 @@
 """The last activation cannot produce the targets.
 
 What it sees: a sigmoid, tanh, softmax or another call of limited range made the predictions of a regression loss
-    (or of ``binary_cross_entropy``), with nothing but reshapes and epsilons after it, and at least ``share`` of
-    the targets lie outside that range by more than ``margin`` of its width.
+    (or of ``binary_cross_entropy``), with nothing but reshapes, epsilons and plain numbers that scale and shift it
+    after it, and at least ``share`` of the targets lie outside that range by more than ``margin`` of its width.
 Why it hurts: the loss cannot fall below the distance to those targets. The activation is driven into saturation,
     where its gradient vanishes, and the rest of the network stops learning.
 How to fix: remove the activation, or scale the targets into its range: [0, 1] for sigmoid, [-1, 1] for tanh.
 When to ignore: when a few targets are meant to be clipped. It is silent on targets that touch the bounds, on
-    outputs that are scaled or shifted after the activation, and on values outside that may mark missing targets.
+    outputs that tensors scale or shift after the activation, and on values outside that may mark missing targets.
 Broken:
     class Regressor(LightningModule):
         def __init__(self):
@@ -80,6 +80,7 @@ References:
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 
 from lightning_debug.evidence.loss import LossCall, LossGraph, Operation
@@ -122,15 +123,17 @@ def output_cannot_reach_target(record: Record, *, share: float = 0.02, margin: f
     """Claims one finding for each activation whose range leaves targets out."""
     yield from nothing_seen(record)
     for graph, call in training_calls(record, *REGRESSION, "binary_cross_entropy"):
-        made, target = activation(call.origin), call.target
-        if made is None or made.merges or made.layer or target is None or not target.quantiles:
+        made, target = _limited(call), call.target
+        meets = made is not None and made.merges and made.name != _SIMILARITY
+        if made is None or meets or made.layer or target is None or not target.quantiles:
             continue
         outside = _outside(call, made, margin)
         if outside < share:
             continue
+        scaled = "" if made in call.origin else ", scaled and shifted,"
         yield Claim(
-            message=f"{softmax_layer(made)} gives values {_range(made)}, and at least {outside * 100:.0f} % of the "
-            f"targets of {call.function} ({call.line}) lie outside: they go from {target.minimum:.3g} to "
+            message=f"{softmax_layer(made)}{scaled} gives values {_range(made)}, and at least {outside * 100:.0f} % of "
+            f"the targets of {call.function} ({call.line}) lie outside: they go from {target.minimum:.3g} to "
             f"{target.maximum:.3g}.",
             subject=place(call, made),
             measured={
@@ -140,9 +143,42 @@ def output_cannot_reach_target(record: Record, *, share: float = 0.02, margin: f
                 "target_minimum": target.minimum,
                 "target_maximum": target.maximum,
             },
-            fix=f"Remove {softmax_layer(made)}, or scale the targets into its range ({_range(made)}).",
+            fix=f"Remove {softmax_layer(made)},{' widen what it is scaled to,' if scaled else ''} or scale the targets "
+            f"into its range ({_range(made)}).",
             at=graph.at,
         )
+
+
+def _limited(call: LossCall) -> Operation | None:
+    """The activation with the limits of what is compared: of its own values, scaled and shifted by plain numbers."""
+    edits: list[Operation] = []
+    for made in call.origin:
+        if made.name not in _EDITS or (made.amount is None and made.name != "neg") or made.merges or made.layer:
+            break
+        edits.append(made)
+    else:
+        return None
+    if not edits or (made.lowest is None and made.highest is None) or made.layer:
+        return activation(call.origin)
+    ends: tuple[float | None, ...] = made.lowest, made.highest
+    for edit in reversed(edits):
+        factor, offset = _affine(edit)
+        ends = tuple(None if end is None else factor * end + offset for end in ends)
+        ends = ends if factor > 0 else ends[::-1]
+        if not factor:
+            return None
+    return dataclasses.replace(made, lowest=ends[0], highest=ends[1])
+
+
+def _affine(edit: Operation) -> tuple[float, float]:
+    number = edit.amount or 0.0
+    if edit.name in ("add", "sub"):
+        return 1.0, number if edit.name == "add" else -number
+    if edit.name == "rsub":
+        return -1.0, number
+    if edit.name == "neg":
+        return -1.0, 0.0
+    return (number if edit.name == "mul" else 1 / number if number else 0.0), 0.0
 
 
 def _outside(call: LossCall, made: Operation, margin: float) -> float:
@@ -165,3 +201,8 @@ def _range(made: Operation) -> str:
     if made.lowest is not None and made.highest is not None:
         return f"between {made.lowest:g} and {made.highest:g}"
     return f"of at least {made.lowest:g}" if made.lowest is not None else f"of at most {made.highest:g}"
+
+
+_EDITS = ("add", "sub", "rsub", "mul", "div", "neg")
+_SIMILARITY = "cosine_similarity"
+"""Bounded whatever meets in it."""

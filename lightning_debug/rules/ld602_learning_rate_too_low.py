@@ -8,7 +8,8 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     rate takes from it in the short training. Where nobody knows what the least loss is (likelihoods, contrastive and
     quantile losses, terms that are no comparison with targets), lower need not be better; it is then claimed only if
     all those steps together, each as large as the run's first update, cannot change the weights by ``reach`` of their
-    norm either, and the loss would not fall by ``arrive_unknown``. Where no such experiment could be made: the run of
+    norm either, and the loss would not fall by ``arrive_unknown``. It is taken back once the run's own training loss
+    has fallen by ``arrive`` of what the higher rate takes. Where no such experiment could be made: the run of
     at least ``fewest`` batches has ended within ``margin`` of what knowing nothing costs, its nearest neighbours reach
     ``better`` of that, and all its steps, each as large as the first, cannot change the weights by ``moved`` of their
     norm; or, whatever the loss means, it has not fallen, and as many steps as the run has, each as large as the largest
@@ -138,7 +139,11 @@ def learning_rate_too_low(
         gaps = [item for item in record.of(Unavailable) if item.evidence == LRRange.__name__]
         yield Skip(gaps[-1].reason, hindrance=gaps[-1].hindrance) if gaps else Skip("no other rate was tried")
     for seen in latest.values():
-        reason = _not_comparable(seen, stood=_stood(record, seen, share, 2 * fewest)) or unsettled(seen)
+        reason = (
+            _not_comparable(seen, stood=_stood(record, seen, share, 2 * fewest))
+            or unsettled(seen)
+            or _has_learned(record, seen, arrive)
+        )
         if reason is not None:
             yield reason
             continue
@@ -176,6 +181,18 @@ def _stood(record: Record, seen: LRRange, share: float, fewest: int) -> bool:
     if isinstance(course, Skip):
         return False
     return all(course.start - course.end < share * other for other in falls(seen.contest)[1])
+
+
+def _has_learned(record: Record, seen: LRRange, arrive: float) -> Skip | None:
+    """Whether the run has done what its pace in the trial denied: it speeds up, as where targets are far away."""
+    reading = record.last(CurveReading)
+    course = reading.training if reading is not None else None
+    if course is None or course.nonfinite or seen.contest is None or not seen.contest.other > seen.in_use:
+        return None
+    fall = course.start - course.end - course.start_error - course.end_error
+    if fall < arrive * max(falls(seen.contest)[1]):
+        return None
+    return Skip("the run itself has taken as much from the loss as a trial at the higher rate does")
 
 
 def _not_comparable(seen: LRRange, *, stood: bool) -> Skip | None:
