@@ -5,16 +5,14 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_debug.probes import batch_fields as _fields
+from lightning_debug.probes.batch_fields import plain_tensors, tensors_and_texts
 from lightning_debug.probes.batch_samples import batch_size_of, numbered_samples, sample_dim
 from lightning_debug.probes.field_kinds import Kind, all_differ, come_again, input_kind, label_kind, sampled
 
@@ -104,7 +102,7 @@ def with_tensors(known: Sequence[Field], batch: Any) -> list[Field] | None:
     [5, 5]
     """
     plain = type(batch) in (list, tuple) and len(batch) > 1 and all(type(item) is Tensor for item in batch)
-    found = _of_sequence(batch) if plain else tensors_and_texts(batch)  # most are; this is asked in every step
+    found = plain_tensors(batch) if plain else tensors_and_texts(batch)  # most are; this is asked in every step
     if len(found) != len(known):
         return None
     fields = []
@@ -130,50 +128,6 @@ def _as(field: Field, tensor: Tensor, size: int) -> Field:
     else:
         known["samples"] = tensor
     return other
-
-
-def _of_sequence(batch: Sequence[Tensor]) -> list[tuple[str, Tensor, bool]]:
-    strided = [item.layout is torch.strided and not item.is_nested for item in batch[: _fields.MOST_TENSORS]]
-    return [(f"batch[{place}]", batch[place].detach(), False) for place, known in enumerate(strided) if known]
-
-
-def tensors_and_texts(batch: Any) -> list[tuple[str, Tensor, bool]]:
-    """Path, tensor, and whether it stands for strings: all of a batch that holds one value a sample or more."""
-    found = []
-    for path, value in _walk(batch):
-        if isinstance(value, Tensor):
-            if value.layout is torch.strided and not value.is_nested:
-                found.append((path, value.detach(), False))
-        elif isinstance(value, np.ndarray):
-            if value.dtype.kind in "biuf" and value.dtype.byteorder in "=|":
-                array = value if value.flags.writeable and min(value.strides or (0,)) >= 0 else value.copy()
-                if array.dtype not in (np.uint16, np.uint32, np.uint64, np.longdouble):
-                    found.append((path, torch.from_numpy(array), False))
-        else:
-            hashes = [zlib.crc32(item.encode("utf-8", "replace")) for item in value]
-            found.append((path, torch.tensor(hashes, dtype=torch.int64), True))
-    return found
-
-
-def _walk(batch: Any) -> list[tuple[str, Any]]:
-    """Tensors, arrays and lists of strings, in the order in which they are written."""
-    found: list[tuple[str, Any]] = []
-    seen: set[int] = set()
-    stack: list[tuple[str, Any, int]] = [("batch", batch, 0)]
-    while stack and len(found) < _fields.MOST_TENSORS:
-        path, value, depth = stack.pop()
-        if value is None or isinstance(value, (str, bytes, int, float, complex)):
-            continue
-        if id(value) in seen and not isinstance(value, (Tensor, np.ndarray)):  # inputs may be their own labels
-            continue
-        seen.add(id(value))
-        texts = isinstance(value, (list, tuple)) and value and all(isinstance(item, str) for item in value)
-        if texts or isinstance(value, (Tensor, np.ndarray)):
-            found.append((path, value))
-        elif depth < _fields.DEPTH and len(stack) < _fields.MOST_ITEMS:
-            parts = _fields._items(value)  # noqa: SLF001 - its sibling
-            stack += [(f"{path}{key}", item, depth + 1) for key, item in reversed(parts)]
-    return found
 
 
 def _names(words: str | Sequence[str] | None) -> frozenset[str]:

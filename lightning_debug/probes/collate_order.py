@@ -11,7 +11,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from lightning_debug.probes.batch_roles import batch_roles, tensors_and_texts
+from lightning_debug.probes.batch_fields import tensors_and_texts
+from lightning_debug.probes.batch_roles import batch_roles
 
 FEWEST = 4
 """Fewer samples are put in another order by hardly anything."""

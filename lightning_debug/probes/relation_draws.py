@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_debug.probes.batch_roles import tensors_and_texts
+from lightning_debug.probes.batch_fields import tensors_and_texts
 from lightning_debug.probes.own_copy import own_copy
 from lightning_debug.probes.relation_fingerprints import fingerprints
 

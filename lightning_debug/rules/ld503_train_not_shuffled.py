@@ -134,6 +134,6 @@ def _claim(order: SampleOrder, what: str, measured: dict[str, float]) -> Claim:
         f"is ordered by label: {what}.",
         subject="training DataLoader",
         measured={"samples": order.samples, "batches": order.batches, "sampler": order.sampler, **measured},
-        fix="Pass shuffle=True to the training DataLoader.",
+        fix="Pass shuffle=True to the training DataLoader, in the place of any sampler.",
         at=order.at,
     )
