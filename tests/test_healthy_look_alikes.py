@@ -44,6 +44,14 @@ def test_running_statistics_that_catch_up(excesses, claimed):
     assert bool(claims("LD413", *gaps)) is claimed
 
 
+@pytest.mark.parametrize(("momentum", "fix"), [(0.99, "momentum=0.01"), (1.0, "momentum=0.01"), (0.1, "GroupNorm")])
+def test_momentum_of_another_framework(momentum, fix):
+    norm = NormState(path="net.1", momentum=momentum, updates=90, untouched=False, distance=3.0)
+    known = {"samples": 64, "first_loss": 1.1, "train_loss": 0.5, "cured_loss": 0.52, "norms": (norm,)}
+    found = claims("LD413", *(ModeGap(steps=steps, eval_loss=2.6, **known) for steps in (100, 200)))
+    assert fix in found[0].fix
+
+
 def test_statistics_that_are_tracked_again():
     """Lightning's BaseFinetuning stops them while a backbone is frozen."""
     norm = NormState(path="net.1", momentum=0.1, updates=0, untouched=True, distance=3.0, tracks=False)

@@ -170,6 +170,8 @@ def _claim(gap: ModeGap) -> Claim:
         if not worst.tracks
         else "Leave momentum at 0.1, which is the share of the new batch."
         if worst.momentum is not None and worst.momentum < 0.05
+        else f"Set momentum={max(1 - worst.momentum, 0.01):.2g}: it is the new batch's share (in Keras: the old one's)."
+        if worst.momentum is not None and worst.momentum > 0.5
         else "Use larger batches, GroupNorm, or one batch-norm for each kind of input.",
         at=gap.at,
     )
