@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset
+from sklearn.datasets import load_iris
+from torch.utils.data import ConcatDataset, DataLoader, Dataset, IterableDataset, TensorDataset
 
 from lightning_debug.evidence.data_augmentation import AugmentationDraws
 from lightning_debug.evidence.data_relations import EpochOrders, SampleCopies, SharedSamples
@@ -78,6 +79,34 @@ def test_samples_of_different_lengths_have_no_values_in_common():
     for compared, words in ((0, "a training sample, and"), (9, "a training sample in all 9 values compared, and")):
         (told,) = claims("LD510", SharedSamples(**known, compared=compared), copies)
         assert words in told.message
+
+
+IRIS = load_iris()
+FLOWERS = torch.tensor(IRIS.data, dtype=torch.float32), torch.tensor(IRIS.target)
+
+
+def _flowers(order):
+    inputs, labels = FLOWERS
+    return DataLoader(TensorDataset(inputs[order].clone(), labels[order]), 16, shuffle=True)
+
+
+def test_rounded_measurements_that_validation_shares_with_training():
+    """Centimetres with one decimal: chance makes many that are near, and hardly two that are equal."""
+    order = torch.randperm(150, generator=torch.Generator().manual_seed(1))
+    whole, held_out = _flowers(order), _flowers(order[110:])
+    assert "LD510" not in codes(_flowers(order[:110]), held_out)
+    for validation in (held_out, _flowers(order.flip(0))):
+        (told,) = [item for item in found(whole, validation).findings if item.code == "LD510"]
+        assert "equal a training sample in all 4 values compared" in told.message
+
+
+def test_a_grid_is_no_leak():
+    """All points there are, in both: an image that is fitted, a table of all answers."""
+    steps = torch.arange(8) / 8
+    grid = torch.cartesian_prod(steps, steps, steps)
+    points = DataLoader(TensorDataset(grid, grid.sum(1, keepdim=True)), 32, shuffle=True)
+    validation = DataLoader(TensorDataset(grid.clone(), grid.sum(1, keepdim=True)), 32)
+    assert "LD510" not in codes(points, validation)
 
 
 def test_one_seed_at_the_start_of_each_epoch_is_told_once():

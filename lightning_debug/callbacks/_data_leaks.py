@@ -14,7 +14,7 @@ from lightning_debug.callbacks._data_part import Source
 from lightning_debug.evidence.data_relations import SharedSamples
 from lightning_debug.probes.order_loader import delivered, ordering
 from lightning_debug.probes.relation_copies import chance
-from lightning_debug.probes.relation_leak import in_step, nearly_equal, overlapping, shared
+from lightning_debug.probes.relation_leak import in_step, is_held, nearly_equal, overlapping, shared
 from lightning_debug.probes.relation_raw import make_samples, raw_samples, rows_of
 from lightning_debug.probes.relation_stream import Samples
 
@@ -55,6 +55,8 @@ def shared_samples(
             continue
         equal = shared(first.keys, second.keys)
         _, near, expected = chance(second, np.flatnonzero(equal)) if equal.any() else (0, 0, 0.0)
+        if is_held(first, second, equal):
+            near, expected = 0, 0.0
         looked = min(128, int(equal[: len(second.rows)].sum()))
         found = SharedSamples(
             samples=len(second),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ Array = npt.NDArray[Any]
 NEXT_TO_NOTHING = 0.02
 """Of the median distance between nearest neighbours."""
 MOST_LOOKED_AT = 256
+HELD, FRACTIONS, SPACE = 0.9, 3, 100
+"""Share of validation that training holds; columns that hold fractions; combinations there may be for each sample."""
 SHORTEST, LONGEST = 12, 2048
 """Lengths of series that are searched for stretches of others."""
 PRECEDING = 0.25
@@ -61,6 +64,35 @@ def in_step(training: Samples, validation: Samples) -> tuple[int, float]:
     if len(training.labels) == len(one) and len(validation.labels) == len(two):
         same &= validation.labels[here] == training.labels[here + distance]
     return int(same.sum()), expected
+
+
+def is_held(training: Samples, validation: Samples, equal: npt.NDArray[np.bool_]) -> bool:
+    """Whether training holds validation, of rounded measurements: equal to it, where training seldom equals itself.
+
+    If chance put nearly every sample of the one into the other, it would put as many into it twice. So it is with
+    samples that are drawn, not with a grid or a table of all there is, nor with pairs of ids that are listed once.
+
+    Args:
+        training: Samples with their first rows.
+        validation: Likewise.
+        equal: Which of validation equal one of training.
+
+    >>> table = np.round(np.random.Generator(np.random.PCG64(0)).normal(5, 1, (150, 4)), 1)
+    >>> keys = np.arange(150, dtype=np.uint64)
+    >>> parts = [Samples(keys=keys[:end], labels=keys[:end], kind="", rows=table[:end]) for end in (150, 40)]
+    >>> is_held(*parts, np.ones(40, dtype=bool)), is_held(*parts, np.arange(40) < 30)
+    (True, False)
+    """
+    rows, count = training.rows, len(training)
+    if len(equal) < 16 or equal.mean() < HELD or int((rows != np.round(rows)).any(0).sum()) < FRACTIONS:
+        return False
+    space = sum(math.log(len(np.unique(column))) for column in rows.T)
+    if space < math.log(SPACE * count):
+        return False
+    times = np.unique(training.keys, return_counts=True)[1].astype(float)
+    pairs = float((times * (times - 1)).sum()) / 2
+    most = (pairs + 2 * math.sqrt(pairs) + 3) / (count * (count - 1) / 2)  # 3: what none may stand for, 95 % sure
+    return bool(10 * most * count * len(validation) < equal.sum())
 
 
 def nearly_equal(training: Samples, validation: Samples) -> int:
