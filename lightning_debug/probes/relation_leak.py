@@ -20,8 +20,9 @@ Array = npt.NDArray[Any]
 NEXT_TO_NOTHING = 0.02
 """Of the median distance between nearest neighbours."""
 MOST_LOOKED_AT = 256
-HELD, FRACTIONS, SPACE = 0.9, 3, 100
-"""Share of validation that training holds; columns that hold fractions; combinations there may be for each sample."""
+HELD, TIMES, FRACTIONS, SPACE = 0.9, 4, 3, 100
+"""Share of validation that training holds, and how many times what chance may put there; columns that hold fractions;
+combinations there may be for each sample."""
 SHORTEST, LONGEST = 12, 2048
 """Lengths of series that are searched for stretches of others."""
 PRECEDING = 0.25
@@ -92,7 +93,7 @@ def is_held(training: Samples, validation: Samples, equal: npt.NDArray[np.bool_]
     times = np.unique(training.keys, return_counts=True)[1].astype(float)
     pairs = float((times * (times - 1)).sum()) / 2
     most = (pairs + 2 * math.sqrt(pairs) + 3) / (count * (count - 1) / 2)  # 3: what none may stand for, 95 % sure
-    return bool(10 * most * count * len(validation) < equal.sum())
+    return bool(TIMES * most * count * len(validation) < equal.sum())
 
 
 def nearly_equal(training: Samples, validation: Samples) -> int:
