@@ -12,9 +12,9 @@ the first. Of each block the median of its pairs' ratios is taken, after the fir
 two blocks of opposite order make one ratio, their geometric mean, in which what order does cancels. Memory that is
 freed stays with the process (:data:`MEMORY`): else a fit may give it back and fault it in again in each step, which
 takes a sixth of the CNN's, and which of the two does so is chance. Printed are the median of those and the smallest
-and largest; ``mean``: of all pairs, with the first steps; what the fit costs once
-besides; how often a step reads a value of a tensor; and how many bytes of tensors are alive besides. The row of two
-equal fits says what all that is worth: where its interval is wide, the machine was busy.
+and largest; ``mean``: of all pairs, with the first steps; what the fit costs once besides; how often a step reads a
+value of a tensor; and how many bytes of tensors are alive besides. The row of two equal fits says what all that is
+worth, but for what memory each gets: where its interval is wide, the machine was busy.
 """
 
 from __future__ import annotations
@@ -122,7 +122,9 @@ class Fit:
     options: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def pair(model: str, fits: tuple[Fit, Fit], steps: int, device: str, *, swapped: bool = False) -> dict[str, float]:
+def pair(
+    model: str, fits: tuple[Fit, Fit], steps: int, device: str, *, swapped: bool = False, epoch: int = EPOCH
+) -> dict[str, float]:
     """Two fits that take turns, the first without and the second with what is measured.
 
     Args:
@@ -131,6 +133,7 @@ def pair(model: str, fits: tuple[Fit, Fit], steps: int, device: str, *, swapped:
         steps: Steps of each.
         device: ``"cpu"`` or ``"cuda"``.
         swapped: Whether the second is made first and begins each pair.
+        epoch: Steps of an epoch; in the first, DataAuditor reads each batch.
 
     Returns:
         ``median`` and ``mean`` of the ratios, ``step`` (milliseconds without), ``once`` (seconds that the fit costs
@@ -138,15 +141,14 @@ def pair(model: str, fits: tuple[Fit, Fit], steps: int, device: str, *, swapped:
     """
     kind, make, size = MODELS[model]
     fits = (fits[1], fits[0]) if swapped else fits
-    whole, turns = [0.0, 0.0], Turns()
-    errors: list[Exception] = []
+    whole, turns, errors = [0.0, 0.0], Turns(), list[Exception]()
     paces = [Pace(turns, player, device) for player in (0, 1)]
 
     def play(player: int) -> None:
         try:
             turns.wait(player)
             torch.manual_seed(0)
-            loader = DataLoader(make(EPOCH * size), size, shuffle=True)
+            loader = DataLoader(make(epoch * size), size, shuffle=True)
             own = fits[player].callbacks()
             trainer = quiet_trainer([paces[player], *own], max_steps=steps, device=device, **fits[player].options)
             begun = time.thread_time()
@@ -164,10 +166,8 @@ def pair(model: str, fits: tuple[Fit, Fit], steps: int, device: str, *, swapped:
         thread.join()
     if errors:
         raise errors[0]
-    if swapped:
-        paces.reverse()
-        whole.reverse()
-    without, with_us = (pace.seconds for pace in paces)
+    without, with_us = (pace.seconds for pace in (paces[::-1] if swapped else paces))
+    more = whole[0] - whole[1] if swapped else whole[1] - whole[0]
     late = CLOSE // TURN + 1
     ratios = [one / other for one, other in zip(with_us, without, strict=False)]
     steady = statistics.median(ratios[late:])
@@ -176,7 +176,7 @@ def pair(model: str, fits: tuple[Fit, Fit], steps: int, device: str, *, swapped:
         "median": steady,
         "mean": sum(with_us) / sum(without),
         "step": 1000 * step,
-        "once": whole[1] - whole[0] - (steady - 1) * step * steps,
+        "once": more - (steady - 1) * step * steps,
     }
 
 
@@ -246,6 +246,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=6, help="processes, half of them in each order")
     parser.add_argument("--model", action="append", choices=list(MODELS))
     parser.add_argument("--only", action="append")
+    parser.add_argument("--epoch", type=int, default=EPOCH, help="steps of an epoch")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--block", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -268,7 +269,7 @@ def block(name: str, model: str, asked: argparse.Namespace, *, swapped: bool) ->
     """What one process measures; the first of them counts reads and memory too."""
     fits = subjects()[name]
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
-        found = pair(model, fits, asked.steps, asked.device, swapped=swapped)
+        found = pair(model, fits, asked.steps, asked.device, swapped=swapped, epoch=asked.epoch)
         if asked.block == 0:
             (read_before, alive_before), (read, alive) = (watched(model, fit, asked.device) for fit in fits)
             found |= {"reads": read - read_before, "bytes": alive - alive_before}
@@ -277,7 +278,8 @@ def block(name: str, model: str, asked: argparse.Namespace, *, swapped: bool) ->
 
 def row(name: str, model: str, asked: argparse.Namespace) -> str:
     """One row of the table."""
-    how = ["--only", name, "--model", model, "--steps", str(asked.steps), "--device", asked.device]
+    how = ["--only", name, "--model", model, "--device", asked.device]
+    how += ["--steps", str(asked.steps), "--epoch", str(asked.epoch)]
     command = [sys.executable, "-m", "benchmarks.overhead", *how, "--block"]
     blocks: list[dict[str, float]] = []
     for index in range(2 * max(1, asked.blocks // 2)):
