@@ -10,9 +10,10 @@ from lightning_debug.evidence import Moment
 from lightning_debug.evidence.curves import CurveReading, LossKind
 from lightning_debug.evidence.data_values import RegressionFit
 from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
+from lightning_debug.evidence.model import LinearChain, LinearPair, Place
 from lightning_debug.evidence.modes import ModeGap, NormState
 from lightning_debug.evidence.run import RunContext
-from lightning_debug.finding import Claim
+from lightning_debug.finding import Claim, Severity
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_reach import ReachTrace
 from lightning_debug.record import Record
@@ -215,3 +216,22 @@ def test_pictures_of_zeros_that_were_normalised_and_patches_of_colour(last):
         arranged = item.movedim(1, -1).contiguous() if last else item
         found.append(len(claims("LD508", *values(arranged))))
     assert found == [1, 0, 0, 0, 0]
+
+
+def _pair(first, second):
+    return LinearPair(first=Place(name=first), second=Place(name=second), widths=(48, 96, 96))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "nonlinear", "severity"),
+    [
+        ((_pair("conv2d", "linear"),), True, Severity.INFO),  # as a published example ends
+        ((_pair("conv2d", "linear"),), False, None),
+        ((_pair("conv2d", "linear"), _pair("linear", "linear")), True, None),
+        ((_pair("conv2d", "conv2d"),), True, None),
+    ],
+)
+def test_a_convolution_before_a_linear_head_is_a_note(pairs, nonlinear, severity):
+    (told,) = get("LD412").function(Record([LinearChain(layers=6, nonlinear=nonlinear, pairs=pairs)]))
+    assert told.severity is severity
+    assert ("conv2d" in told.message) is ("linear" not in {pair.first.name for pair in pairs})

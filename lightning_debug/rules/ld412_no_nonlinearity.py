@@ -10,7 +10,7 @@ When to ignore: when the product is meant. It is silent on bottlenecks narrower 
     basis), what attention multiplies, depthwise and other separable convolutions, a wider convolution with one of
     size 1 that mixes its channels, layers along different dimensions (first time, then channels), outputs that
     something else uses as well, tied weights, and a head on an embedding made by another module, unless the whole
-    model is linear.
+    model is linear. A note where a convolution feeds a linear layer and the rest of the model is not linear.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -86,7 +86,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.model import LinearChain, LinearPair
-from lightning_debug.finding import WARNING, Claim
+from lightning_debug.finding import INFO, WARNING, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._model import named
@@ -99,7 +99,8 @@ def no_nonlinearity(record: Record) -> Iterator[Claim]:
         pairs = [pair for pair in seen.pairs if _is_fault(pair, seen)]
         if not pairs:
             continue
-        pair, more = pairs[0], len(pairs) - 1
+        heads = seen.nonlinear and all(map(_is_head, pairs))
+        pair, more = next((one for one in pairs if not _is_head(one)), pairs[0]), len(pairs) - 1
         others = f"; so do{'es' * (more == 1)} {more} more" if more else ""
         whole = f"; all {seen.layers} layers of the model are linear" if not seen.nonlinear else ""
         widths = " to ".join(map(str, pair.widths))
@@ -110,6 +111,7 @@ def no_nonlinearity(record: Record) -> Iterator[Claim]:
             measured={"widths": pair.widths, "pairs": len(pairs), "layers": seen.layers, "nonlinear": seen.nonlinear},
             fix=f"Put an activation, such as nn.ReLU(), between {named(pair.first)} and {named(pair.second)}.",
             at=seen.at,
+            severity=INFO if heads else None,
         )
         return
 
@@ -119,3 +121,8 @@ def _is_fault(pair: LinearPair, seen: LinearChain) -> bool:
     if pair.shared or pair.grouped or pair.attention or pair.tied or between < min(before, after):
         return False
     return pair.siblings or not seen.nonlinear
+
+
+def _is_head(pair: LinearPair) -> bool:
+    """Whether a convolution feeds a layer over all its positions: true, and in published designs as well."""
+    return pair.first.name.startswith("conv") and pair.second.name == "linear"
