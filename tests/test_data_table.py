@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from lightning_debug import registry
 from lightning_debug.evidence import Moment
 from lightning_debug.evidence.data import UnreadableSample
+from lightning_debug.evidence.data_values import FitsOver
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_counts import ClassCounts, RowCounts
@@ -152,7 +153,8 @@ def lost(kind, wrong):
 
 def large_targets(kind, wrong):
     targets = (torch.randn(192, 1, generator=torch.Generator().manual_seed(0)) + 3) * (500 if wrong else 0.3)
-    return evidence(kind, data(kind), targets, net=model(kind, data(kind), units=1), loss=F.mse_loss)
+    yield from evidence(kind, data(kind), targets, net=model(kind, data(kind), units=1), loss=F.mse_loss)
+    yield FitsOver()
 
 
 def turned(kind, wrong):

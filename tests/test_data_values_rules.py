@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from lightning_debug.evidence import Moment
 from lightning_debug.evidence.data import FieldValues, LabelCounts
-from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
+from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, FitsOver, RegressionFit
 from lightning_debug.finding import Claim
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_reach import ReachTrace
@@ -241,7 +241,7 @@ def fits(*means, spread=1.0, target=150.0, deviation=70.0):
             prediction_mean=mean, prediction_deviation=spread, at=Moment(step=30 * index),
         )
         for index, mean in enumerate(means)
-    ]  # fmt: skip
+    ] + [FitsOver()]  # fmt: skip
 
 
 def test_targets():

@@ -1,16 +1,26 @@
 """Targets far from what the untrained model predicts: what is no fault while they are reached, and what is one."""
 
-import pytest
+import contextlib
 
+import pytest
+import torch
+from pytorch_lightning import LightningModule
+from torch import nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, TensorDataset
+
+from lightning_debug import Debugger
 from lightning_debug.evidence import Moment
 from lightning_debug.evidence.curves import CurveReading, TrainingCourse
-from lightning_debug.evidence.data_values import RegressionFit
+from lightning_debug.evidence.data_values import FitsOver, RegressionFit
 from lightning_debug.evidence.loss import LossCall, LossGraph, Operand, Operation
 from lightning_debug.evidence.lr_range import EarlyLosses, LRContest, LRRange
 from lightning_debug.evidence.model import InputDependence
-from lightning_debug.finding import Claim, Skip
+from lightning_debug.evidence.run import RunContext
+from lightning_debug.finding import Claim, FaultFound, Skip
 from lightning_debug.record import Record
 from lightning_debug.registry import get
+from tests.helpers import alarms, trainer
 
 
 def claims(code, *evidence):
@@ -28,6 +38,80 @@ def test_a_rate_is_not_too_low_where_the_run_learns_at_it(end, taken_back):
     found = list(get("LD602").function(Record([early, trial, CurveReading(final=True, epochs=40, training=course)])))
     assert any(isinstance(item, Claim) for item in found) is not taken_back
     assert any(isinstance(item, Skip) and "the run itself" in item.reason for item in found) is taken_back
+
+
+def prices(*steps, mean=0.4):
+    """Prices on a log scale lie at 12."""
+    return [
+        RegressionFit(
+            function="mse_loss", line="t.py:1", elements=32, target_mean=12.3, target_deviation=0.3,
+            prediction_mean=mean if step else -0.1, prediction_deviation=0.1, at=Moment(step=step),
+        )
+        for step in steps
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("steps", "over", "found"),
+    [
+        ((0, 30), None, False),
+        ((0, 300), None, False),
+        ((0, 30), FitsOver(), True),
+        ((0, 10), FitsOver(), False),
+        ((0, 30), FitsOver(broken_off=True), False),
+        ((0, 300), FitsOver(broken_off=True), True),
+    ],
+)
+def test_large_targets_wait_for_the_end_of_the_run(steps, over, found):
+    assert bool(claims("LD519", RunContext(planned_steps=600), *prices(*steps), *filter(None, [over]))) is found
+
+
+@pytest.mark.parametrize(
+    ("evidence", "claimed"),
+    [
+        ((), True),
+        (prices(0, 10), False),
+        ((*prices(0, 10), CurveReading(epochs=1)), False),
+        ((*prices(0, 300), FitsOver()), True),
+        ((*prices(0, 300), FitsOver(), CurveReading(epochs=20)), False),
+        ((*prices(0, 300), FitsOver(), CurveReading(final=True)), True),
+        ((*prices(0, 300), FitsOver(broken_off=True), CurveReading(final=True)), False),
+    ],
+)
+def test_a_rate_waits_while_far_targets_may_be_reached(evidence, claimed):
+    contest = LRContest(other=2.0, steps=19, start=150.0, in_use=(149.9,) * 3, others=(30.0, 42.0, 35.0))
+    early = EarlyLosses(losses=(150.0, 150.0), in_use=0.001, name="Adam", optimizers=1, update_ratio=0.01)
+    trial = LRRange(in_use=0.001, name="Adam", contest=contest, planned_steps=600)
+    assert bool(claims("LD602", early, trial, *evidence)) is claimed
+
+
+class Prices(LightningModule):
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+        self.net = nn.Sequential(nn.Linear(4, 32), nn.ReLU(), nn.Linear(32, 1))
+
+    def training_step(self, batch, batch_idx):
+        return F.mse_loss(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=self.rate)
+
+
+@pytest.mark.parametrize(("rate", "end"), [(0.03, set()), (0.001, {"LD519"})])
+def test_raw_prices_stop_no_run_that_reaches_them(tmp_path, rate, end):
+    """With ``fail_on`` a finding that is taken back later has stopped the run for nothing."""
+    torch.manual_seed(0)
+    inputs = torch.randn(512, 4)
+    targets = 500 + 150 * inputs[:, :1] + 60 * inputs[:, 1:2].relu()
+    loader = DataLoader(TensorDataset(inputs, targets), batch_size=32, shuffle=True)
+    debugger = Debugger(fail_on="warning", console=False, report_dir=str(tmp_path))
+    run = trainer(debugger, max_epochs=30)
+    with pytest.raises(FaultFound) if end else contextlib.nullcontext():
+        run.fit(Prices(rate), loader)
+    assert run.global_step == 480
+    assert end == {item.code for item in debugger.report.findings if item.code == "LD519"}
+    assert bool(end) is bool(alarms(debugger.report))
 
 
 @pytest.mark.parametrize(

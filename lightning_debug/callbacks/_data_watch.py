@@ -8,8 +8,8 @@ from typing import Any
 from lightning_debug.callbacks._lightning import LightningModule, is_compiled
 from lightning_debug.callbacks._look_budget import charge, may_look
 from lightning_debug.callbacks._taps import Shadow, may_be_traced
-from lightning_debug.evidence import Evidence, Hindrance
-from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, RegressionFit
+from lightning_debug.evidence import Evidence, Hindrance, RunContext
+from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, FitsOver, RegressionFit
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.data_reach import ReachTrace
@@ -17,7 +17,7 @@ from lightning_debug.probes.trace import compiled_functions
 from lightning_debug.schedule import Schedule, at, either, first
 from lightning_debug.session import Session
 
-PRODUCES: tuple[type[Evidence], ...] = (FirstLayerInput, RegressionFit, ClassFit)
+PRODUCES: tuple[type[Evidence], ...] = (FirstLayerInput, RegressionFit, ClassFit, FitsOver)
 LAYERS = first(3)
 FITS = either(first(3), at(10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000, 50000))
 EPOCHS = either(first(16), at(*(2**power for power in range(4, 16))))
@@ -64,7 +64,8 @@ class StepWatch:
         """A training step is about to run."""
         self.release()
         step, self._steps = self._steps, self._steps + 1
-        if self._due(step, FITS, LONG_FITS) or (index < self._batches and self._due(epoch, EPOCHS, LONG_EPOCHS)):
+        begins = index < self._batches and self._due(epoch, EPOCHS, LONG_EPOCHS)
+        if begins or self._due(step, FITS, LONG_FITS) or self._is_last(step):
             self._watch(pl_module, "training_step", batch, known, layers=LAYERS(step))
 
     def validation_begins(self) -> None:
@@ -86,6 +87,16 @@ class StepWatch:
 
     def _due(self, count: int, often: Schedule, seldom: Schedule) -> bool:
         return (often if self._calls <= LONG else seldom)(count)
+
+    def _is_last(self, step: int) -> bool:
+        context = self._session.record.last(RunContext) if self._session is not None else None
+        return context is not None and context.planned_steps == step + 1
+
+    def over(self, *, broken_off: bool) -> None:
+        """Training is over."""
+        self.release()
+        if self._steps:
+            self._observe(FitsOver(broken_off=broken_off))
 
     def release(self) -> None:
         """Takes out what was put in."""

@@ -124,7 +124,7 @@ class DataAuditor(DebugCallback):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Tells what was gathered."""
-        self._finish()
+        self._finish(broken_off=False)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Tells what was gathered so far, and which sample could not be read."""
@@ -135,18 +135,19 @@ class DataAuditor(DebugCallback):
                 found = unreadable_sample(exception, DataContext(trainer, pl_module), delivered)
                 if found is not None:
                     self.session.observe(found)
-        self._finish(wait=False)  # the device may not answer any more
+        self._finish(broken_off=True)  # the device may not answer any more
 
     def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         """Takes the tap away."""
         self._end()
         self._scanned = None
 
-    def _finish(self, *, wait: bool = True) -> None:
+    def _finish(self, *, broken_off: bool) -> None:
         run = self._run
         self._end()
         if run is not None:
-            run.finish(wait=wait)
+            run.watch.over(broken_off=broken_off)
+            run.finish(wait=not broken_off)
 
     def _end(self) -> None:
         run, self._run = self._run, None

@@ -90,6 +90,17 @@ class RegressionFit(Evidence):
 
 
 @dataclass(frozen=True, kw_only=True)
+class FitsOver(Evidence):
+    """Training is over, and predictions are compared with targets no more.
+
+    Args:
+        broken_off: Whether something raised before its end.
+    """
+
+    broken_off: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClassFit(Evidence):
     """Predicted and true classes of the cross-entropy calls that were watched in one epoch.
 

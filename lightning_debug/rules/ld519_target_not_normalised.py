@@ -3,8 +3,8 @@
 What it sees: targets and predictions of the regression losses on watched steps. At first the targets' root mean
     square exceeds `magnitude` and is `ratio` times that of the untrained predictions; and `steps` steps later
     or more, at the last look, training still suffers: the predictions' mean is further from the targets' than
-    the targets' deviation, or their spread is below `reached` of it. While the run
-    goes on, nothing is said before `wait` of its planned batches: many networks reach such targets in time.
+    the targets' deviation, or their spread is below `reached` of it. Nothing is said before the run is over, since
+    many networks reach such targets in time; nor of a run that broke off before `wait` of its planned batches.
 Why it hurts: the network starts near 0 and moves by about the learning rate a step: it spends epochs on the
     mean of the targets, gradients are thousands of times too large, and the loss says nothing until then.
 How to fix: subtract the targets' mean and divide by their standard deviation (of the training set), and undo
@@ -68,12 +68,12 @@ Repaired:
 
 Example:
     >>> from lightning_debug.evidence import Moment
-    >>> from lightning_debug.evidence.data_values import RegressionFit
+    >>> from lightning_debug.evidence.data_values import FitsOver, RegressionFit
     >>> from lightning_debug.record import Record
     >>> fits = [RegressionFit(function="mse_loss", line="train.py:9", target_mean=152.0, target_deviation=77.0,
     ...                       prediction_mean=mean, prediction_deviation=0.3, at=Moment(step=step))
     ...         for step, mean in ((0, 0.1), (50, 4.0))]
-    >>> [claim.message for claim in target_not_normalised(Record(fits))]
+    >>> [claim.message for claim in target_not_normalised(Record([*fits, FitsOver()]))]
     ['Targets lie at 152 ± 77 and the untrained predictions at 0.1 ± 0.3; at step 50 they are still at 4 ± 0.3.']
 """
 
@@ -82,13 +82,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from lightning_debug.evidence.curves import CurveReading
-from lightning_debug.evidence.data_values import RegressionFit
+from lightning_debug.evidence.data_values import FitsOver, RegressionFit
 from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_layers import number
+from lightning_debug.rules._far_targets import MAGNITUDE, RATIO, begins_far, fits_by_line, guess
 
 _SYMPTOMS = ("LD210", "LD305", "LD309", "LD310", "LD602", "LD605", "LD702", "LD704", "LD705")
 
@@ -97,25 +97,22 @@ _SYMPTOMS = ("LD210", "LD305", "LD309", "LD310", "LD602", "LD605", "LD702", "LD7
 def target_not_normalised(
     record: Record,
     *,
-    magnitude: float = 10.0,
-    ratio: float = 30.0,
+    magnitude: float = MAGNITUDE,
+    ratio: float = RATIO,
     reached: float = 0.05,
     steps: int = 20,
     wait: float = 0.2,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each line with a regression loss."""
-    context, reading = record.last(RunContext), record.last(CurveReading)
-    over = reading is not None and reading.final
-    least = steps if over or context is None else max(steps, wait * (context.planned_steps or 0))
-    by_line: dict[tuple[str, str], list[RegressionFit]] = {}
-    for fit in record.of(RegressionFit):
-        if fit.stage == "train" and fit.aligned and fit.elements != 1:
-            by_line.setdefault((fit.function, fit.line), []).append(fit)
-    for (_, line), fits in by_line.items():
+    context, over = record.last(RunContext), record.last(FitsOver)
+    planned = (context.planned_steps or 0) if context is not None and over is not None and over.broken_off else 0
+    least = max(steps, wait * planned)
+    for (_, line), fits in fits_by_line(record).items():
         first, last = fits[0], fits[-1]
-        target = math.hypot(first.target_mean, first.target_deviation)
-        guess = math.hypot(first.prediction_mean, first.prediction_deviation)
-        if first.at.step > 2 or not math.isfinite(target) or target < magnitude or target < ratio * guess:
+        if not begins_far(fits, magnitude, ratio):
+            continue
+        if over is None:
+            yield Skip("the run has time to reach the regression targets, which lie far from the first predictions")
             continue
         if last.at.step - first.at.step < least:
             yield Skip(
@@ -135,7 +132,7 @@ def target_not_normalised(
             measured={
                 "target_mean": last.target_mean,
                 "target_deviation": last.target_deviation,
-                "first_prediction": guess,
+                "first_prediction": guess(first),
                 "last_prediction_mean": last.prediction_mean,
                 "last_prediction_deviation": last.prediction_deviation,
                 "step": last.at.step,

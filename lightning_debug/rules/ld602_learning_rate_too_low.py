@@ -9,11 +9,12 @@ What it sees: short trainings on the run's own data, undone afterwards, at the l
     quantile losses, terms that are no comparison with targets), lower need not be better; it is then claimed only if
     all those steps together, each as large as the run's first update, cannot change the weights by ``reach`` of their
     norm either, and the loss would not fall by ``arrive_unknown``. It is taken back once the run's own training loss
-    has fallen by ``arrive`` of what the higher rate takes. Where no such experiment could be made: the run of
-    at least ``fewest`` batches has ended within ``margin`` of what knowing nothing costs, its nearest neighbours reach
-    ``better`` of that, and all its steps, each as large as the first, cannot change the weights by ``moved`` of their
-    norm; or, whatever the loss means, it has not fallen, and as many steps as the run has, each as large as the largest
-    that was looked at, cannot change the weights by ``nowhere`` of their norm.
+    has fallen by ``arrive`` of what the higher rate takes; and where regression targets lie far from the first
+    predictions, so that any run is slow at first, it waits for the end. Where no such experiment could be made: the run
+    of at least ``fewest`` batches has ended within ``margin`` of what knowing nothing costs, its nearest neighbours
+    reach ``better`` of that, and all its steps, each as large as the first, cannot change the weights by ``moved`` of
+    their norm; or, whatever the loss means, it has not fallen, and as many steps as the run has, each as large as the
+    largest that was looked at, cannot change the weights by ``nowhere`` of their norm.
 Why it hurts: the run spends its time getting nowhere, and looks like a model or data that cannot be learned.
 How to fix: take the higher rate that the finding names. ``LRRangeFinder()`` as a callback of its own searches
     thoroughly and draws the range.
@@ -100,10 +101,13 @@ from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._curves import at_baseline, learnable, length, newest, resumed, training
+from lightning_debug.rules._far_targets import are_on_the_way
 from lightning_debug.rules._learning_rate import falls, measured, noticeable, subject, times, told, unsettled, which
 
 _OWN_WARM_UP = "radam"
 """Optimizers that rectify: at step 20 theirs are a twelfth of full size (Liu et al. 2020, equation 4)."""
+
+_FAR = "the regression targets lie far from the first predictions, and the run has time to reach them"
 
 
 @rule(
@@ -142,6 +146,7 @@ def learning_rate_too_low(
         reason = (
             _not_comparable(seen, stood=_stood(record, seen, share, 2 * fewest))
             or unsettled(seen)
+            or (Skip(_FAR) if are_on_the_way(record) else None)
             or _has_learned(record, seen, arrive)
         )
         if reason is not None:
