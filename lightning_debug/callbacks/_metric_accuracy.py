@@ -22,6 +22,7 @@ from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 from lightning_debug.probes.bytecode import plain_function
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
+from lightning_debug.probes.metric_arguments import EXCHANGED, MetricArguments, Use, swapped
 from lightning_debug.probes.metric_ranking import RANKED, ranking
 from lightning_debug.probes.metric_state import stays_inside
 from lightning_debug.probes.metric_values import (
@@ -105,8 +106,8 @@ class AccuracyReplay:
             rows = batch_size(batch)
         except Uncuttable:
             rows = 0
-        asked = Comparisons()
-        tap = LossTap(pl_module, asked.handlers)
+        asked, given = Comparisons(), MetricArguments(pl_module)
+        tap = LossTap(pl_module, {**asked.handlers, "*": given.heard})
         try:
             ends = batch_idx == 0 and _can_end(pl_module)
             isolation = isolated(trainer, pl_module, hooks=[_END] if ends else [])
@@ -127,11 +128,15 @@ class AccuracyReplay:
                     name: _number(_of_batch(metrics, name) if value is None else value)
                     for name, value in logged.items()
                 }
+                exchanged = list(swapped(given.uses, [(item.scores, item.target) for item in tap.heard]))
         except Unrepeatable as refused:
             raise NotJudged(str(refused)) from refused
+        if exchanged:
+            self.done = True
+            return _exchanged(trainer, exchanged, rows)
         heard = [item for item in tap.heard if item.function in _FUNCTIONS]
-        if not values and batch_idx and heard:
-            return []
+        if (not values and batch_idx and heard) or (not (values and heard) and given.uses):
+            return []  # the order of a metric's arguments may matter in another batch
         if not values or not heard:
             raise NotJudged("validation logs no accuracy beside a classification loss")
         if len(heard) != 1 or _is_weighted(heard[0]):
@@ -185,6 +190,25 @@ class AccuracyReplay:
             samples=tuple(key.samples),
             at=moment(trainer),
         )
+
+
+def _exchanged(trainer: Trainer, found: list[tuple[Use, float, float]], rows: int) -> list[AccuracyComparison]:
+    """Metrics that were given their arguments the other way round, together where they stand in one line."""
+    lines: dict[str, dict[str, tuple[float, float]]] = {}
+    for use, value, right in found:
+        lines.setdefault(use.line, {}).setdefault(use.name, (value, right))
+    return [
+        AccuracyComparison(
+            key=", ".join(names),
+            logged=tuple(value for value, _ in names.values()),
+            computed=tuple(right for _, right in names.values()),
+            mistake=EXCHANGED,
+            line=line,
+            samples=(rows,) * len(names),
+            at=moment(trainer),
+        )
+        for line, names in lines.items()
+    ]
 
 
 def _can_end(pl_module: LightningModule) -> bool:

@@ -1,4 +1,4 @@
-"""An accuracy is computed from the wrong values: a threshold for probabilities on logits, the wrong axis, or pairs.
+"""A metric is computed from the wrong values: a threshold for probabilities on logits, the wrong axis, or pairs.
 
 What it sees: a few validation batches, run again in isolation: the scores and labels that the loss receives, the
     share of right answers that they give, and the accuracy that the step logs, or ``on_validation_epoch_end`` where
@@ -7,13 +7,16 @@ What it sees: a few validation batches, run again in isolation: the scores and l
     compared with 0.5 or rounded, probabilities compared with 0, ``argmax`` over the wrong dimension or over a single
     output, (N, 1) compared with (N,), the other class's probability, positions counted that the loss ignores, hits
     that are not divided by rows. Likewise the area under a ROC curve (``auc``, ``auroc``) of two classes: that of
-    decisions (0 or 1) in place of scores.
+    decisions (0 or 1) in place of scores. And metrics of torchmetrics, of any kind, that are given their arguments the
+    other way round: what comes first is what the loss compares the model's output with, the model made what comes
+    second, and the right order gives another number.
 Why it hurts: the model is chosen, stopped and reported by a number that is not its accuracy; with a threshold of 0.5
     on logits it is too low for a reason that no training can cure.
 How to fix: take ``torch.sigmoid(logits) > 0.5`` (or ``logits > 0``), ``argmax`` over the class dimension, and give
-    both sides of a comparison the same shape.
+    both sides of a comparison the same shape. torchmetrics takes predictions first: ``metric(preds, target)``.
 When to ignore: never, if it is reported. Silent on balanced, top-k and macro accuracy, on per cent, on masked or
-    weighted accuracy, and where the step logs no accuracy by batch or has several losses.
+    weighted accuracy, and where the step logs no accuracy by batch or has several losses; on exchanged arguments where
+    their order changes nothing, and where both are predictions.
 Broken:
     class Detector(LightningModule):
         def __init__(self):
@@ -134,6 +137,9 @@ def metric_on_wrong_values(record: Record) -> Iterator[Claim]:
     for seen in record.of(AccuracyComparison):
         if not seen.mistake:
             continue
+        if seen.mistake == "arguments exchanged":
+            yield _exchanged(seen)
+            continue
         axis = (f"{seen.mistake} is not over the classes", "Take argmax over the class dimension, 1 as a rule.")
         cause, fix = _CAUSES.get(seen.mistake, axis)
         where = next(pair for pair in zip(seen.logged, seen.computed, strict=True) if abs(pair[0] - pair[1]) > 1e-4)
@@ -149,3 +155,17 @@ def metric_on_wrong_values(record: Record) -> Iterator[Claim]:
             fix=fix,
             at=seen.at,
         )
+
+
+def _exchanged(seen: AccuracyComparison) -> Claim:
+    """One claim for all metrics of a line."""
+    several, values = ", " in seen.key, f"{seen.logged[0]:.4g} where the right order gives {seen.computed[0]:.4g}"
+    return Claim(
+        message=f"{seen.key} ({seen.line}) {'are' if several else 'is'} given the labels as predictions "
+        f"and the predictions as labels: a batch gives {values}.",
+        subject=seen.key,
+        measured={"logged": list(seen.logged), "computed": list(seen.computed), "mistake": seen.mistake},
+        fix=f"Exchange the two arguments at {seen.line}: the metrics of torchmetrics take predictions first, "
+        "metric(preds, target).",
+        at=seen.at,
+    )
