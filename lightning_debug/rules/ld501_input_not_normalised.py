@@ -10,7 +10,7 @@ Why it hurts: weights are initialised for inputs of the order of 1. With larger 
     gradients are as many times too large, the learning rate fits no layer, one feature drowns the others, or an
     offset leaves the gradient with one direction only.
 How to fix: subtract the mean and divide by the standard deviation of each feature over the training set
-    (images: divide by 255, then normalise each channel); or begin the network with `nn.BatchNorm1d(features)`.
+    (images: divide by 255, then normalise each channel; sound of 16 bits: divide by 32768); or begin the network with `nn.BatchNorm1d(features)`.
 When to ignore: when the first layer's weights were trained on such values. Silent where a normalisation layer comes
     first or directly after the first layer, on tokens and embeddings, and on counts, flags and categories: features
     of whole numbers that span at most `levels`, or that are mostly 0. Fewer than ``samples`` samples are not judged.
@@ -95,6 +95,7 @@ from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._data_formats import fix_by_format
 from lightning_debug.rules._data_layers import PRODUCTS, first_layers, number, root_mean_square
 from lightning_debug.rules._model import constant_outputs
 
@@ -210,9 +211,7 @@ def _name(layer: FirstLayerInput) -> str:
 def _fix(layer: FirstLayerInput) -> str:
     if layer.lowest >= 0 and 0.9 / 255 < layer.highest < 1.01 / 255:
         return "Divide by 255 once, not twice, and subtract the mean of the training set and divide by its deviation."
-    if layer.operation.startswith("conv2d") and layer.lowest >= 0 and 100 < layer.highest <= 255:
-        return "Divide the images by 255 and normalise each channel (mean and standard deviation of the training set)."
-    return (
-        "Subtract from each feature its mean over the training set and divide by its standard deviation, in the "
-        "dataset or with a normalisation layer in front."
+    return fix_by_format(layer) or (
+        f"Subtract from each {'channel' if layer.operation.startswith('conv') else 'feature'} its mean over the training set and divide by its standard deviation, in "
+        "the dataset or with a normalisation layer in front."
     )
