@@ -7,7 +7,7 @@ from torch import nn
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.registry import get
-from tests.test_data_values_rules import LABELS, N, TABLE, reached, seeded
+from tests.test_data_values_rules import LABELS, TABLE, N, reached, seeded
 
 G = seeded(5)
 WAVE = torch.sin(torch.arange(400) / 5 + 6 * torch.rand(N, 1, generator=G)) * torch.rand(N, 1, generator=G)

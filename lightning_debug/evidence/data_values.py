@@ -131,17 +131,21 @@ class ClassFit(Evidence):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelColumns(Evidence):
-    """Columns of a table that hold the label: as exactly as a copy of it in other numbers does.
+    """Columns of a table, or the last step of windows, that hold the label as exactly as a copy in other numbers does.
 
     Args:
         samples: Samples compared.
         inputs: Name of the field of the first column that holds the label; empty if none does.
         columns: Columns of that field.
-        column: Which of them it is, from 0.
+        column: Which of them it is, from 0; of windows the place among all values of one.
         holding: How many columns of all fields hold it.
         used: Whether what the net gives to the loss changes with that column.
         field: Name of the labels.
         kind: ``"classes"`` or ``"amounts"``.
+        step: The last step, from 0, where samples are windows of a series; -1 for tables.
+        channel: Which channel of it; -1 where there is no dimension of channels.
+        followed: Windows whose next value is known from another window.
+        otherwise: How many of them go on with another value than the last.
     """
 
     samples: int = 0
@@ -152,3 +156,7 @@ class LabelColumns(Evidence):
     used: bool = False
     field: str = ""
     kind: str = "classes"
+    step: int = -1
+    channel: int = -1
+    followed: int = 0
+    otherwise: int = 0

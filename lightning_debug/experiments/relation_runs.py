@@ -166,14 +166,17 @@ def scores_and_labels(
     return found
 
 
-def looks_at_column(trainer: Trainer, pl_module: LightningModule, batch: Any, path: str, column: int) -> bool:
-    """Whether what the net gives to the loss changes when a column of a field changes places among the samples.
+def looks_at_column(
+    trainer: Trainer, pl_module: LightningModule, batch: Any, path: str, column: tuple[int, ...]
+) -> bool:
+    """Whether what the net gives to the loss changes when one value of a field changes places among the samples.
 
     Raises:
         NotJudged: If the step cannot be run again, gives something else each time, or calls no known loss.
     """
     changed = copy.deepcopy(batch)
-    values = dict(batch_fields(changed))[path][:, column]
+    place: tuple[slice | int, ...] = (slice(None), *column)
+    values = dict(batch_fields(changed))[path][place]
     values.copy_(values.sort().values.roll(len(values) // 2))
     with _sandbox(trainer, pl_module) as sandbox, torch.no_grad():
         one, again, other = (

@@ -39,13 +39,14 @@ def given_by(samples: Samples, asked: Array) -> tuple[int, int] | None:
         return None
     if len(rows) < FEWEST_SAMPLES or len(labels) != len(rows) or not (np.isfinite(rows).all()):
         return None
-    found = _of_classes(rows, labels) if samples.kind == "classes" else _of_amounts(rows, labels)
+    found = holding_classes(rows, labels) if samples.kind == "classes" else _of_amounts(rows, labels)
     if found is None:
         return None
     return (int(asked[found[0]]) if len(found) else -1), len(found)
 
 
-def _of_classes(rows: Array, labels: Array) -> Array | None:
+def holding_classes(rows: Array, labels: Array) -> Array | None:
+    """Columns with one value for each class and another for each other; ``None`` where labels are no classes."""
     classes, first, which, counts = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     if not 2 <= len(classes) <= len(rows) // 8 or counts.min() < FEWEST_OF_A_CLASS:
         return None
@@ -55,16 +56,29 @@ def _of_classes(rows: Array, labels: Array) -> Array | None:
     return np.flatnonzero(constant & other)
 
 
+def holding_amounts(rows: Array, labels: Array) -> Array:
+    """Columns that are a multiple of the amount, moved by a constant.
+
+    >>> amounts = np.arange(40.0)
+    >>> holding_amounts(np.stack([amounts**2, 3 - 2 * amounts, 0 * amounts], 1), amounts)
+    array([1])
+    """
+    spread = np.flatnonzero(np.ptp(rows, axis=0) > 0)
+    if not len(spread) or len(np.unique(labels)) < FEWEST_SAMPLES // 2:
+        return spread[:0]
+    centred = rows[:, spread] - rows[:, spread].mean(0)
+    amounts = labels - labels.astype(np.float64).mean()
+    alike = np.abs(amounts @ centred) >= (1 - EXACT) * np.linalg.norm(amounts) * np.linalg.norm(centred, axis=0)
+    found: Array = spread[alike]
+    return found
+
+
 def _of_amounts(rows: Array, labels: Array) -> Array | None:
     if len(np.unique(labels)) < FEWEST_SAMPLES // 2:
         return None
     spread = np.ptp(rows, axis=0) > 0
     if not spread.any():
         return None
-    whole = np.corrcoef(np.column_stack([labels.astype(np.float64), rows[:, spread]]), rowvar=False)
-    same = np.abs(whole) >= 1 - EXACT
+    same = np.abs(np.atleast_2d(np.corrcoef(rows[:, spread], rowvar=False))) >= 1 - EXACT
     np.fill_diagonal(same, False)
-    if same[1:, 1:].any():
-        return None
-    found: Array = np.flatnonzero(spread)[same[0, 1:]]
-    return found
+    return None if same.any() else holding_amounts(rows, labels)

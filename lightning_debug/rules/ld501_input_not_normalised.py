@@ -9,8 +9,9 @@ What it sees: what arrives at the first weights that the inputs meet, after all 
 Why it hurts: weights are initialised for inputs of the order of 1. With larger ones the first activations and
     gradients are as many times too large, the learning rate fits no layer, one feature drowns the others, or an
     offset leaves the gradient with one direction only.
-How to fix: subtract the mean and divide by the standard deviation of each feature over the training set
-    (images: divide by 255, then normalise each channel; sound of 16 bits: divide by 32768); or begin the network with `nn.BatchNorm1d(features)`.
+How to fix: subtract the mean and divide by the standard deviation of each feature over the training set (images:
+    divide by 255, then normalise each channel; sound of 16 bits: divide by 32768); or begin the network with
+    `nn.BatchNorm1d(features)`.
 When to ignore: when the first layer's weights were trained on such values. Silent where a normalisation layer comes
     first or directly after the first layer, on tokens and embeddings, and on counts, flags and categories: features
     of whole numbers that span at most `levels`, or that are mostly 0. Fewer than ``samples`` samples are not judged.
@@ -211,7 +212,8 @@ def _name(layer: FirstLayerInput) -> str:
 def _fix(layer: FirstLayerInput) -> str:
     if layer.lowest >= 0 and 0.9 / 255 < layer.highest < 1.01 / 255:
         return "Divide by 255 once, not twice, and subtract the mean of the training set and divide by its deviation."
+    what = "channel" if layer.operation.startswith("conv") else "feature"
     return fix_by_format(layer) or (
-        f"Subtract from each {'channel' if layer.operation.startswith('conv') else 'feature'} its mean over the training set and divide by its standard deviation, in "
-        "the dataset or with a normalisation layer in front."
+        f"Subtract from each {what} its mean over the training set and divide by its standard deviation, in the "
+        "dataset or with a normalisation layer in front."
     )
