@@ -71,7 +71,8 @@ class CurveLog:
         self._reads: Deferred[Tag] = Deferred(delay)
         self._losses: list[Tensor] = []
         self._first = 0
-        self._full = False
+        self.is_full = False
+        """Whether there is no room for more batches."""
         self._bytes = 0
         self._latest = math.nan
         self._returned: set[str] | None = None
@@ -82,7 +83,7 @@ class CurveLog:
             self.partial.add(step)
         if not self._losses:
             self._first = step
-        self._losses.append(value.reshape(()))
+        self._losses.append(value)
         if len(self._losses) >= AT_ONCE:
             self.flush()
 
@@ -148,24 +149,22 @@ class CurveLog:
         return self._batches.first(most)
 
     def keep(self, batch: Any) -> None:
-        """Keeps a batch if there is room."""
-        if self._full:
-            return
+        """Keeps a batch; not to be asked once it :attr:`is_full`."""
         fields = [field for _, field in batch_fields(batch)]
         samples = max((len(field) for field in fields if field.dim()), default=0)
         self.largest = max(self.largest, samples)
         self._samples += samples
         self._bytes += sum(field.numel() * field.element_size() for field in fields)
         if self._bytes > KEPT_BYTES:
-            self._full = True
+            self.is_full = True
             return
         try:
             self._batches.put(batch)
         except Uncuttable:
-            self._full = True
+            self.is_full = True
             return
         enough = self._samples >= KEPT_SAMPLES and len(self._batches) >= FEWEST_BATCHES
-        self._full = enough or len(self._batches) >= KEPT_BATCHES
+        self.is_full = enough or len(self._batches) >= KEPT_BATCHES
 
     def keep_validation(self, batch: Any) -> None:
         """Keeps the first batch of the first validation."""

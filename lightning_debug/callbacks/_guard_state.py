@@ -19,7 +19,7 @@ HELD, HELD_ON_CPU = 2, 8
 """How many batches are held by reference, on a device and on the CPU."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Batch:
     """A batch that was trained on, by reference, with the state of torch's generators when its step began."""
 

@@ -88,8 +88,10 @@ class ActivationMonitor(DebugCallback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Looks when an epoch ends, as long as there were fewer looks than a finding takes."""
+        if not trainer.is_last_batch:
+            return
         few = SETTLED <= self._batches >= self._looked + APART and not _enough([item[1] for item in self._window])
-        if few and trainer.is_last_batch:
+        if few:
             self._look(trainer, pl_module, batch, batch_idx, self._batches)
 
     def __getstate__(self) -> dict[str, Any]:

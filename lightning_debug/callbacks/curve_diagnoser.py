@@ -120,13 +120,14 @@ class CurveDiagnoser(DebugCallback):
         if log is None:
             return
         given = outputs.get("loss") if isinstance(outputs, Mapping) else outputs
-        plain = isinstance(given, Tensor) and given.numel() == 1 and not given.is_complex()
-        value = given.detach() if plain and isinstance(given, Tensor) else None
+        value = given if isinstance(given, Tensor) and given.numel() == 1 and not given.is_complex() else None
+        if value is not None and value.requires_grad:  # Lightning's own is detached
+            value = value.detach()
         if self._heard is not None:
             value = self._heard.take(value, trainer)
         if value is not None:
             log.loss(value, batches_seen(trainer), last=trainer.is_last_batch)
-        if self._heard is None or self._kind is None or self._kind.supervised:
+        if not log.is_full and (self._heard is None or self._kind is None or self._kind.supervised):
             log.keep(batch)
 
     def on_validation_batch_start(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
 from lightning_debug.callbacks import _arguments
@@ -20,6 +19,7 @@ from lightning_debug.callbacks._lightning import (
     steps_are_compiled,
 )
 from lightning_debug.callbacks._look_budget import looking
+from lightning_debug.callbacks._mode_run import ModeRun
 from lightning_debug.evidence import Evidence
 from lightning_debug.evidence.modes import DropoutInEval, FrozenBatchNorms, TrainingModes, ValidationModes
 from lightning_debug.experiments.dropout_in_eval import dropout_in_eval
@@ -37,20 +37,6 @@ HOOK_CALLERS = ("/trainer/call.py",)  # Lightning's file from which every hook o
 WATCHED = 3  # in how many first steps, validations and epochs' ends calls of train() and eval() are watched
 MENDED = (TrainingModes, ValidationModes)
 AMID = ("on_before_backward", "on_after_backward", "on_before_optimizer_step")
-
-
-@dataclass
-class _Run:
-    """What is known of the run in progress."""
-
-    calls: TrainCalls
-    training: TrainingAudit
-    validation: ValidationAudit
-    steps: int = 0
-    batches: int = 0
-    dropout_looked: bool = False
-    in_eval: frozenset[str] = frozenset()
-    in_train: frozenset[str] = frozenset()
 
 
 class ModeChecker(DebugCallback):
@@ -81,7 +67,7 @@ class ModeChecker(DebugCallback):
 
     produces: ClassVar[tuple[type[Evidence], ...]] = (TrainingModes, ValidationModes, FrozenBatchNorms, DropoutInEval)
 
-    _run: _Run | None = None
+    _run: ModeRun | None = None
 
     def __init__(self, action: Action = "warn") -> None:
         _arguments.chosen(get_args(Action), action=action)
@@ -96,7 +82,7 @@ class ModeChecker(DebugCallback):
         hooks, compiled = UserHooks(lambda: (*callbacks_of(trainer), pl_module)), is_compiled(pl_module)
         training = TrainingAudit(pl_module, calls, hooks=hooks, compiled=compiled, ignore=in_sandbox)
         validation = ValidationAudit(pl_module, calls, hooks=hooks, compiled=compiled, ignore=in_sandbox)
-        self._run = _Run(calls, training, validation)
+        self._run = ModeRun(calls, training, validation)
         if getattr(stage, "value", stage) == "fit":
             training.look(_mark(trainer, "setup"))
             calls.start()
@@ -113,7 +99,10 @@ class ModeChecker(DebugCallback):
 
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes a look after the hooks between epochs."""
-        if self._run is not None and trainer.current_epoch < WATCHED:
+        if self._run is None:
+            return
+        self._run.epoch = trainer.current_epoch
+        if trainer.current_epoch < WATCHED:
             self._look(trainer, "on_train_epoch_start")
             self._run.training.once_more()
 
@@ -122,8 +111,9 @@ class ModeChecker(DebugCallback):
         run = self._run
         if run is None:
             return
-        run.training.begin(run.steps, _mark(trainer, "on_train_batch_start"))
-        self.rest(*(() if run.training.active else AMID))
+        looks = run.training.begin(run.steps, Mark("on_train_batch_start", run.epoch, batches_seen(trainer)))
+        if looks or not self._resting:
+            self.rest(*(() if looks else AMID))
         if run.in_eval:
             run.training.mend(run.in_eval & run.training.history.left.keys())
 
@@ -149,12 +139,14 @@ class ModeChecker(DebugCallback):
         run = self._run
         if run is None:
             return
-        self._tell(trainer, run.training.end(_mark(trainer, "on_train_batch_end")), batch_idx)
-        self._tell(trainer, run.training.drift.evidence(run.steps), batch_idx)
+        mark = Mark("on_train_batch_end", run.epoch, batches_seen(trainer))
+        self._tell(trainer, run.training.end(mark), batch_idx)
+        if not run.training.drift.is_over:
+            self._tell(trainer, run.training.drift.evidence(run.steps), batch_idx)
         if run.steps == 0 and not trainer.num_val_batches:
             self._look_for_dropout(trainer, pl_module, batch, "training_step")
         run.steps += 1
-        if run.steps >= WATCHED and not run.training.wants_calls:
+        if run.steps >= WATCHED and run.calls.running and not run.training.wants_calls:
             run.calls.stop()
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

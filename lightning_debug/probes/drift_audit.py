@@ -37,6 +37,11 @@ class DriftAudit:
         self._told: set[str] = set()
         self._frozen: list[tuple[nn.Module, FrozenBatchNorm]] = []
 
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing to tell until something else begins; asked in every step."""
+        return self._recorded and self._watch is None and not self._frozen
+
     def begin(self, step: int, modules: Iterable[ModeModule]) -> Callable[[nn.Module, Any], None] | None:
         """A step begins; what to tell of each module that runs in it, if anything is followed from here on."""
         frozen = [item for item in modules if frozen_batch_norm(item.module)]

@@ -84,7 +84,10 @@ def glimpse(tensors: Sequence[Tensor]) -> float | None:
     nan
     """
     found = cuts(tensors)
-    return None if found is None else _norm([(tensors[place], cut) for place, cut in found])
+    try:
+        return None if found is None else _norm([(tensors[place], cut) for place, cut in found])
+    except _NOT_READ:
+        return None
 
 
 class Glimpses:
@@ -109,37 +112,50 @@ class Glimpses:
         plain = all(type(gradient) is Tensor and gradient.layout == torch.strided for _, gradient in known)
         found = cuts([local(gradient) for _, gradient in known]) if plain else None
         self._cuts = None if found is None else [(known[place][0], cut) for place, cut in found]
+        self._plain = all(_is_plain(gradient) for _, gradient in known)
 
     def norm(self) -> float | None:
         """The norm of what is looked at; ``None`` where that tells nothing, or gradients are not what they were."""
-        parts = []
-        for parameter, cut in self._cuts or ():
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            if type(gradient) is not Tensor:
-                return None
-            parts.append((gradient, cut))
-        return _norm(parts)
+        found = self._cuts or ()
+        try:
+            return _norm([(one.grad, cut) for one, cut in found], known=self._plain)
+        except _NOT_READ:
+            return None
 
 
-def _norm(parts: Sequence[tuple[Tensor, Cut]]) -> float | None:
-    try:
-        return _norm_of(parts)
-    except (IndexError, RuntimeError, TypeError):  # sparse, a class of its own, of another shape, requiring gradients
-        return None
+_NOT_READ = (IndexError, RuntimeError, TypeError)
+"""What reading raises: sparse gradients, of a class of their own, of another shape or type, requiring gradients."""
 
 
-def _norm_of(parts: Sequence[tuple[Tensor, Cut]]) -> float | None:
-    """The norm of what is cut out. In NumPy: from a cold cache, torch's calls take half as long again."""
+def _norm(parts: Sequence[tuple[Tensor | None, Cut]], *, known: bool = False) -> float | None:
+    """The norm of what is cut out. In NumPy: from a cold cache, torch's calls take half as long again.
+
+    Args:
+        parts: Gradients, ``None`` where there is none, and what is cut out of each.
+        known: Whether all are known for types that NumPy sums squares of in place.
+
+    Returns:
+        ``None`` if there are none.
+
+    Raises:
+        IndexError, RuntimeError, TypeError: If they cannot be read.
+    """
     total, seen = 0.0, 0
     for gradient, cut in parts:
-        plain = (gradient.dtype is torch.float32 or gradient.dtype is torch.float64) and not gradient.is_neg()
-        values: Any = (gradient if plain else gradient.abs().to(torch.float64)).numpy()
-        values = (values if cut is None else values[cut]).ravel()
-        total += float(np.dot(values, values))
-        seen += len(values)
+        if gradient is None:
+            continue
+        if type(gradient) is not Tensor:
+            return None
+        values: Any = (gradient if known or _is_plain(gradient) else gradient.abs().to(torch.float64)).numpy()
+        if cut is not None:
+            values = values[cut]
+        total += float(np.vdot(values, values))
+        seen += values.size
     return math.sqrt(total) if seen else None
+
+
+def _is_plain(gradient: Tensor) -> bool:
+    return gradient.dtype in (torch.float32, torch.float64) and not gradient.is_neg()
 
 
 def _column_of(matrix: Tensor) -> Cut:

@@ -16,10 +16,9 @@ from lightning_debug.probes.mode_history import Change, Mark, ModeHistory
 from lightning_debug.probes.modes import ModeModule, mode_modules, scripted_in_eval
 from lightning_debug.probes.participation import Part, Participation, note_gradients
 from lightning_debug.probes.train_calls import TrainCalls
-from lightning_debug.schedule import either, every, first
 
-SCHEDULE = either(first(4), every(500))
-"""Steps that are looked at in any case."""
+FIRST, EVERY = 4, 500
+"""Steps that are looked at in any case: so many first ones, and each so many after that."""
 
 SURPRISES = 32
 """How many more may be because a flag changed."""
@@ -28,6 +27,15 @@ PATIENCE = 64
 """For how many steps on end an optimizer's step is waited for."""
 
 STEP = "training_step"
+
+
+def is_scheduled(step: int) -> bool:
+    """Whether a step is looked at in any case; asked in every step.
+
+    >>> [step for step in range(1001) if is_scheduled(step)]
+    [0, 1, 2, 3, 500, 1000]
+    """
+    return step % EVERY == 0 or step < FIRST
 
 
 class TrainingAudit:
@@ -96,13 +104,14 @@ class TrainingAudit:
         """Has the next step looked at."""
         self._again = max(self._again, 1)
 
-    def begin(self, step: int, mark: Mark) -> None:
-        """A batch begins; ``step`` counts them from 0."""
-        self.close()
-        self._active = SCHEDULE(step) or self._again > 0 or self._surprised(mark)
-        self._again = max(0, self._again - 1)
+    def begin(self, step: int, mark: Mark) -> bool:
+        """A batch begins; ``step`` counts them from 0. Says whether it is looked at closely."""
+        if self._watch is not None:
+            self.close()
+        self._active = is_scheduled(step) or self._again > 0 or self._surprised(mark)
         if not self._active:
-            return
+            return False
+        self._again = max(0, self._again - 1)
         self.look(mark)
         if self._stepped:
             self._stepped = set()
@@ -116,6 +125,7 @@ class TrainingAudit:
         if (self._parts or others is not None) and not self._compiled:
             self._watch = Participation(self._parts.values(), self._ignore, others)
             self._watch.start()
+        return True
 
     def _surprised(self, mark: Mark) -> bool:
         if self.history.passed(mark) or self._surprises >= SURPRISES:
@@ -161,7 +171,6 @@ class TrainingAudit:
 
     def end(self, mark: Mark) -> TrainingModes | None:
         """A batch is over; the evidence, when there is news."""
-        self.close()
         if not self._active:
             if self._surprised(mark):
                 self.look(mark)
@@ -169,6 +178,7 @@ class TrainingAudit:
                 self._calls.start()
                 self._again = 2
             return None
+        self.close()
         self.history.look(self._modules, mark)
         self._note_toggles()
         self._ended = set(self.history.left)
