@@ -19,6 +19,8 @@ from lightning_debug.probes.relation_stream import SampleStream, label_of
 
 KEPT_BYTES, KEPT_SAMPLES, ENOUGH_HELD_OUT = 2**24, 512, 100
 """The first batches of training and validation are kept while they are no more than this, and asked about if enough."""
+HOPELESS = 32
+"""So many first batches without labels of one number, or a few, and no more are waited for."""
 
 
 class KeptBatches:
@@ -30,13 +32,20 @@ class KeptBatches:
         self.path = ""
         """The labels' field."""
         self._room = KEPT_BYTES
+        self._without = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether nothing more is kept: there is enough, or the first batches have no such labels."""
+        return self.samples >= KEPT_SAMPLES or self._room <= 0 or (not self.samples and self._without >= HOPELESS)
 
     def add(self, batch: Any, fields: Sequence[Field], size: int) -> None:
         """Copies a batch whose labels are one number each, or a few, while there is room."""
-        if self.samples >= KEPT_SAMPLES or self._room <= 0:
+        if self.is_over:
             return
         labels = label_of(fields, size) or several_of(fields, size)
         if labels is None:
+            self._without += 1
             return
         self.path = labels[0]
         self._room -= sum(item.tensor.numel() * item.tensor.element_size() for item in fields)

@@ -158,6 +158,13 @@ class DataPart:
         """Whether batches of a stage are of use that are not looked at closely; it is asked before each of them."""
         return True
 
+    def keys_suffice(self, stage: Stage, loader_index: int) -> bool:
+        """Whether :meth:`saw` may be called later, without the batch, for those of a loader that are not audited.
+
+        Inputs of many values are then known by their ``keys`` alone (see ``held_batches``); labels have their values.
+        """
+        return False
+
     def saw(
         self,
         stage: Stage,
@@ -181,7 +188,7 @@ class DataPart:
             size: Samples in it; 0 if not known.
             audited: Whether this batch is one of those to look at closely (the first 32 of each loader, then ever
                 more rarely). On others keep to microseconds: a look at small labels, a checksum of a few values.
-            batch: The batch itself.
+            batch: The batch itself; ``None`` where :meth:`keys_suffice`.
 
         Returns:
             Evidence that is ready already, if any.

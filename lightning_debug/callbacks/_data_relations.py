@@ -136,9 +136,7 @@ class DataRelations(DataPart):
         self._epoch = self._next_epoch()
 
     def _next_epoch(self) -> SampleStream | LaterEpoch:
-        if self._first is None:
-            return SampleStream()
-        return LaterEpoch(self._first, same=not self._fixed)
+        return SampleStream() if self._first is None else LaterEpoch(self._first, same=not self._fixed)
 
     def wants(self, stage: Stage) -> bool:
         """Nothing more after the first validation, and once the order of the epochs is known."""
@@ -146,7 +144,11 @@ class DataRelations(DataPart):
             return not self._validated
         return len(self._marks) < EPOCHS and not (isinstance(self._epoch, LaterEpoch) and self._epoch.over)
 
-    # ------------------------------------------------------------------------------------------ the first epoch
+    def keys_suffice(self, stage: Stage, loader_index: int) -> bool:
+        """Once enough values and batches are kept."""
+        stream = self._epoch if stage == "train" else self._validation.get(loader_index)
+        kept = self._kept[stage].is_over or self._context.scanning or (stage == "train" and self._first is not None)
+        return kept and stream is not None and stream.asks_for_keys
 
     @property
     def _source(self) -> Source | None:
@@ -264,8 +266,6 @@ class DataRelations(DataPart):
             overfitting=self._overfitting,
             dataset=name_of(self._source),
         )
-
-    # ------------------------------------------------------------------------------------------ across loaders
 
     def _leaks(self) -> Iterator[Evidence]:
         if self._leaks_told or self._first is None:

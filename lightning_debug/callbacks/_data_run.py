@@ -20,6 +20,7 @@ from lightning_debug.experiments.isolation import in_sandbox
 from lightning_debug.probes.batch_roles import Field, batch_roles, last_key, with_tensors
 from lightning_debug.probes.batch_samples import size_at
 from lightning_debug.probes.deferred_batches import HostCopies, on_device
+from lightning_debug.probes.held_batches import HeldBatches
 
 RARE = 10
 """A class is rare that has less than so small a part of the samples, and less than half of an equal part."""
@@ -59,6 +60,8 @@ class DataRun:
         self._in_epoch: Counter[tuple[str, int]] = Counter()
         self._known: dict[tuple[str, int], list[Field]] = {}
         self._copies: HostCopies[Callable[[Sequence[Field]], None]] = HostCopies()
+        self._held: dict[tuple[Stage, int], HeldBatches] = {}
+        self._singular: set[tuple[Stage, int]] = set()  # loaders whose batches are not of a kind that is held
         self.watch = StepWatch(self.observe, self.guard, auditor.session)
 
     def begin(self) -> None:
@@ -87,6 +90,7 @@ class DataRun:
 
     def restart(self, stage: Stage) -> None:
         """An epoch or a validation begins."""
+        self._read_held()
         for key in [key for key in self._in_epoch if key[0] == stage]:
             del self._in_epoch[key]
 
@@ -96,13 +100,58 @@ class DataRun:
         stage = _STAGES.get(getattr(trainer.state.stage, "value", None))
         if stage is None or in_sandbox() or not self.parts:
             return
-        if self._passes(stage, loader_index, batch):
-            return
         try:
-            self.read(stage, loader_index, trainer.current_epoch, batch)
+            if not self._holds(stage, loader_index, batch) and not self._passes(stage, loader_index, batch):
+                fields = self.read(stage, loader_index, trainer.current_epoch, batch)
+                if fields is not None and self._seen[stage, loader_index] > FIRST:
+                    self._hold_next(stage, loader_index, batch, fields)
         except Exception:  # a guard around each batch would cost more than most batches
             with self.auditor.attempt("reading a batch", trainer):
                 raise
+
+    def _holds(self, stage: Stage, loader_index: int, batch: Any) -> bool:
+        """Whether this batch is held back, to be read with others like it."""
+        key = stage, loader_index
+        held = self._held.get(key)
+        if held is None:
+            return False
+        if is_audited(self._seen[key]) or not held.take(batch):
+            self._read_held(key)
+            return False
+        self._count(key, held.size)
+        if held.is_full:
+            self._read_held(key)
+            if self._may_hold(stage, loader_index):
+                self._held[key] = held
+        return True
+
+    def _may_hold(self, stage: Stage, loader_index: int) -> bool:
+        wanting = [part for part in self.parts if part.wants(stage)]
+        return bool(wanting) and all(part.keys_suffice(stage, loader_index) for part in wanting)
+
+    def _read_held(self, *keys: tuple[Stage, int]) -> None:
+        """Hands on what is held of some loaders, or of all; then nothing more is held until another batch was read."""
+        for key in keys or [*self._held]:
+            held = self._held.pop(key)
+            index = self._in_epoch[key] - len(held)
+            for place, fields in enumerate(held.release(), index):
+                self._hand_on(*key, held.epoch, place, held.size, False, None, fields)
+
+    def _hold_next(self, stage: Stage, loader_index: int, batch: Any, fields: Sequence[Field]) -> None:
+        """Has the batches after this one held back, as long as they are like it."""
+        key = stage, loader_index
+        if key in self._singular or not self._may_hold(stage, loader_index):
+            return
+        held = HeldBatches.like(batch, fields, self.context.trainer.current_epoch)
+        if held is None:
+            self._singular.add(key)
+        else:
+            self._held[key] = held
+
+    def _count(self, key: tuple[Stage, int], size: int) -> None:
+        self._seen[key] += 1
+        self._in_epoch[key] += 1
+        self.delivered[key[0]] += size
 
     def _passes(self, stage: Stage, loader_index: int, batch: Any) -> bool:
         """Whether nobody wants this batch; then it is counted. What is done here is done in every step."""
@@ -116,13 +165,11 @@ class DataRun:
         size = None if first is None else size_at(first.path, first.dim or 0, batch)
         if size is None:
             return False
-        self._seen[key] += 1
-        self._in_epoch[key] += 1
-        self.delivered[stage] += size
+        self._count(key, size)
         return True
 
-    def read(self, stage: Stage, loader_index: int, epoch: int, batch: Any) -> None:
-        """Hands a batch on."""
+    def read(self, stage: Stage, loader_index: int, epoch: int, batch: Any) -> list[Field] | None:
+        """Hands a batch on. Returns its fields, where that was done at once."""
         key = stage, loader_index
         number, index = self._seen[key], self._in_epoch[key]
         self._seen[key] += 1
@@ -130,17 +177,18 @@ class DataRun:
         looked = is_audited(number)
         fields = self._fields(key, batch, number)
         if fields is None:
-            return
+            return None
         size = next((item.size for item in fields if item.size), 0)
         self.delivered[stage] += size
         copied = any(on_device(item.tensor) for item in fields)
         if not copied and not len(self._copies):
             self._hand_on(stage, loader_index, epoch, index, size, looked, batch, fields)
-            return
+            return fields
         if looked or not copied or epoch < EPOCHS_COPIED:
             tell = functools.partial(self._hand_on, stage, loader_index, epoch, index, size, looked, batch)
             self._copies.put(tell, fields, whole=looked)
         self._tell(self._copies.arrived())
+        return None
 
     def _hand_on(
         self,
@@ -166,12 +214,14 @@ class DataRun:
 
     def end_of_epoch(self, stage: Stage) -> None:
         """An epoch or a validation ended."""
+        self._read_held()
         self._tell(self._copies.wait())
         for part in list(self.parts):
             self.ask(part, "end_of_epoch", functools.partial(part.end_of_epoch, stage))
 
     def finish(self, *, wait: bool = True) -> None:
         """No more comes. What is on its way from the device is read, or forgotten."""
+        self._read_held()
         if wait:
             self._tell(self._copies.wait())
         self._copies.drop()

@@ -47,6 +47,11 @@ class ValuesInData(DataPart):
         """Labels and rows are counted in the first epoch."""
         return self._told[stage] == 0
 
+    def keys_suffice(self, stage: Stage, loader_index: int) -> bool:
+        """Counting takes labels and shapes; a batch that is short is looked at itself."""
+        rows = self._rows.get((stage, loader_index))
+        return rows is not None and not rows.short
+
     def saw(
         self,
         stage: Stage,

@@ -90,7 +90,7 @@ class RowCounts:
 
     def __init__(self, batch_size: int | None, samples: int | None, *, drop_last: bool = False) -> None:
         self._batch_size, self._samples, self._drop_last = batch_size, samples, drop_last
-        self.delivered = self._asked = self._batches = self._short = self._mismatched = 0
+        self.delivered = self._asked = self._batches = self.short = self._mismatched = 0
         self._rows = self._rows_asked = self._label_rows = self._input_rows = self._labelled = 0
         self._field = self._label = ""
         self._values = 0
@@ -110,8 +110,8 @@ class RowCounts:
         self._asked += asked
         rows = next((item for item in fields if item.role in ("input", "tokens")), fields[0])
         if rows.size < asked and not _holds_length(batch, asked):
-            self._short += 1
-            if self._short == 1:
+            self.short += 1
+            if self.short == 1:
                 self._rows, self._rows_asked, self._field = rows.size, asked, rows.path
                 self._values = rows.tensor.numel()
             self._merged &= asked % max(1, rows.size) == 0
@@ -140,11 +140,11 @@ class RowCounts:
             batches=self._batches,
             delivered=self.delivered,
             asked=self._asked if self._known else None,
-            short=self._short,
+            short=self.short,
             rows=self._rows,
             rows_asked=self._rows_asked,
             field=self._field,
-            labelled=0 < self._short == self._labelled and not self._merged,
+            labelled=0 < self.short == self._labelled and not self._merged,
             label=self._label,
             label_rows=self._label_rows,
             input_rows=self._input_rows,

@@ -81,6 +81,11 @@ class LaterEpoch:
         """Samples read."""
         return self._stream.count
 
+    @property
+    def asks_for_keys(self) -> bool:
+        """As a :class:`~lightning_debug.probes.relation_stream.SampleStream` does."""
+        return self._stream.asks_for_keys
+
     def add(self, fields: Sequence[Field], size: int) -> None:
         """Takes in one batch."""
         if self.over:

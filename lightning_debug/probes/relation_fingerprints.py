@@ -66,12 +66,16 @@ def compact(tensor: Tensor) -> Tensor:
     >>> compact(torch.zeros(2, 3, 32, 32)).shape, compact(torch.zeros(2, 3)).shape
     (torch.Size([2, 1]), torch.Size([2, 3]))
     """
-    held = tensor.nbytes
-    if not held or held < WIDE * tensor.shape[0] or xxhash is None:
+    if not tensor.nbytes or not digests(tensor):
         return spread(tensor, MOST_VALUES)
     rows = _bits(telling(tensor))
     keys = np.fromiter(map(xxhash.xxh3_64_intdigest, rows), np.uint64, len(rows))
     return torch.from_numpy(keys.view(np.int64)).unsqueeze(1)
+
+
+def digests(tensor: Tensor) -> bool:
+    """Whether :func:`compact` makes one number of each sample, which no longer shares memory with the tensor."""
+    return xxhash is not None and tensor.nbytes >= WIDE * max(1, tensor.shape[0])
 
 
 def telling(tensor: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ class SampleStream:
             if id(item) in known:
                 continue
             if item.tensor.ndim and item.tensor.shape[0] == size:
-                beside.append(item.tensor)
+                beside.append(_compact(item, item.tensor))
             elif item.tensor.numel():
                 self._everything += int(fingerprints([item.tensor.reshape(1, -1)])[0])
         self.sizes.append(size)
@@ -154,7 +154,12 @@ class SampleStream:
             self._keep(inputs)
         if self._pooled is not None:
             self._pool(inputs)
-        self._wait([compact(item.samples) for item in inputs], [compact(item) for item in beside], values)
+        self._wait([_compact(item, item.samples) for item in inputs], beside, values)
+
+    @property
+    def asks_for_keys(self) -> bool:
+        """Whether batches from now on may be :class:`~lightning_debug.probes.held_batches.HeldBatches`' fields."""
+        return self._wanted <= 0 and self._pooled is None
 
     def _wait(self, tensors: list[Tensor], beside: list[Tensor], labels: Tensor | None) -> None:
         everything = [*tensors, *beside, *([] if labels is None else [labels])]
@@ -233,6 +238,10 @@ class SampleStream:
             field=self._several.field if several.kind and self._several is not None else self._field,
             sizes=list(self.sizes),
         )
+
+
+def _compact(field: Field, values: Tensor) -> Tensor:
+    return compact(values) if field.keys is None else field.keys
 
 
 def _joined(parts: Sequence[Sequence[Tensor]]) -> list[Tensor]:
