@@ -128,8 +128,8 @@ class ErrorRaised(Evidence):
         error: Class name of the exception.
         message: Its text.
         phase: ``"training_step"``, ``"validation_step"``, ``"backward"``, ``"optimizer"``, ``"data"`` (a loader),
-            ``"loading"`` (a state dict), ``"logging"`` (a value that is not there), ``"configure_optimizers"``, or
-            ``"text"`` for a traceback that was pasted.
+            ``"loading"`` (a state dict), ``"moving"`` (the model to its device), ``"logging"`` (a value that is not
+            there), ``"configure_optimizers"``, or ``"text"`` for a traceback that was pasted.
         line: ``file.py:31`` of the user's innermost line.
         source: The text of that line.
         function: The function it stands in.

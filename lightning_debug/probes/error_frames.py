@@ -113,6 +113,8 @@ def _phase(error: BaseException, frames: list[tuple[FrameType, int]]) -> str:
         return step
     if "configure_optimizers" in names:
         return "configure_optimizers"
+    if "model_to_device" in names:
+        return "moving"
     if files and "torch/optim/" in files[-1]:
         return "optimizer"
     return ""

@@ -76,6 +76,12 @@ def _out_of_vocabulary(index: ErrorOperand, size: int, where: str) -> Diagnosis:
     fix = (
         f"Make it nn.Embedding({most + 1}, ...) (num_embeddings = largest index + 1), or map rarer tokens to one index."
     )
+    if least == 1 and most == size:
+        fix = (
+            f"Count from 0: they run from 1 to {most}, so take 1 away where they are made, or make it "
+            f"nn.Embedding({most + 1}, ..., padding_idx=0) if 0 is for padding."
+        )
+        return Diagnosis("LD107", "index-from-one", message, fix, where, measured)
     return Diagnosis("LD107", "index-too-large", message, fix, where, measured)
 
 

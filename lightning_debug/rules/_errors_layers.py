@@ -114,7 +114,8 @@ def features(error: ErrorRaised, given: ErrorOperand, wanted: int) -> Diagnosis:
         else f"in_features={shape[-1]}"
     )
     close = ")" if "(" in fit else ""
-    if len(shape) > 2 and numel(shape[1:]) > wanted and not _sequence(shape):
+    picture = len(shape) > 3 and any(word in given.made_by for word in ("conv", "pool"))
+    if len(shape) > 2 and (picture or numel(shape[1:]) > wanted) and not _sequence(shape):
         flat = f"nn.Linear({numel(shape[1:])}, {outputs})" if outputs is not None else f"in_features={numel(shape[1:])}"
         fix = f"Flatten before {who} (x.flatten(1)) and make it {flat}: {shape} becomes {(shape[0], numel(shape[1:]))}."
         return Diagnosis("LD101", "flatten-missing", message, fix, measured=measured)

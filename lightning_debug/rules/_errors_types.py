@@ -17,7 +17,9 @@ _DEVICE = re.compile(
 
 
 def device_faults(error: ErrorRaised) -> Diagnosis | None:
-    """Tensors on two devices."""
+    """Tensors on two devices, or on the one that holds no values."""
+    if "Cannot copy out of meta tensor" in error.message:
+        return _without_values(error)
     devices = {item.device for item in error.operands if item.shape or item.device not in ("cpu",)}
     typed = re.search(
         r"Input type \(torch\.(\w*)\.?\w+Tensor\) and weight type \(torch\.(\w*)\.?\w+Tensor\)", error.message
@@ -66,6 +68,18 @@ def device_faults(error: ErrorRaised) -> Diagnosis | None:
     made = odd.made_at or error.line
     fix = f"At {made}, make it on the right device: {odd.made_by or 'torch.zeros'}(..., device=self.device)."
     return Diagnosis("LD104", "made-on-other-device", message, fix, odd.made_at)
+
+
+def _without_values(error: ErrorRaised) -> Diagnosis:
+    """Weights on the meta device that were never filled."""
+    who = error.module or "a module"
+    about = f" ({error.module_type})" if error.module and error.module_type else ""
+    message = f"{who}{about} is on the meta device, where tensors have a shape and no values: they cannot be moved."
+    fix = (
+        f"Make {error.module or 'it'} without device='meta', or fill it before the fit: .to_empty(device='cpu'), then "
+        "reset_parameters() or load_state_dict(...) (load_state_dict(..., assign=True) does both)."
+    )
+    return Diagnosis("LD104", "meta-device", message, fix, error.module)
 
 
 def _same(device: str, home: str) -> bool:

@@ -16,6 +16,12 @@ CASES = (
         "F.linear(x, self.w)", "F.linear(x.flatten(1), self.w)", r"flatten\(1\)",
     ),
     Case(
+        "flatten_missing_and_features_too_many", "LD101", "flatten-missing", "net.2",
+        net("self.net = nn.Sequential(nn.Conv2d(1, 4, 3), nn.MaxPool2d(2), nn.Linear(40, 3))", "return self.net(x)", CLASSIFY,
+            f"loader(torch.randn(16, 1, 8, 8), {LABELS})"),
+        "nn.Linear(40, 3)", "nn.Flatten(), nn.Linear(36, 3)", r"flatten\(1\).*nn\.Linear\(36, 3\)",
+    ),
+    Case(
         "wrong_features_after_convolution", "LD101", "in-features", "head",
         net("self.conv = nn.Conv2d(1, 4, 3)\nself.head = nn.Linear(100, 3)",
             "x = F.relu(self.conv(x)).flatten(1)\nreturn self.head(x)", CLASSIFY,

@@ -67,6 +67,13 @@ CASES = (
         "nn.Embedding(10, 8)", "nn.Embedding(20, 8)", r"nn\.Embedding\((18|19|20), ",
     ),
     Case(
+        "tokens_from_one", "LD107", "index-from-one", "embedding",
+        net("self.embedding = nn.Embedding(20, 8)\nself.head = nn.Linear(8, 3)",
+            "return self.head(self.embedding(x).mean(1))", CLASSIFY,
+            f"loader(torch.arange(96).view(16, 6) % 20 + 1, {LABELS})"),
+        "% 20 + 1", "% 20", r"take 1 away",
+    ),
+    Case(
         "negative_padding", "LD107", "negative-index", "embedding",
         net("self.embedding = nn.Embedding(20, 8)\nself.head = nn.Linear(8, 3)",
             "return self.head(self.embedding(x).mean(1))", CLASSIFY, f"loader({TOKENS} - 1, {LABELS})"),
