@@ -35,3 +35,31 @@ def test_channels_of_different_units(unbiased):
 )
 def test_series_that_are_left_alone(series):
     assert not claims("LD502", *values(series))
+
+
+PIXELS = torch.rand(96, 3, 12, 12, generator=seeded(4)) * torch.tensor([0.3, 0.5, 0.8])[:, None, None]
+
+
+@pytest.mark.parametrize("unbiased", [True, False])
+@pytest.mark.parametrize("size", [12, 40])  # of the larger pictures only some values are read
+def test_each_pixel_of_a_picture(unbiased, size):
+    raw = F.interpolate(PIXELS, size)
+    pixels = (raw - raw.mean(1, True)) / raw.std(1, unbiased=unbiased, keepdim=True)
+    (told,) = claims("LD502", *values(pixels))
+    assert told.startswith("Every pixel of batch[0] has mean 0 and deviation 1 over its 3 channels")
+
+
+@pytest.mark.parametrize(
+    "pictures",
+    [
+        (PIXELS - PIXELS.mean((0, 2, 3), True)) / PIXELS.std((0, 2, 3), keepdim=True),
+        (PIXELS - PIXELS.mean((1, 2, 3), True)) / PIXELS.std((1, 2, 3), keepdim=True),
+        F.one_hot(PIXELS.argmax(1), 3).movedim(-1, 1).float(),
+        PIXELS / PIXELS.sum(1, True),
+        PIXELS - PIXELS.mean(1, True),
+        F.layer_norm(PIXELS.repeat(1, 4, 1, 1).movedim(1, -1), (12,)).movedim(-1, 1),  # a spectrum a pixel
+    ],
+    ids=["by channel", "by picture", "one-hot", "shares", "differences of colours", "spectra"],
+)
+def test_other_pictures(pictures):
+    assert not claims("LD502", *values(pictures))

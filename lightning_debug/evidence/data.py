@@ -39,7 +39,7 @@ class FieldValues(Evidence):
         row_deviation_lowest: Least standard deviation of a sample's own values.
         row_deviation_highest: Greatest, likewise.
         steps: Of series with channels last: greatest magnitude of one step's mean over its channels, least and greatest
-            deviation over them; ``None`` for other fields.
+            deviation over them; of pictures of 3 or 4 channels the same of some pixels; ``None`` for other fields.
         row_length_lowest: Least length of a sample's values, as a vector.
         row_length_highest: Greatest, likewise.
         profile: Share of the variance that the features' means explain.

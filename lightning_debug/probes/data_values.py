@@ -21,6 +21,8 @@ MOST_POSITIONS = 1024
 MOST_VALUES = 2**14
 """Values of a batch that are looked at: fewer samples where each has many values, but 16 at least."""
 MOST_FEATURES = 256
+COLOURS = (3, 4)
+"""Channels of pictures whose pixels are looked at one by one."""
 CHANNELS = 16
 """Trailing or leading dimensions of images up to this size are channels."""
 
@@ -61,7 +63,8 @@ class ValueMoments:
         self._blank = BlankPictures(shape if field.kind == "image" else (), self._positions)
         self._negatives = 0
         self._rows = [0.0, math.inf, -math.inf, math.inf, -math.inf]
-        steps = len(shape) == 2 and step == 1 and self._feature_axis()[0] == 1 and shape[1] > 1
+        self._picture = field.kind == "image" and len(shape) == 3 and shape[0] in COLOURS
+        steps = self._picture or (len(shape) == 2 and step == 1 and self._feature_axis()[0] == 1 and shape[1] > 1)
         self._steps: list[float] | None = [0.0, math.inf, -math.inf] if steps else None
         self._used = 0  # samples whose values are finite
 
@@ -86,6 +89,8 @@ class ValueMoments:
             lowest, highest = values.min(1), values.max(1)
             self._moments(values)
             self._extremes(values, lowest, highest)
+            if self._steps is not None and self._steps[0] < 1:  # no more where one of them is far off
+                self._each_step(self._pixels(rows, finite) if self._picture else values.reshape(-1, self.shape[1]))
             self._alike_rows(values)
             self._blank.add(values, rows if finite is None else rows[torch.from_numpy(finite)])
             same = np.flatnonzero(lowest == highest)
@@ -118,12 +123,19 @@ class ValueMoments:
             self._rows[3] = min(self._rows[3], float(lengths.min()))
             self._rows[4] = max(self._rows[4], float(lengths.max()))
 
-        if self._steps is not None and self._steps[0] < 1:  # no more where one of them is far off
-            each = values.reshape(-1, self.shape[1])
-            deviations = each.std(1, ddof=1)
-            self._steps[0] = max(self._steps[0], float(np.abs(each.mean(1)).max()))
-            self._steps[1] = min(self._steps[1], float(deviations.min()))
-            self._steps[2] = max(self._steps[2], float(deviations.max()))
+    def _pixels(self, rows: Tensor, finite: Array | None) -> Array:
+        """The channels of a few pixels of each picture."""
+        kept = rows if finite is None else rows[torch.from_numpy(finite)]
+        height, width = (max(1, size // 8) for size in self.shape[1:])
+        found: Array = kept[:, :, ::height, ::width].movedim(1, -1).reshape(-1, self.shape[0]).double().numpy()
+        return found
+
+    def _each_step(self, each: Array) -> None:
+        assert self._steps is not None
+        deviations = each.std(1, ddof=1)
+        self._steps[0] = max(self._steps[0], float(np.abs(each.mean(1)).max()))
+        self._steps[1] = min(self._steps[1], float(deviations.min()))
+        self._steps[2] = max(self._steps[2], float(deviations.max()))
 
     def _alike_rows(self, values: Array) -> None:
         if self._first is None:

@@ -4,7 +4,8 @@ What it sees: tables whose every row has mean 0 (within `tolerance`) and one and
     columns do not: their means explain `profile` of the variance or more, as columns of different units do; or
     `slight` of it, where the deviation of one column is `uneven` times that of the middle one. Likewise tables whose
     every row has length 1, where the largest column is `units` times as large as the smallest; and series each of whose
-    steps has mean 0 and deviation 1 over its channels, which have such means.
+    steps has mean 0 and deviation 1 over its channels, which have such means; and pictures of three or four channels
+    each of whose pixels has.
 Why it hurts: a row's mean over columns of different units says which unit is largest. After it the large
     columns crowd out the others, every sample loses its level and its size, and all samples look nearly alike.
 How to fix: take mean and deviation over dimension 0 of the training set: `(x - x_train.mean(0)) /
@@ -149,8 +150,29 @@ def normalised_over_wrong_dim(
         )
 
 
+def _each_pixel(values: FieldValues, tolerance: float) -> bool:
+    """Whether each pixel has mean 0 and deviation 1 over its three or four channels."""
+    count, (mean, lowest, highest) = values.shape[0], values.steps or (math.inf, 0.0, 0.0)
+    even = highest - lowest <= tolerance and abs(highest - 1) <= (count / (count - 1)) ** 0.5 - 1 + tolerance
+    return mean <= tolerance and even
+
+
+def _of_pixels(values: FieldValues) -> Claim:
+    return Claim(
+        message=f"Every pixel of {values.field} has mean 0 and deviation 1 over its {values.shape[0]} channels: how "
+        "bright it is, which makes edges and shapes, is gone.",
+        subject=values.field,
+        measured={"channels": values.shape[0], "pixel_mean_highest": values.steps[0] if values.steps else 0.0},
+        fix="Normalise each channel over samples and pixels, not each pixel over its channels: mean and deviation over "
+        "dimensions (0, 2, 3) of the training set (of one picture, (1, 2)).",
+        at=values.at,
+    )
+
+
 def _each_step(values: FieldValues, tolerance: float, profile: float, roughness: float, columns: int) -> bool:
-    """Whether each step of a series is normalised over its channels, whose levels are of different units."""
+    """Whether each step of a series is normalised over its channels, whose levels are of different units; or pixel."""
+    if values.holds == "image":
+        return _each_pixel(values, tolerance)
     count, (mean, lowest, highest) = values.shape[1], values.steps or (math.inf, 0.0, 0.0)
     even = highest - lowest <= tolerance and abs(highest - 1) <= (count / (count - 1)) ** 0.5 - 1 + tolerance
     if mean > tolerance or not even or not 3 < count <= columns or len(values.means) != count:
@@ -163,6 +185,8 @@ def _each_step(values: FieldValues, tolerance: float, profile: float, roughness:
 
 
 def _of_steps(values: FieldValues) -> Claim:
+    if values.holds == "image":
+        return _of_pixels(values)
     low, high = min(values.means), max(values.means)
     return Claim(
         message=f"Every step of {values.field} has mean 0 and deviation 1 over its {values.shape[1]} channels, while "
