@@ -36,7 +36,18 @@ def hazard():
     return ((risk - torch.logcumsumexp(risk, 0)) * (LABELS > 0)).sum() / (LABELS > 0).sum()
 
 
+def counts(sign, given=LABELS):
+    """Poisson's likelihood of counts, written by hand, or of other numbers."""
+    rate = out() * 1.0
+    return (torch.exp(rate) - given * rate).mean() if sign > 0 else (given * rate - torch.exp(rate)).mean()
+
+
 SIGNS = {
+    "counts": (lambda: counts(1), 1),
+    "counts, no minus": (lambda: counts(-1), -1),
+    "counts, of torch": (lambda: -F.poisson_nll_loss(out() * 1.0, LABELS.float()), -1),
+    "an exponential less numbers of both signs": (lambda: counts(-1, DATA), 0),
+    "an exponential less another output": (lambda: (out() * LABELS - torch.exp(out() * 1.0)).mean(), 0),
     "partial likelihood": (lambda: -hazard(), 1),
     "partial likelihood, no minus": (hazard, -1),
     "free energy": (lambda: torch.logsumexp(out(), 0) - out().mean(), 0),

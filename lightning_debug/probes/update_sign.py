@@ -101,6 +101,10 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
     if _is_likelihood(name, node):
         found.append((-sign, "the loss of a likelihood"))
         return True
+    counted = _sign_of_counts(name, node)
+    if counted:
+        found.append((counted * sign, "the loss of a likelihood"))
+        return True
     if name == "NegBackward":
         return _walk(inputs[0], -sign, found, left - 1)
     if name == "AddBackward":
@@ -188,6 +192,20 @@ def _is_likelihood(name: str, node: Any) -> bool:
     if type(total).__name__.rstrip("0123456789") not in ("LogcumsumexpBackward", "LogsumexpBackward"):
         return False
     return score is not None and total.next_functions[0] == (score, place)
+
+
+def _sign_of_counts(name: str, node: Any) -> int:
+    """1 for exp(z) - n * z of counts n, as in Poisson's likelihood, -1 for n * z - exp(z), and 0 for all else."""
+    if name != "SubBackward" or len(node.next_functions) != 2:
+        return 0
+    for sign, (one, other) in ((1, node.next_functions), (-1, reversed(node.next_functions))):
+        kinds = [type(item[0]).__name__.rstrip("0123456789") for item in (one, other)]
+        if kinds != ["ExpBackward", "MulBackward"]:
+            continue
+        factors = other[0].next_functions
+        if one[0].next_functions[0] in factors and _weighs(other[0], [item for item, _ in factors]):
+            return sign
+    return 0
 
 
 def _weighs(node: Any, inputs: list[Any]) -> bool:
