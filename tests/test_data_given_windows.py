@@ -82,7 +82,7 @@ def test_told(name):
     assert told.severity == "warning"
     assert told.message.startswith(f"The last step of batch[0] (step {STEPS - 1}, channel {channel}) holds the label")
     assert told.measured["followed_by_another"] >= 8
-    assert "one step later" in told.fix
+    assert f"series[start + {STEPS}, {channel}] is the first value after" in told.fix
 
 
 def test_channels_first():

@@ -122,8 +122,8 @@ def _claim(event: NonFiniteStep, field: NonFiniteTensor) -> Claim:
         )
     elif field.nan and _whole_samples(field):
         fix = (
-            "Look at what makes these samples: one whose values are all alike has deviation 0, and 0 / 0 is NaN. "
-            "Divide by x.std() + 1e-6, or leave such samples out."
+            "Look at what makes these samples: a damaged file, or 0 / 0 where one is divided by its own deviation or "
+            "peak, which is 0 if its values are all alike. Divide by x.std() + 1e-6, or leave such samples out."
         )
     elif field.nan:
         fix = "Repair these rows where the data is made: impute (the column's mean, nan_to_num), drop or mask them."

@@ -114,7 +114,7 @@ def _of_windows(seen: LabelColumns) -> Claim:
             "followed": seen.followed,
             "followed_by_another": seen.otherwise,
         },
-        fix=f"Take the label one step later: {series} for inputs series[start : start + {seen.step + 1}], or leave the "
-        "last step out of the inputs.",
+        fix=f"Take the label from beyond the window: {series} is the first value after the inputs "
+        f"series[start : start + {seen.step + 1}]; or leave the last step out of the inputs.",
         at=seen.at,
     )

@@ -125,7 +125,7 @@ BLOWN = 10.0
     needs=EarlyLosses,
     explains=(
         *("LD302", "LD303", "LD304", "LD305", "LD306", "LD307", "LD308", "LD309", "LD310"),
-        *("LD505", "LD605", "LD701", "LD702", "LD703", "LD705", "LD712", "LD713"),
+        *("LD413", "LD505", "LD605", "LD701", "LD702", "LD703", "LD705", "LD712", "LD713"),
     ),
 )
 def learning_rate_too_high(
