@@ -65,6 +65,14 @@ def test_rows_that_stay_equal_where_the_output_is_constant(zero, told, expected)
     assert [claim.subject for claim in claims] == ["net.0.weight"] * expected
 
 
+@pytest.mark.parametrize("woken", [True, False])
+def test_zeros_that_keep_all_gradients_away(woken):
+    """Both matrices of an adapter, with everything else frozen: nothing moves, as random values would."""
+    unit = AlikeUnits(name="adapter.down", shape=(4, 64), value=0.0, gradient_zero=True, woken=woken)
+    seen = Initialisation(steps=8, alike=(unit,), others_move=False)
+    assert bool(list(degenerate_initialisation(Record([seen])))) is woken
+
+
 class Dense(nn.Module):
     def __init__(self, inputs, outputs, value):
         super().__init__()

@@ -37,6 +37,36 @@ def test_predictions_of_pairs_are_found_in_a_plain_difference(squeezed):
     assert ("LD206" in codes(report)) is not squeezed
 
 
+class Unsqueezed(pl.LightningModule):
+    """One number a sample, and a target whose new dimension is in front or behind; or quantiles, each with each."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.net = kind, nn.Linear(6, 5 if kind == "quantiles" else 1)
+
+    def training_step(self, batch, index):
+        scores, targets = self.net(batch[:, :6]), batch[:, 6]
+        if self.kind == "quantiles":
+            several = targets.unsqueeze(1) + 0.1 * torch.randn(len(batch), 5)
+            return F.smooth_l1_loss(scores.unsqueeze(2), several.unsqueeze(1))
+        return F.l1_loss(scores, targets.unsqueeze(0 if self.kind == "in front" else 1))
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=1e-2)
+
+
+@pytest.mark.parametrize("kind", ["in front", "behind", "quantiles"])
+@pytest.mark.filterwarnings("ignore:Using a target size")
+def test_a_dimension_in_front_of_the_samples_of_the_target(kind):
+    pl.seed_everything(0, verbose=False)
+    table = torch.randn(480, 7)
+    table[:, 6] = table[:, :6].sum(1) + 0.1 * table[:, 6]
+    report = debugged(Unsqueezed(kind), DataLoader(table, 24, shuffle=True))
+    told = [one for one in report.findings if one.code == "LD206"]
+    assert bool(told) is (kind == "in front")
+    assert all("(24, 1) with targets of shape (1, 24)" in one.message for one in told)
+
+
 class Words(Dataset):
     """Sequences of a chain; labels are a second copy of the tokens, as published collate functions give them."""
 

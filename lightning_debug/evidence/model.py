@@ -172,6 +172,7 @@ class AlikeUnits:
         moved: Whether training has changed it since the start.
         gradient_alike: Whether the rows of its gradient are equal too; ``None`` where it got none.
         gradient_zero: Whether its gradient is exactly zero.
+        woken: Whether random values in the place of zeros would bring it a gradient.
     """
 
     name: str
@@ -180,6 +181,7 @@ class AlikeUnits:
     moved: bool = False
     gradient_alike: bool | None = None
     gradient_zero: bool = False
+    woken: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -91,6 +91,27 @@ def parted(items: Sequence[Any], collate: Callable[..., Any], seed: Callable[[],
         beside = [item for item in columns if item != path and _equal_numbers(first.get(item), first.get(path))]
         if not any(_moved(found[item], orders[inputs]) == 0 for item in beside):
             return Parted(path, inputs, len(items), moved[inputs])
+    if len(orders) < 2:
+        return None
+    _asked(items, collate, seed)
+    return _inputs_parted(first, orders, dict(_tensors(collate(list(items)))))  # after what the call before has drawn
+
+
+def _inputs_parted(
+    batch: dict[str, Tensor], orders: dict[str, npt.NDArray[np.intp]], third: dict[str, Tensor]
+) -> Parted | None:
+    """Inputs of two kinds in two orders, such as pictures and their sorted captions, one of them that of the samples.
+
+    An order that is drawn anew (``third`` is the batch without the generators put back) is one of negatives.
+    """
+    if any(path not in third or not _same(third[path], batch[path]) for path in orders):
+        return None
+    kept = [path for path, order in orders.items() if bool((order == np.arange(len(order))).all())]
+    for path, order in orders.items():
+        again = any(_equal_numbers(batch[other], batch[path]) for other in batch if other != path)
+        moved = int((order != np.arange(len(order))).sum())
+        if kept and moved >= 2 and not again and bool((order >= 0).all()):
+            return Parted(path, kept[0], len(order), moved)
     return None
 
 

@@ -110,6 +110,7 @@ def still_alike(
                 moved=not torch.equal(weight, old),
                 gradient_alike=None if gradient is None else rows_alike(gradient),
                 gradient_zero=gradient is not None and not bool(gradient.any()),
+                woken=name in woken,
             )
         )
     return tuple(found)

@@ -1,8 +1,9 @@
 """Prediction and target have different shapes, and the loss averages over all pairs.
 
 What it sees: a loss, or arithmetic that reaches one, combines a prediction of shape (N, 1) with a target of shape
-    (N,), or any two shapes that differ by a dimension of size 1 in such a way that broadcasting forms all pairs; or a
-    prediction of shape (N, N), which arithmetic has made of two parts, with a target of shape (N,).
+    (N,), or any two shapes that differ by a dimension of size 1 in such a way that broadcasting forms all pairs; a
+    loss gets (N, 1) and (1, N); or a prediction of shape (N, N), which arithmetic has made of two parts, with a
+    target of shape (N,).
 Why it hurts: each prediction is compared with every target of the batch. The best answer to that is the mean of
     the targets for every sample: the loss falls to the targets' variance and stays there. PyTorch only warns, and
     not for arithmetic written by hand.
@@ -114,7 +115,10 @@ def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
         if made is not None and target is not None:
             yield _each_with_each(graph, call, made, target)
             continue
-        if call.function == "difference" or target is None or not _forms_pairs(call.scores.shape, target.shape):
+        if call.function == "difference" or target is None:
+            continue
+        crosswise = call.function != "broadcast" and _crosswise(call.scores.shape, target.shape, graph.batch_size)
+        if not crosswise and not _forms_pairs(call.scores.shape, target.shape):
             continue
         if call.function == "broadcast" and call.aligned_by:
             continue
@@ -140,8 +144,7 @@ def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
                 "aligned_loss": call.aligned_value,
             },
             fix="Bring both to one shape before the loss: "
-            + ("prediction.squeeze(-1)" if len(call.scores.shape) > len(target.shape) else "target.squeeze(-1)")
-            + " (or unsqueeze the other).",
+            + ("the samples first in both." if crosswise else _squeezed(call.scores.shape, target.shape)),
             at=graph.at,
         )
 
@@ -177,6 +180,24 @@ def _forms_pairs(one: tuple[int, ...], two: tuple[int, ...]) -> bool:
         return False
     dropped = any(size == 1 and longer[:at] + longer[at + 1 :] == shorter for at, size in enumerate(longer))
     return dropped and math.prod(_broadcast(one, two)) > math.prod(longer)
+
+
+def _squeezed(scores: tuple[int, ...], target: tuple[int, ...]) -> str:
+    longer = "prediction" if len(scores) > len(target) else "target"
+    return f"{longer}.squeeze(-1) (or unsqueeze the other)."
+
+
+def _crosswise(one: tuple[int, ...], two: tuple[int, ...], size: int | None) -> bool:
+    """Whether the samples are in front in one, and behind a 1 in the other, as ``unsqueeze(0)`` leaves them.
+
+    >>> _crosswise((8, 1), (1, 8), 8), _crosswise((8, 5, 1), (8, 1, 5), 8)
+    (True, False)
+    """
+    first, second = sorted((one, two), key=lambda shape: shape[:1] == (1,))
+    if not size or size < 2 or first[:1] != (size,) or second[:1] != (1,) or len(first) != len(second):
+        return False
+    unequal = [at for at, (a, b) in enumerate(zip(first, second, strict=True)) if a != b]
+    return len(unequal) == 2 and first[unequal[1]] == 1 and second[unequal[1]] == size
 
 
 def _broadcast(one: tuple[int, ...], two: tuple[int, ...]) -> tuple[int, ...]:

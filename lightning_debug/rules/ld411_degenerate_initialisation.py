@@ -107,7 +107,7 @@ from lightning_debug.rules._model import listed, named
     "LD411",
     severity=WARNING,
     needs=Initialisation,
-    explains=("LD210", "LD306", "LD307", "LD309", "LD605", "LD702", "LD704", "LD705", "LD712"),
+    explains=("LD210", "LD306", "LD307", "LD309", "LD408", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
 )
 def degenerate_initialisation(
     record: Record, *, gain: float = 4.0, largest: float = 30.0, died: float = 1e-3, steps: int = 30
@@ -115,7 +115,8 @@ def degenerate_initialisation(
     """Claims one finding for units that stay alike, or else one for signals that grow, or die and stay dead."""
     for seen in record.of(Initialisation):
         stuck = _constant(record, steps)  # a norm of equal units passes next to nothing on
-        alike = [unit for unit in seen.alike if unit.moved or stuck or (unit.gradient_zero and seen.others_move)]
+        zeros = [unit for unit in seen.alike if unit.gradient_zero and (seen.others_move or unit.woken)]
+        alike = [unit for unit in seen.alike if unit.moved or stuck or unit in zeros]
         if alike and seen.steps:
             yield _alike(seen, alike)
             return

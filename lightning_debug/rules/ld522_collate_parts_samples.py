@@ -2,14 +2,16 @@
 
 What it sees: up to twelve samples of the training set, made into a batch by the loader's own collate function, and
     each of them alone: that tells which row is whose, padding aside. In the batch a column of labels, or lengths,
-    stands in another order than the inputs, and at least `moved` inputs have another sample's number beside them.
+    stands in another order than the inputs, and at least `moved` inputs have another sample's number beside them; or
+    inputs of one kind do, beside those of another that stand in the order of the samples (pictures, sorted captions).
 Why it hurts: the net is taught the labels of other samples. It learns nothing but the shares of the classes, whatever
     the learning rate, and validation, which is made by the same function, agrees with it.
 How to fix: sort the samples, not their parts: `samples.sort(key=...)` before they are taken apart, or sort every part
     with one index.
 When to ignore: when the second column is meant for other rows. Silent on PyTorch's own collate function, where the
     parts keep one order (sorted together, shuffled together), where another input or another column with the same
-    numbers agrees (pairs, negatives, mixup), and where batches of one cannot be made.
+    numbers agrees (pairs, negatives, mixup), where inputs of two kinds are paired by a draw, and where batches of one
+    cannot be made.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
