@@ -127,13 +127,14 @@ class Watch:
                 dropped = self._bad_step(optimizer, self._count, numbers, gradient=gradient)
         if self._policy.action == "rollback" and not dropped:
             self._response.good() if step.finite() else self._response.mend()
-        history = self._histories.of(index)
+        limit = self._histories.limit(index)
         if not dropped:
-            step.clip(trainer, history.limit if history is not None else None)
+            step.clip(trainer, limit)
             self._stepped = True
         if step.norm is not None:
-            self._norms[f"gradient_norm{suffix}"] = step.norm
-            self._norms |= {f"limit{suffix}": limit for limit in self._histories.add(index, step.norm)}
+            told = (("gradient_norm", step.norm), ("limit", limit))
+            self._norms |= {f"{name}{suffix}": value for name, value in told if value is not None}
+            self._histories.add(index, step.norm)
         elif step.tensors:
             self._unread.add(f"gradient_norm{suffix}")
 

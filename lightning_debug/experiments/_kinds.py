@@ -23,6 +23,7 @@ import numpy
 import torch
 
 from lightning_debug.experiments._keepers import Accessor, Array, Keeper
+from lightning_debug.probes.source import is_installed
 
 ATOMS: frozenset[type] = frozenset(
     {
@@ -121,7 +122,7 @@ def is_user_code(module: str | None) -> bool:
     file = getattr(sys.modules.get(module or ""), "__file__", None)
     if file is None:
         return top not in sys.stdlib_module_names
-    if "site-packages" in file or "dist-packages" in file:
+    if is_installed(file):
         return False
     return not file.startswith((sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")))
 

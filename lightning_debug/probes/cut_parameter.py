@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from lightning_debug.probes.source import display_path
+from lightning_debug.probes.source import display_path, is_installed
 
 _NEVER = re.compile(r"init|reset|load|on_save|on_load|ema|average|state_dict|__")
 """Methods that read values on purpose."""
@@ -49,7 +49,7 @@ def cut_where_read(owner: nn.Module, name: str) -> str:
 
 def _matches(pattern: re.Pattern[str], function: Any) -> list[tuple[re.Match[str], str]]:
     file = function.__code__.co_filename
-    if "site-packages" in file:
+    if is_installed(file):
         return []
     try:
         lines, start = inspect.getsourcelines(function)

@@ -48,7 +48,7 @@ class ClassCounts:
         if not self._usable or labels.numel() != (labels.shape[0] if labels.ndim else 1):
             self._usable = False
             return
-        plain = labels.float() if labels.dtype is torch.bfloat16 else labels
+        plain = labels.float() if labels.is_floating_point() and labels.itemsize < 4 else labels
         self._waiting.append(plain.numpy().reshape(-1).copy())  # a clone takes several times as long
         if len(self._waiting) >= WAITING:
             self._count()

@@ -137,10 +137,11 @@ class ModelTrace(LossTrace):
         if not output.is_floating_point() and not self._every:
             return
         self._bytes += output.numel() * output.element_size()
+        if self._bytes > MOST_BYTES:
+            return
         if not output.is_floating_point():
-            if self._bytes <= MOST_BYTES:
-                self.whole[call.op.index] = output.detach().clone()
-        elif self._bytes <= MOST_BYTES:
+            self.whole[call.op.index] = output.detach().clone()
+        else:
             self.outputs[call.op.index] = output.detach().clone()
             given = call.argument(0, "input")
             if isinstance(given, Tensor) and given.is_floating_point() and not self._every:

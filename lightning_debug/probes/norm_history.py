@@ -77,7 +77,7 @@ class Histories:
         quantile: As above; ``None`` for no threshold.
         warm_up: As above.
 
-    >>> Histories(None, 3).of(0) is None
+    >>> Histories(None, 3).limit(0) is None
     True
     """
 
@@ -85,20 +85,18 @@ class Histories:
         self._quantile, self._warm_up = quantile, warm_up
         self._known: dict[int, NormHistory] = {}
 
-    def of(self, index: int) -> NormHistory | None:
-        """That of one optimizer."""
-        if self._quantile is None:
-            return None
-        return self._known.setdefault(index, NormHistory(self._quantile, self._warm_up))
+    def limit(self, index: int) -> Tensor | None:
+        """The threshold for one optimizer, if there is one yet."""
+        known = self._known.get(index)
+        return None if known is None else known.limit
 
-    def add(self, index: int, norm: Tensor) -> list[Tensor]:
-        """Takes in a norm of one optimizer; gives the threshold that was in force, if there was one."""
-        history = self.of(index)
-        if history is None:
-            return []
-        limit = history.limit
-        history.add(norm)
-        return [] if limit is None else [limit]
+    def add(self, index: int, norm: Tensor) -> None:
+        """Takes in a norm of one optimizer, where there is a quantile."""
+        if self._quantile is not None:
+            self._of(index, self._quantile).add(norm)
+
+    def _of(self, index: int, quantile: float) -> NormHistory:
+        return self._known.setdefault(index, NormHistory(quantile, self._warm_up))
 
     def state(self) -> dict[int, Any]:
         """What a checkpoint needs; reads on the host."""
@@ -106,7 +104,7 @@ class Histories:
 
     def load(self, state: Mapping[Any, Any], device: torch.device) -> None:
         """Takes up what :meth:`state` gave."""
+        if self._quantile is None:
+            return
         for index, known in state.items():
-            history = self.of(int(index))
-            if history is not None:
-                history.load(known, device)
+            self._of(int(index), self._quantile).load(known, device)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
+from lightning_debug.probes.source import is_installed
+
 DEPTH = 3
 """How deep plain containers are searched for modules."""
 
@@ -188,7 +190,7 @@ def in_library(root: nn.Module, path: str) -> bool:
         if top == "torch":
             continue
         file = getattr(sys.modules.get(type(parent).__module__), "__file__", None) or ""
-        return "site-packages" in file or "dist-packages" in file
+        return is_installed(file)
     return False
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lightning_debug.evidence.optimization import ScaledClipping
 from lightning_debug.probes.gradient_norms import local
-from lightning_debug.probes.source import display_path
+from lightning_debug.probes.source import display_path, is_installed
 
 STEPS = 16
 """After how many unscalings a scaler is no longer watched, whatever it has shown."""
@@ -118,6 +118,6 @@ def clipping_line(module: Any) -> str:
             file = inspect.getsourcefile(method)  # type: ignore[arg-type]
         except (OSError, TypeError):
             continue
-        if file is not None and "site-packages" not in file:
+        if file is not None and not is_installed(file):
             found += [f"{display_path(file)}:{start + i}" for i, line in enumerate(lines) if _CLIPS.search(line)]
     return found[0] if len(found) == 1 else ""

@@ -28,6 +28,15 @@ def is_library(filename: str) -> bool:
     return "site-packages" in parts and any(name in parts for name in _FRAMEWORKS)
 
 
+def is_installed(filename: str) -> bool:
+    """Whether a source file belongs to an installed package.
+
+    >>> is_installed("/venv/lib/python3.11/site-packages/timm/layers.py"), is_installed("train.py")
+    (True, False)
+    """
+    return "site-packages" in filename or "dist-packages" in filename
+
+
 def display_path(filename: str) -> str:
     """The path as a user would write it: relative below the working directory, else as it is.
 

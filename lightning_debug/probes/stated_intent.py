@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lightning_debug.evidence.loss_checks import BatchField, EarlierTraining
 from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.plain_shape import plain_shape
-from lightning_debug.probes.source import is_library
+from lightning_debug.probes.source import is_installed, is_library
 
 MOST_FIELDS = 32
 WORDS = ("brier", "ordinal", "quadratic score", "proper scor")
@@ -76,7 +76,7 @@ def written(root: nn.Module) -> str:
 def _is_of(kind: type, package: str) -> bool:
     top = kind.__module__.partition(".")[0]
     file = getattr(sys.modules.get(kind.__module__), "__file__", None) or ""
-    return top == package or not ("site-packages" in file or top in sys.stdlib_module_names or is_library(file))
+    return top == package or not (is_installed(file) or top in sys.stdlib_module_names or is_library(file))
 
 
 def _texts(kind: type) -> list[str]:

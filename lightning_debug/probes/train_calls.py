@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from lightning_debug.probes.source import display_path, is_library
+from lightning_debug.probes.source import display_path, is_installed, is_library
 
 _WRAPPERS = ("wrapper", "wrapped", "inner", "decorate_context")
 _MARK = "_lightning_debug_watch"
@@ -150,7 +150,7 @@ class TrainCalls:
             if not is_library(name):
                 outermost = frame
                 through.insert(0, frame.f_code.co_name)
-                installed = "site-packages" in name or "dist-packages" in name
+                installed = is_installed(name)
                 here = f"{display_path(name)}:{frame.f_lineno}"
                 if not line and installed:
                     via = via if frame.f_code.co_name in _WRAPPERS and via else frame.f_code.co_name
