@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -149,7 +148,9 @@ def _norm(parts: Sequence[tuple[Tensor | None, Cut]], *, known: bool = False) ->
         values: Any = (gradient if known or _is_plain(gradient) else gradient.abs().to(torch.float64)).numpy()
         if cut is not None:
             values = values[cut]
-        total += float(np.vdot(values, values))
+        if values.ndim > 1:
+            values = values.ravel()
+        total += float(values.dot(values))
         seen += values.size
     return math.sqrt(total) if seen else None
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lightning_debug.probes.batch_roles import Field, with_tensor
-from lightning_debug.probes.relation_fingerprints import compact, digests
+from lightning_debug.probes.relation_fingerprints import WHOLE, compact, digested, digests, in_place_of
 
 FULL = 16
 """Batches that are held before they are read: a call from a cold cache takes three times as long as the next one."""
@@ -47,8 +48,8 @@ class HeldBatches:
         self._type, self._names = type(batch), list(batch) if isinstance(batch, dict) else []
         self.size = fields[0].size
         """Samples of each batch."""
-        self._like = [(item.tensor.dtype, item.tensor.shape, _is_wide(item)) for item in fields]
-        stand_ins = [torch.zeros((), dtype=dtype).expand(shape) for dtype, shape, _ in self._like]
+        self._like = [(item.tensor.dtype, item.tensor.shape, _is_wide(item), _is_whole(item)) for item in fields]
+        stand_ins = [torch.zeros((), dtype=dtype).expand(shape) for dtype, shape, _, _ in self._like]
         self._fields = [with_tensor(item, empty, self.size) for item, empty in zip(fields, stand_ins, strict=True)]
         self._held: list[list[Any]] = []
 
@@ -73,12 +74,20 @@ class HeldBatches:
         if self._names and [*batch] != self._names:
             return False
         held: list[Any] = []
-        for tensor, (dtype, shape, wide) in zip(_values(batch), self._like, strict=True):
-            if type(tensor) is not Tensor or tensor.dtype is not dtype or tensor.shape != shape:
-                return False
-            if not tensor.is_cpu or tensor.layout is not torch.strided or tensor.is_neg():
-                return False
-            held.append(compact(tensor) if wide else tensor.detach().numpy().copy())
+        try:
+            for tensor, (dtype, shape, wide, whole) in zip(_values(batch), self._like, strict=True):
+                if type(tensor) is not Tensor or tensor.dtype is not dtype or tensor.shape != shape:
+                    return False
+                if wide and not whole:
+                    held.append(compact(tensor))
+                    continue
+                values = tensor.numpy()  # few calls: they are made in each step, from a cold cache
+                if not wide:
+                    held.append(values.copy())
+                else:
+                    held.append(digested(values if values.flags.c_contiguous else np.ascontiguousarray(values)))
+        except (RuntimeError, TypeError):  # on a device, sparse, negated in place, requiring gradients
+            return False
         self._held.append(held)
         return True
 
@@ -95,10 +104,10 @@ class HeldBatches:
         held, self._held = self._held, []
         for values in held:
             fields = []
-            for item, value, (_, _, wide) in zip(self._fields, values, self._like, strict=True):
+            for item, value, (_, _, wide, whole) in zip(self._fields, values, self._like, strict=True):
                 field = with_tensor(item, item.tensor if wide else torch.from_numpy(value), self.size)
                 if wide:
-                    vars(field)["keys"] = value
+                    vars(field)["keys"] = in_place_of(value) if whole else value
                 fields.append(field)
             yield fields
 
@@ -109,3 +118,7 @@ def _values(batch: Any) -> Sequence[Tensor]:
 
 def _is_wide(field: Field) -> bool:
     return field.role != "label" and digests(field.tensor)
+
+
+def _is_whole(field: Field) -> bool:
+    return field.tensor.nbytes <= WHOLE * field.size

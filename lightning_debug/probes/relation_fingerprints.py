@@ -68,8 +68,16 @@ def compact(tensor: Tensor) -> Tensor:
     """
     if not tensor.nbytes or not digests(tensor):
         return spread(tensor, MOST_VALUES)
-    rows = _bits(telling(tensor))
-    keys = np.fromiter(map(xxhash.xxh3_64_intdigest, rows), np.uint64, len(rows))
+    return in_place_of(digested(_bits(telling(tensor))))
+
+
+def digested(rows: npt.NDArray[Any]) -> Keys:
+    """A key of each row's bytes; memory in one piece."""
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, rows), np.uint64, len(rows))
+
+
+def in_place_of(keys: Keys) -> Tensor:
+    """What :func:`compact` gives for samples with such keys."""
     return torch.from_numpy(keys.view(np.int64)).unsqueeze(1)
 
 
