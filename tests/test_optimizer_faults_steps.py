@@ -5,9 +5,11 @@ import torch
 from torch.nn import functional as F
 
 from lightning_debug.evidence.curves import CurveReading, TrainingCourse
+from lightning_debug.evidence.metrics import CarriedOver, MetricStates
 from lightning_debug.evidence.model import InputDependence
-from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
+from lightning_debug.evidence.optimization import GroupUpdate, KeptGraphs, UpdateAudit
 from lightning_debug.record import Record
+from lightning_debug.registry import get
 from lightning_debug.rules.ld606_weight_decay_too_strong import weight_decay_too_strong
 from tests.optimizer_programs import ByHand, Classifier, found, inspected, loader
 
@@ -192,6 +194,14 @@ class KeepsScores(ByHand):
 @pytest.mark.parametrize("program", [KeepsList, KeepsSum, KeepsAverage, KeepsAverages, KeepsScores])
 def test_memory_grows(program):
     assert found(program(), max_epochs=2) == ["LD609"]
+
+
+@pytest.mark.parametrize(("path", "told"), [("self.train_m.auc.preds", False), ("self.train_means", True)])
+def test_a_metric_that_is_not_reset_is_named_once(path, told):
+    kept = KeptGraphs(path=path, sizes=(1, 17, 33), epochs=(0, 1, 2), batches=(1, 17, 33))
+    carried = CarriedOver(source="train_m.auc", kind="metric", collection="train_m", earlier_train=16, held=32)
+    metrics = MetricStates(stage="train", metrics=1, carried=(carried,))
+    assert bool(list(get("LD609").function(Record([kept, metrics])))) is told
 
 
 def test_a_loss_of_two_functions_with_one_sign_is_no_negation():

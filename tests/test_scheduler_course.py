@@ -62,6 +62,10 @@ FAULTS = {
         lambda: Scheduled(lambda o: schedules.OneCycleLR(o, 1e-2, total_steps=900), interval="step"),
         "rises to the very end",
     ),
+    "one cycle of twenty times as many steps": (
+        lambda: Scheduled(lambda o: schedules.OneCycleLR(o, 1e-2, total_steps=240, pct_start=0.1), interval="step"),
+        "rises to the very end",
+    ),
     "gamma above 1": (lambda: Scheduled(lambda o: schedules.ExponentialLR(o, 2.0), 1e-3), "gamma=2"),
     "gamma of steps": (lambda: Scheduled(lambda o: schedules.StepLR(o, 1, 10.0), 1e-4), "gamma=10"),
     "gamma of milestones": (

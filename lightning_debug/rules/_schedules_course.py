@@ -141,7 +141,8 @@ def endless_rise(seen: ScheduleForecast, limits: Limits) -> Fault | None:
     if len(rates) < 3 or any(later < sooner for sooner, later in itertools.pairwise(rates)):
         return None
     last, middle = rates[-1], rates[len(rates) // 2]
-    if last > limits.reached * seen.base or not rates[-3] < rates[-2] < last or middle < 0.2 * last:
+    cycle = seen.scheduler == "OneCycleLR" and seen.scheduler_steps <= limits.short * (seen.length or 0)
+    if last > (0.9 if cycle else limits.reached) * seen.base or not rates[-3] < rates[-2] < last or middle < 0.2 * last:
         return None  # one that rises by the same factor each step is a range test by hand
     length = f" ({seen.length_name}={seen.length})" if seen.length is not None else ""
     return Fault(

@@ -104,7 +104,10 @@ ARITHMETIC = ("add", "sub", "rsub", "mul", "div", "rdiv")
     "LD206",
     severity=ERROR,
     needs=LossGraph,
-    explains=("LD101", "LD209", "LD212", "LD309", "LD210", "LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
+    explains=(
+        *("LD101", "LD209", "LD212", "LD309", "LD210", "LD505"),
+        *("LD602", "LD605", "LD702", "LD704", "LD705", "LD712"),
+    ),
 )
 def loss_broadcasts(record: Record) -> Iterator[Claim | Skip]:
     """Claims one finding for each loss that forms pairs."""

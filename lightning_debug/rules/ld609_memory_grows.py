@@ -7,8 +7,8 @@ Why it hurts: each value keeps the graph that made it, and what that graph still
     until it runs out, and every backward through a running sum takes longer.
 How to fix: keep numbers: ``loss.detach()`` or ``loss.item()`` (that waits for the device), or ``self.log``. Clear
     lists of outputs at the end of the epoch.
-When to ignore: never in a long run. It is silent on what is cleared every epoch, on caches of bounded size, and on
-    detached tensors.
+When to ignore: never in a long run. It is silent on what is cleared every epoch, on caches of bounded size, on
+    detached tensors, and on metrics that LD801 finds are not reset.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -83,6 +83,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.metrics import MetricStates
 from lightning_debug.evidence.optimization import KeptGraphs
 from lightning_debug.finding import WARNING, Claim
 from lightning_debug.record import Record
@@ -93,12 +94,15 @@ from lightning_debug.rule import rule
 def memory_grows(record: Record, *, share: float = 0.5, min_growth: int = 3) -> Iterator[Claim]:
     """Claims one finding for each attribute that grows with graphs."""
     claimed: set[str] = set()
+    metrics = {item.owner for seen in record.of(MetricStates) for item in seen.carried if item.kind == "metric"}
     for evidence in reversed(record.of(KeptGraphs)):
         growth = [later - sooner for sooner, later in zip(evidence.sizes, evidence.sizes[1:], strict=False)]
         passed = [later - sooner for sooner, later in zip(evidence.batches, evidence.batches[1:], strict=False)]
         steady = all(new >= max(min_growth, share * steps) for new, steps in zip(growth, passed, strict=True))
         if evidence.path in claimed or not growth or not steady:
             continue
+        if any(evidence.path == owner or evidence.path.startswith(f"{owner}.") for owner in metrics):
+            continue  # a metric that is not reset, as LD801 says
         claimed.add(evidence.path)
         what = "tensors with their graphs" if evidence.kind == "list" else "terms with their graphs added up"
         yield Claim(
