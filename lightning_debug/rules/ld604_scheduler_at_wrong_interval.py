@@ -5,14 +5,15 @@ What it sees: the learning rate that will happen, from a private copy of each sc
     that sees at most ``short`` of them and would be completed with the other interval; one that falls below
     ``collapse`` of its peak within the first ``early`` part of training and stays there; milestones of epochs reached
     within that part; a ``total_steps`` that is exceeded, which raises; a warm-up that reaches less than ``warm`` of
-    what it was built for; ``interval`` or ``frequency`` beside ``"optimizer"`` instead of inside the ``"lr_scheduler"``
-    dictionary, where Lightning ignores them. A ``gamma`` above 1 that multiplies the rate by ``grows`` or more; a
-    warm-up that rises to the very end of training and reaches at most ``reached`` of the rate it leads to (or, of a
-    ``OneCycleLR`` that makes at most ``short`` of its ``total_steps``, anything below that rate); a checkpoint that
-    brings the schedule of a shorter run back, so that it raises or a cosine rises again. In the first epochs: a scheduler stepped by hand and by Lightning; one that ``scheduler.step(epoch)`` sets back, so that it
-    stands at most at ``behind`` of Lightning's steps; a ``ReduceLROnPlateau`` whose ``mode`` is "min" on an accuracy
-    or "max" on a loss, or whose ``monitor`` is not logged. Under manual optimization, where Lightning steps none: a
-    scheduler that nobody has stepped when training is over, and that no code of the model's steps.
+    what it was built for; ``interval`` or ``frequency`` beside ``"optimizer"`` instead of inside the
+    ``"lr_scheduler"`` dictionary, where Lightning ignores them. A ``gamma`` above 1 that multiplies the rate by
+    ``grows`` or more; a warm-up that rises to the very end of training and reaches at most ``reached`` of the rate it
+    leads to (or, of a ``OneCycleLR`` that makes at most ``short`` of its ``total_steps``, anything below that rate);
+    a checkpoint that brings the schedule of a shorter run back, so that it raises or a cosine rises again. In the
+    first epochs: a scheduler stepped by hand and by Lightning; one that ``scheduler.step(epoch)`` sets back, so that
+    it stands at most at ``behind`` of Lightning's steps; a ``ReduceLROnPlateau`` whose ``mode`` is "min" on an
+    accuracy or "max" on a loss, or whose ``monitor`` is not logged. Under manual optimization, where Lightning steps
+    none: a scheduler that nobody has stepped when training is over, and that no code of the model's steps.
 Why it hurts: stepped too rarely, a warm-up never ends and a decay never comes; stepped too often, the learning rate is
     gone after the first moments of training, or swings up and down hundreds of times. A plateau in the wrong
     direction lowers the rate exactly while training goes well.
