@@ -1,7 +1,5 @@
 """ModelInspector names the call where samples meet, time leaks, or the input is lost."""
 
-import copy
-
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -233,22 +231,6 @@ def test_a_mean_over_samples_is_not_where_they_become_alike():
     net = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
     nn.init.constant_(net[0].bias, -100.0)
     assert "`net.1` (ReLU)" in findings(net, measured, *vectors())["LD309"].message
-
-
-def test_statistics_that_never_move():
-    net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, momentum=0.0), nn.ReLU(), nn.Linear(16, 2))
-    inputs, labels = vectors()
-    found = findings(net, classify, 20 + 30 * inputs, labels, epochs=6)
-    assert "momentum" in found["LD413"].fix
-
-
-def test_a_copy_that_is_averaged_is_not_at_work():
-    net = nn.Sequential(nn.Linear(8, 16), nn.BatchNorm1d(16, momentum=0.0), nn.ReLU(), nn.Linear(16, 2))
-    net.averaged = copy.deepcopy(net).requires_grad_(requires_grad=False)
-    inputs, labels = vectors()
-    found = findings(net, lambda net, *batch: classify(net[:4], *batch), 20 + 30 * inputs, labels, epochs=6)
-    assert "net.1" in found["LD413"].message
-    assert "averaged" not in found["LD413"].message
 
 
 def test_last_batch_of_one_is_foretold():

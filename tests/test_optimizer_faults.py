@@ -203,11 +203,17 @@ class FrozenForAWhile(Classifier):
         return super().training_step([inputs, *batch[1:]], batch_idx)
 
 
+class NothingReturned(Classifier):
+    def training_step(self, batch, batch_idx):
+        self.log("train_loss", super().training_step(batch, batch_idx))
+
+
 class Lost(Classifier):
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=1e-12)
 
 
+@pytest.mark.filterwarnings("ignore:.training_step. returned .None.")
 @pytest.mark.parametrize(
     ("program", "subject"),
     [
@@ -216,6 +222,7 @@ class Lost(Classifier):
         (NeverSteps, "training_step"),
         (Stale, "configure_optimizers"),
         (FrozenForAWhile, "requires_grad"),
+        (NothingReturned, "training_step"),
         (Lost, "learning rate"),
     ],
 )

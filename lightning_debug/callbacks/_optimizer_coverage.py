@@ -16,6 +16,7 @@ from lightning_debug.evidence.optimization import (
     TrainingEffect,
     WatchedParameter,
 )
+from lightning_debug.probes.bytecode import plain_function, returns_nothing
 from lightning_debug.probes.cut_parameter import cut_where_read
 from lightning_debug.probes.optimizer_coverage import (
     Held,
@@ -170,6 +171,7 @@ class Coverage:
             ),
             default=None,
         )
+        step = plain_function(pl_module.training_step)
         self._callback.session.observe(
             TrainingEffect(
                 at=moment(trainer),
@@ -190,6 +192,7 @@ class Coverage:
                 future_rate=future_rate,
                 update_norm=asked,
                 automatic=pl_module.automatic_optimization,
+                returned=step is None or not returns_nothing(step),
                 ended=ended,
             )
         )

@@ -251,6 +251,7 @@ class NormState:
         untouched: Whether its statistics are what a new layer has: mean 0, variance 1.
         distance: Largest distance of a channel's running mean from that of the batch, in the batch's deviations.
         tracks: Its ``track_running_stats``.
+        calls: How often one training step calls it; 0 where it is not counted.
     """
 
     path: str
@@ -260,6 +261,7 @@ class NormState:
     untouched: bool = False
     distance: float = 0.0
     tracks: bool = True
+    calls: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -118,6 +118,7 @@ class TrainingEffect(Evidence):
         future_rate: Highest learning rate still to come; ``None`` when not known.
         update_norm: Norm of what the optimizer was asked to add, as learning rate times gradient norm, per weight norm.
         automatic: Whether Lightning drives the optimizer.
+        returned: Whether ``training_step`` may return something.
         ended: Whether training is over.
     """
 
@@ -138,6 +139,7 @@ class TrainingEffect(Evidence):
     future_rate: float | None = None
     update_norm: float | None = None
     automatic: bool = True
+    returned: bool = True
     ended: bool = False
 
 

@@ -67,7 +67,8 @@ def mode_gap(
                 module.momentum, module.track_running_stats = momentum, tracks
         ran = {name: module for name, module in norms.items() if _ran(module, before[name])}
         found = tuple(_state(name, module, before[name]) for name, module in ran.items())
-        cured_loss = _loss(sandbox, batch, batch_idx, training=False)
+        shared = [module for name, module in ran.items() if _calls(module, before[name]) > 1]
+        cured_loss = _loss(sandbox, batch, batch_idx, training=False, live=shared)
         _put_back(norms.values(), states)
         if not found:
             raise NotJudged("no batch-norm is at work in the training step")
@@ -89,10 +90,13 @@ def mode_gap(
     )
 
 
-def _loss(sandbox: Sandbox, batch: Any, batch_idx: int, *, training: bool) -> float:
+def _loss(sandbox: Sandbox, batch: Any, batch_idx: int, *, training: bool, live: Iterable[_NormBase] = ()) -> float:
+    """The loss in a mode, with some norms that take the statistics of what they are given at each call."""
     sandbox.reseed()
     try:
         with sandbox.mode(training=training):
+            for module in live:  # one set of running statistics cannot hold those of several calls
+                module.training = True
             return _value(sandbox, sandbox.training_step(batch, batch_idx))
     except (Unrepeatable, NotJudged):
         raise
@@ -127,6 +131,12 @@ def _ran(module: _NormBase, before: tuple[torch.Tensor, torch.Tensor, int | None
     return not (torch.equal(module.running_mean, mean) and torch.equal(module.running_var, variance))
 
 
+def _calls(module: _NormBase, before: tuple[torch.Tensor, torch.Tensor, int | None]) -> int:
+    """How often it was called in the step; 0 where it does not count."""
+    counter, updates = module.num_batches_tracked, before[2]
+    return 0 if counter is None or updates is None else int(counter) - updates
+
+
 def _copy(norms: Iterable[_NormBase]) -> list[list[torch.Tensor]]:
     return [[item.detach().clone() for item in module.buffers(recurse=False)] for module in norms]
 
@@ -152,4 +162,5 @@ def _state(name: str, module: _NormBase, before: tuple[torch.Tensor, torch.Tenso
         untouched=bool((mean == 0).all() and (variance == 1).all()),
         distance=float(distance),
         tracks=bool(module.track_running_stats),
+        calls=_calls(module, before),
     )

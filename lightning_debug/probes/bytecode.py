@@ -58,6 +58,28 @@ def asks_for_none(function: FunctionType) -> bool:
     return False
 
 
+def returns_nothing(function: FunctionType) -> bool:
+    """Whether every way out of the function returns ``None``.
+
+    >>> def log(self, loss):
+    ...     if loss > 0:
+    ...         return
+    ...     self.log("loss", loss)
+    >>> def give(self, loss):
+    ...     return loss if self.training else None
+    >>> returns_nothing(log), returns_nothing(give)
+    (True, False)
+    """
+    before: Any = 0
+    for step in dis.get_instructions(function.__code__):
+        if step.opname == "RETURN_CONST" and step.argval is not None:
+            return False
+        if step.opname in ("RETURN_VALUE", "RETURN_GENERATOR") and before is not None:
+            return False
+        before = step.argval if step.opname == "LOAD_CONST" else 0
+    return True
+
+
 def captured(function: FunctionType) -> dict[str, Any]:
     """What the function holds of the functions around it, by name."""
     found = {}

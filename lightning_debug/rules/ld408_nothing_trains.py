@@ -2,9 +2,9 @@
 
 What it sees: after the optimizer stepped (or, under manual optimization, never did), every trainable parameter that
     could be compared equals its value at the start, bit for bit, and the reason: the optimizer holds other tensors,
-    no gradient arrives, the gradient is zero, or zeroed between the backward pass and the step, the learning rate is
-    0, the updates are lost to rounding, a line search takes no step, or nothing steps. Except for the first reason it
-    waits for ``min_batches`` batches or the end of training.
+    ``training_step`` returns nothing, no gradient arrives, the gradient is zero, or zeroed between the backward pass
+    and the step, the learning rate is 0, the updates are lost to rounding, a line search takes no step, or nothing
+    steps. Except for the first reason it waits for ``min_batches`` batches or the end of training.
 Why it hurts: nothing is learned; the loss only wanders with the batches.
 How to fix: what the reason says: build the optimizer from the parameters of the model as it is; return a loss that was
     not detached; set the learning rate; call ``optimizer.step()``.
@@ -80,7 +80,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.optimization import GradientCarryover, TrainingEffect
+from lightning_debug.evidence.optimization import GradientCarryover, ParametersWithoutGradient, TrainingEffect
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -105,11 +105,13 @@ def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim |
     if not evidence.finite:
         return
     wiped = any(item.lost and item.lost >= item.batches - 1 for item in record.of(GradientCarryover))
-    reason = _reason(evidence, evidence.ended or evidence.batches >= min_batches, wiped)
+    without = record.last(ParametersWithoutGradient)
+    called = without is not None and any(item.calls == "gradient" for item in without.parameters)
+    reason = _reason(evidence, evidence.ended or evidence.batches >= min_batches, wiped, called)
     if reason is None:
         return
     told, subject, fix = reason
-    sooner = [item for item in record.of(TrainingEffect) if _known(item, min_batches, wiped) == subject]
+    sooner = [item for item in record.of(TrainingEffect) if _known(item, min_batches, wiped, called) == subject]
     yield Claim(
         message=f"All {evidence.compared} trainable parameters are, to the last bit, what they were before "
         f"{evidence.batches} batches and {evidence.optimizer_steps} optimizer steps: {told}.",
@@ -127,8 +129,8 @@ def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim |
     )
 
 
-def _known(seen: TrainingEffect, min_batches: int, wiped: bool) -> str | None:
-    reason = _reason(seen, seen.ended or seen.batches >= min_batches, wiped)
+def _known(seen: TrainingEffect, min_batches: int, wiped: bool, called: bool) -> str | None:
+    reason = _reason(seen, seen.ended or seen.batches >= min_batches, wiped, called)
     return reason[1] if reason and not seen.changed else None
 
 
@@ -140,6 +142,14 @@ def _unstepped(seen: TrainingEffect) -> Reason | None:
         "training_step",
         "Call self.optimizers().step() in training_step, or delete self.automatic_optimization = False.",
     )
+
+
+def _not_returned(seen: TrainingEffect) -> Reason | None:
+    """Parts of the model are called with gradients on, and nothing is handed on."""
+    if seen.returned:
+        return None
+    told = "training_step returns nothing, so that no loss goes backward"
+    return told, "training_step", "Return the loss from training_step."
 
 
 def _left_out(seen: TrainingEffect) -> Reason:
@@ -154,7 +164,7 @@ def _left_out(seen: TrainingEffect) -> Reason:
     return told, "configure_optimizers", "Build the optimizer from the parameters that the model trains with."
 
 
-def _reason(seen: TrainingEffect, settled: bool, wiped: bool) -> Reason | None:
+def _reason(seen: TrainingEffect, settled: bool, wiped: bool, called: bool) -> Reason | None:
     stepped = seen.optimizer_steps >= 2
     if stepped and not seen.in_optimizer:
         return _left_out(seen)
@@ -164,7 +174,7 @@ def _reason(seen: TrainingEffect, settled: bool, wiped: bool) -> Reason | None:
         return _unstepped(seen)
     if seen.followed and not seen.with_gradient:
         if seen.automatic and not seen.backward_passes:
-            return None
+            return _not_returned(seen) if called else None
         told = "no gradient reaches any of them"
         return (
             told,

@@ -97,7 +97,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._model import listed
 
 
-@rule("LD413", severity=ERROR, needs=ModeGap, explains=("LD212", "LD701", "LD703", "LD704", "LD711"))
+@rule("LD413", severity=ERROR, needs=ModeGap, explains=("LD212", "LD309", "LD701", "LD703", "LD704", "LD711"))
 def eval_mode_differs(
     record: Record,
     *,
@@ -151,6 +151,8 @@ def _claim(gap: ModeGap) -> Claim:
     else:
         why = f"The running mean of `{worst.path}` is off by {worst.distance:.2g} standard deviations of the batch"
     how = f"momentum={worst.momentum}" if worst.tracks else "track_running_stats=False"
+    if worst.calls > 1 and worst.tracks:
+        how = f"it is called {worst.calls} times in a step, and keeps one mean for all of what it is given"
     return Claim(
         message=f"The same {gap.samples} training samples cost {gap.eval_loss:.2g} in eval mode and "
         f"{gap.train_loss:.2g} in train mode after {gap.steps} steps; with the statistics of this batch in its "
@@ -168,6 +170,8 @@ def _claim(gap: ModeGap) -> Claim:
         },
         fix="Set track_running_stats back to True."
         if not worst.tracks
+        else f"Make a batch-norm of its own for each place that calls `{worst.path}`."
+        if worst.calls > 1
         else "Leave momentum at 0.1, which is the share of the new batch."
         if worst.momentum is not None and worst.momentum < 0.05
         else f"Set momentum={max(1 - worst.momentum, 0.01):.2g}: it is the new batch's share (in Keras: the old one's)."
