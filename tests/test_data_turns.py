@@ -12,6 +12,13 @@ from tests.data_programs import found
 from tests.helpers import trainer
 
 
+def turned(item):
+    """Flipped along each dimension or not, by a draw of its own."""
+    for dim in (-1, -2):
+        item = item.flip(dim) if torch.rand(()) < 0.5 else item
+    return item
+
+
 class Slides(Dataset):
     """Pictures of spots with the mask of each, flipped at random: both, or one of them."""
 
@@ -30,6 +37,10 @@ class Slides(Dataset):
         if self.flips == "views":  # of two views each is flipped by itself
             flipped = [item.flip(-1) if torch.rand(()) < 0.5 else item for item in (picture, picture + 0.1)]
             return {"one": flipped[0], "two": flipped[1]}
+        if self.flips == "apart":  # as one transform does that is called for each
+            return {"image": turned(picture), "mask": turned(mask)}
+        if self.flips == "together":
+            return dict(zip(("image", "mask"), turned(torch.cat([picture, mask])).split(1), strict=True))
         if self.flips == "anchor":
             return {"one": picture.flip(-1) if torch.rand(()) < 0.5 else picture, "two": picture}
         if torch.rand(()) < 0.5 and self.flips != "never":
@@ -47,7 +58,8 @@ class Slides(Dataset):
     [
         ("picture", ["Slides.__getitem__"]),
         ("heat", ["Slides.__getitem__"]),
-        *((kind, []) for kind in ("both", "views", "anchor", "lens", "never")),
+        ("apart", ["Slides.__getitem__"]),
+        *((kind, []) for kind in ("both", "together", "views", "anchor", "lens", "never")),
     ],
 )
 def test_maps_are_flipped_with_their_pictures(flips, subjects):

@@ -67,6 +67,29 @@ def test_a_dimension_in_front_of_the_samples_of_the_target(kind):
     assert all("(24, 1) with targets of shape (1, 24)" in one.message for one in told)
 
 
+class Values(Program):
+    """Values of actions against targets that a copy of the net makes, squared by hand."""
+
+    def __init__(self, squeezed):
+        super().__init__()
+        self.net, self.copy, self.squeezed = nn.Linear(6, 3), nn.Linear(6, 3), squeezed
+
+    def training_step(self, batch, index):
+        state, action, reward, after = batch
+        value = self.net(state).gather(1, action[:, None])
+        with torch.no_grad():
+            target = reward + 0.9 * self.copy(after).max(1).values
+        return ((value.squeeze(1) if self.squeezed else value) - target).pow(2).mean()
+
+
+@pytest.mark.parametrize("squeezed", [True, False])
+def test_values_of_actions_against_targets_of_a_net(squeezed):
+    pl.seed_everything(0, verbose=False)
+    data = TensorDataset(torch.randn(480, 6), torch.randint(0, 3, (480,)), torch.randn(480), torch.randn(480, 6))
+    report = debugged(Values(squeezed), DataLoader(data, 24, shuffle=True))
+    assert ("LD206" in codes(report)) is not squeezed
+
+
 class Words(Dataset):
     """Sequences of a chain; labels are a second copy of the tokens, as published collate functions give them."""
 

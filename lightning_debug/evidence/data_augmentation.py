@@ -82,6 +82,7 @@ class AugmentedMaps(Evidence):
     Args:
         turned: Pairs of draws of one sample whose pictures are each other's, turned, where that changes the map.
         kept: Such pairs in which the map is as it was.
+        astray: Such pairs in which the map is turned in another way than the picture.
         samples: Samples that these are of.
         image: Path of the pictures.
         target: Path of the maps.
@@ -91,6 +92,7 @@ class AugmentedMaps(Evidence):
 
     turned: int = 0
     kept: int = 0
+    astray: int = 0
     samples: int = 0
     image: str = ""
     target: str = ""

@@ -209,8 +209,8 @@ def _pair(trace: LossTrace, call: Call) -> Seen | None:
     apart = notes[place].model and bool(notes[other].fields) and not notes[other].gradient
     kind = {"sub": "difference", "rsub": "difference", "mul": "product"}.get(call.op.name, "")
     if outer(operands[place].shape, operands[other].shape):
-        if not apart or notes[other].model:
-            return None
+        if not apart or (notes[other].model and getattr(trace.origin(made[place]), "name", "") != "gather"):
+            return None  # but the value of each action is not compared with each target, which a net may have made
         kind = "broadcast"
     elif not (kind and apart and notes[place].gradient):
         return None

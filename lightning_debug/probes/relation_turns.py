@@ -33,7 +33,8 @@ class TurnedMaps:
 
     Args:
         turned: Such pairs in which the same turn changes the map,
-        kept: and those of them in which the map is as it was.
+        kept: those of them in which the map is as it was,
+        astray: and those in which it is turned in another way than the picture.
         samples: Samples that these are of.
         image: Path of the pictures.
         target: Path of the maps.
@@ -42,6 +43,7 @@ class TurnedMaps:
 
     turned: int
     kept: int
+    astray: int
     samples: int
     image: str
     target: str
@@ -67,31 +69,32 @@ def turned_maps(draws: Sequence[Sequence[Sequence[Field]]]) -> TurnedMaps | None
     for picture, target in itertools.product(pictures, maps):
         if picture != target and _is_target(first[target], first[picture]):
             found = _compare(draws, picture, target)
-            if found is not None and found.kept:
+            if found is not None and (found.kept or found.astray):
                 return found
     return None
 
 
 def _compare(draws: Sequence[Sequence[Sequence[Field]]], picture: int, target: int) -> TurnedMaps | None:
     turns: list[str] = []
-    kept = samples = 0
+    kept = astray = samples = 0
     maps = []
     for times in draws:
         before = len(turns)
         for one, two in itertools.combinations(times, 2):
             if len(one) != len(two) or max(picture, target) >= len(one):
                 return None
-            name = _turn(one[picture].tensor, two[picture].tensor)
+            name, unlike = _turn(one[picture].tensor, two[picture].tensor)
             if name and _changes(TURNS[name], one[target].tensor):
                 turns.append(name)
                 kept += _equal(one[target].tensor, two[target].tensor)
+                astray += any(_carries(TURNS[other], one[target].tensor, two[target].tensor) for other in unlike)
         samples += len(turns) > before
         maps.append(times[0][target].tensor)
     if not turns or (all(_equal(maps[0], other) for other in maps[1:]) and len(maps) > 1):
         return None  # one map for all samples: the edge of a lens
     most = max(set(turns), key=turns.count)
     first = draws[0][0]
-    return TurnedMaps(len(turns), kept, samples, first[picture].path, first[target].path, most)
+    return TurnedMaps(len(turns), kept, astray, samples, first[picture].path, first[target].path, most)
 
 
 def _is_map(item: Field) -> bool:
@@ -106,10 +109,10 @@ def _is_target(item: Field, picture: Field) -> bool:
     return few or item.role in ("label", "mask") or item.tensor.shape != picture.tensor.shape
 
 
-def _turn(one: Tensor, two: Tensor) -> str:
-    """How the second is made from the first; empty where it is as it was, or changed otherwise."""
+def _turn(one: Tensor, two: Tensor) -> tuple[str, list[str]]:
+    """How the second is made from the first, and how it is not; empty where it is as it was, or changed otherwise."""
     if one.shape != two.shape:
-        return ""
+        return "", []
     same = _correlation(one, two)
     found = {}
     for name, turn in TURNS.items():
@@ -117,7 +120,13 @@ def _turn(one: Tensor, two: Tensor) -> str:
         if turned.shape == two.shape:
             found[name] = _correlation(turned, two)
     best = max(found, key=lambda name: found[name])
-    return best if found[best] >= ALIKE and found[best] - same >= APART else ""
+    clear = found[best] >= ALIKE and found[best] - same >= APART
+    return (best, [name for name in found if found[best] - found[name] >= APART]) if clear else ("", [])
+
+
+def _carries(turn: Callable[[Tensor], Tensor], one: Tensor, two: Tensor) -> bool:
+    """Whether the turn makes the second map from the first, which it changes."""
+    return _changes(turn, one) and _equal(turn(one), two)
 
 
 def _changes(turn: Callable[[Tensor], Tensor], item: Tensor) -> bool:

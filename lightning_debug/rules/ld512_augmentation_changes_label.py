@@ -4,7 +4,8 @@ What it sees: training samples of a dataset that has a transform, or gives other
     with validation samples, which are not augmented. Of those that lie as near to one as these do to each other (at
     least ``samples``), more than ``wrong`` have a nearest neighbour with another label, and ``times`` as many as among
     validation samples themselves. Or a map beside the picture (the mask of a segmentation) stays as it is in at least
-    ``pairs`` draws of one sample that differ by a flip or a turn of the picture, and never follows it.
+    ``pairs`` draws of one sample that differ by a flip or a turn of the picture, and never follows it, or is turned in
+    another way than the picture in some of them.
 Why it hurts: a flipped b is a d, an inverted ECG is another finding: the net is shown the picture of one class under
     the name of another, and cannot tell the two any more.
 How to fix: leave out the transform that carries one class into the other (flips of letters, digits, arrows and
@@ -117,9 +118,13 @@ def augmentation_changes_label(
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if augmented samples land among another class, or pictures are turned without their maps."""
     maps = record.last(AugmentedMaps)
-    if maps is not None and maps.kept == maps.turned >= pairs and maps.samples >= 2:
-        yield _kept(maps)
-        return
+    if maps is not None and maps.samples >= 2:
+        if maps.kept == maps.turned >= pairs:
+            yield _kept(maps)
+            return
+        if maps.astray >= 2 and maps.astray + maps.kept >= pairs:
+            yield _astray(maps)
+            return
     found = record.last(AugmentedNeighbours)
     if found is None:
         return
@@ -183,3 +188,23 @@ def _kept(maps: AugmentedMaps) -> Claim:
 def _is_more(share: float, raw: float, samples: int, least: float, times: float) -> bool:
     error = 3 * (raw * (1 - raw) / samples) ** 0.5
     return share > least + raw and share > times * (raw + error)
+
+
+def _astray(maps: AugmentedMaps) -> Claim:
+    return Claim(
+        message=f"In {maps.kept + maps.astray} of {maps.turned} pairs of draws of one sample, {maps.target} does not "
+        f"follow {maps.image}: {maps.image} is {maps.turn} or the like, and {maps.target} is turned in another way "
+        f"({maps.astray}) or as it was ({maps.kept}). Each is transformed by a random draw of its own.",
+        subject=f"{maps.dataset}.__getitem__",
+        measured={
+            "pairs": maps.turned,
+            "kept": maps.kept,
+            "astray": maps.astray,
+            "samples": maps.samples,
+            "image": maps.image,
+            "target": maps.target,
+            "turn": maps.turn,
+        },
+        fix=f"Transform {maps.image} and {maps.target} by one random draw that both share.",
+        at=maps.at,
+    )
