@@ -121,6 +121,15 @@ def logged_by_step(trainer: Trainer) -> dict[str, Any]:
         return {}
 
 
+def summed_names(trainer: Trainer) -> frozenset[str]:
+    """Names under which ``self.log`` adds the values of an epoch's batches up, by ``reduce_fx``."""
+    results = getattr(trainer, "_results", None) or {}
+    try:
+        return frozenset(item.meta.name for item in results.values() if item.meta.is_sum_reduction)
+    except AttributeError:
+        return frozenset()
+
+
 def metric_directions(trainer: Trainer) -> dict[str, tuple[bool, str]]:
     """By name whether a metric object that stands logged is better when larger, and its class, where it says so."""
     results = getattr(trainer, "_results", None) or {}

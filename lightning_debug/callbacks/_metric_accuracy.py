@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torchmetrics import Metric
 
-from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
+from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment, summed_names
 from lightning_debug.evidence.metrics import AccuracyComparison
 from lightning_debug.experiments.isolation import Unrepeatable, in_eager, isolated
 from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
@@ -50,6 +50,8 @@ _CLEAR = 2
 _CHANCE = math.log(300)
 """One in how many other accuracies may agree with a mistake by chance in all of these batches."""
 _END = "on_validation_epoch_end"
+_BY_ALL = frozenset({"divided by all", "divided by all, per cent"})
+"""Mistakes that are none where an epoch's values are added up."""
 
 
 @dataclass
@@ -108,6 +110,7 @@ class AccuracyReplay:
             rows = 0
         asked, given = Comparisons(), MetricArguments(pl_module)
         tap = LossTap(pl_module, {**asked.handlers, "*": given.heard})
+        added = summed_names(trainer)
         try:
             ends = batch_idx == 0 and _can_end(pl_module)
             isolation = isolated(trainer, pl_module, hooks=[_END] if ends else [])
@@ -121,8 +124,10 @@ class AccuracyReplay:
                     except Exception as error:
                         raise BrokenOff(f"validation_step raises {type(error).__name__} when run again") from error
                     if ends:
+                        stepwise = set(sandbox.logged)
                         with contextlib.suppress(Exception):  # it may need what a whole validation leaves
                             sandbox.hook(_END)
+                        added |= set(sandbox.logged) - stepwise  # totals of an epoch, here of one batch
                 logged = {name: value for name, value in sandbox.logged.items() if _is_judged(name)}
                 values = {
                     name: _number(_of_batch(metrics, name) if value is None else value)
@@ -141,11 +146,14 @@ class AccuracyReplay:
             raise NotJudged("validation logs no accuracy beside a classification loss")
         if len(heard) != 1 or _is_weighted(heard[0]):
             raise NotJudged("validation has more than one loss, so that the scores behind an accuracy are not known")
-        return self._add(trainer, values, _answers(heard[0], frozenset(asked.asked)), rows)
+        return self._add(trainer, values, _answers(heard[0], frozenset(asked.asked)), rows, added)
 
-    def _add(self, trainer: Trainer, values: dict[str, float], seen: Answers, rows: int) -> list[AccuracyComparison]:
+    def _add(
+        self, trainer: Trainer, values: dict[str, float], seen: Answers, rows: int, added: frozenset[str]
+    ) -> list[AccuracyComparison]:
         self._source = seen.function, seen.line
         answers, areas = (right_answers(seen), dict(mistaken_answers(seen))), ranking(seen)
+        _divide_by_all(answers[1], _size(trainer))
         if not answers[0] and not areas[0]:
             raise NotJudged("the targets are no classes")
         found = []
@@ -157,6 +165,8 @@ class AccuracyReplay:
             is_right = any(same(value, item) for item in right.values())
             share = value / 100 if value > 1 and wrong.get("count", math.nan) != value else value
             fitting = {mistake for mistake, item in wrong.items() if same(share, item)}
+            if name in added:
+                fitting -= _BY_ALL
             if _OTHERWISE.search(name):
                 fitting.discard(INVERTED)
             key.logged.append(value)
@@ -209,6 +219,24 @@ def _exchanged(trainer: Trainer, found: list[tuple[Use, float, float]], rows: in
         )
         for line, names in lines.items()
     ]
+
+
+def _size(trainer: Trainer) -> int:
+    """Samples of the only validation dataset; 0 where that is not known."""
+    given = trainer.val_dataloaders
+    loaders = list(given) if isinstance(given, (list, tuple)) else [given]
+    dataset = getattr(loaders[0], "dataset", None) if len(loaders) == 1 else None
+    try:
+        return len(dataset) if dataset is not None else 0
+    except TypeError:
+        return 0
+
+
+def _divide_by_all(wrong: dict[str, float], samples: int) -> None:
+    """Adds what hits come to that are divided by all samples."""
+    if samples and "count" in wrong:
+        wrong["divided by all"] = wrong["count"] / samples
+        wrong["divided by all, per cent"] = 100 * wrong["count"] / samples
 
 
 def _can_end(pl_module: LightningModule) -> bool:

@@ -6,10 +6,10 @@ What it sees: a few validation batches, run again in isolation: the scores and l
     every batch, in so many answers that no other accuracy would by chance, and no right way of counting does: logits
     compared with 0.5 or rounded, probabilities compared with 0, ``argmax`` over the wrong dimension or over a single
     output, (N, 1) compared with (N,), the other class's probability, positions counted that the loss ignores, hits
-    that are not divided by rows. Likewise the area under a ROC curve (``auc``, ``auroc``) of two classes: that of
-    decisions (0 or 1) in place of scores. And metrics of torchmetrics, of any kind, that are given their arguments the
-    other way round: what comes first is what the loss compares the model's output with, the model made what comes
-    second, and the right order gives another number.
+    that are not divided by rows, or by all rows of the dataset. Likewise the area under a ROC curve (``auc``,
+    ``auroc``) of two classes: that of decisions (0 or 1) in place of scores. And metrics of torchmetrics, of any
+    kind, that are given their arguments the other way round: what comes first is what the loss compares the model's
+    output with, the model made what comes second, and the right order gives another number.
 Why it hurts: the model is chosen, stopped and reported by a number that is not its accuracy; with a threshold of 0.5
     on logits it is too low for a reason that no training can cure.
 How to fix: take ``torch.sigmoid(logits) > 0.5`` (or ``logits > 0``), ``argmax`` over the class dimension, and give
@@ -126,6 +126,13 @@ _CAUSES = {
     "decisions at a half": (
         "it ranks decisions, 0 or 1, instead of the scores, and cuts logits at 0.5 as if they were probabilities",
         "Give the area under the curve the scores: torch.sigmoid(logits), without > 0.5, round() or argmax.",
+    ),
+    **dict.fromkeys(
+        ("divided by all", "divided by all, per cent"),
+        (
+            "the hits of a batch are divided by all samples of the dataset, and averaged over batches",
+            "Divide by the rows of the batch, len(labels), or add up hits and rows over the epoch.",
+        ),
     ),
     "count": ("hits are counted, and not divided by rows", "Use .float().mean() for .sum()."),
 }
