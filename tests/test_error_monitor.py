@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ErrorExplainer
 from lightning_debug.explained import explain_error
+from lightning_debug.registry import get
 from tests.helpers import QUIET
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # Lightning warns of loaders and of what is not logged
@@ -187,3 +188,7 @@ def test_a_pasted_traceback_is_told():
     told = explain_error(text)
     assert told.startswith("error LD121 value-not-logged")
     assert "Logged are: train_loss, val_loss." in told
+
+
+def test_a_plateau_that_waits_for_the_value_is_told_once():
+    assert "LD604" in get("LD121").explains

@@ -90,6 +90,28 @@ def test_view_in_place_of_transpose():
     assert "LD409" in findings(Net(), classify, inputs, (inputs[:, 0, 0] > 0).long())
 
 
+class Directions(nn.Module):
+    """Last states of two directions, (2, batch, size), brought to (batch, 2 * size)."""
+
+    def __init__(self, *, viewed):
+        super().__init__()
+        self.rnn, self.head, self.viewed = nn.GRU(3, 8, batch_first=True, bidirectional=True), nn.Linear(16, 2), viewed
+
+    def forward(self, inputs):
+        state = self.rnn(inputs)[1]
+        return self.head(state.view(-1, 16) if self.viewed else state.transpose(0, 1).reshape(-1, 16))
+
+
+@pytest.mark.parametrize("viewed", [True, False])
+def test_states_of_two_directions(viewed):
+    inputs = torch.randn(COUNT, 6, 3)
+    found = findings(Directions(viewed=viewed), classify, inputs, (inputs[:, 0, 0] > 0).long())
+    assert ("LD409" in found) is viewed
+    if viewed:
+        assert found["LD409"].measured["first_call"] == "view"
+        assert "permute" in found["LD409"].fix
+
+
 def test_attention_over_the_batch():
     layer = nn.Sequential(nn.Linear(3, 8), nn.TransformerEncoderLayer(8, 2, 16), nn.Linear(8, 2))
 

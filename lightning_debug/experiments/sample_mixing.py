@@ -186,8 +186,17 @@ def _first(passes: Passes, pair: tuple[int, int]) -> tuple[Op | None, str]:
         if op.name in MOVES and not op.module and all(_elsewhere(mask, sample) for sample, mask in found.items()):
             paired = op.line
         if _has_samples(op.shape, passes.samples) and _overlap(found) is not None:
-            return op, paired
+            return _regrouped(op, masks) or op, paired
     return None, ""
+
+
+def _regrouped(op: Op, masks: Effects) -> Op | None:
+    """The view before a linear layer, which takes each row by itself, if it puts both samples into one row."""
+    made = op.inputs[0] if op.name == "linear" and op.inputs else None
+    if made is None or made.name not in ("view", "reshape", "flatten"):
+        return None
+    rows = [mask.reshape(-1, mask.shape[-1]).any(dim=1) for mask in masks.get(made.index, {}).values() if mask.ndim]
+    return made if len(rows) == 2 and bool((rows[0] & rows[1]).any()) else None
 
 
 def _elsewhere(mask: Tensor, sample: int) -> bool:

@@ -86,7 +86,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._errors import claims
 
 
-@rule("LD121", severity=ERROR, needs=ErrorRaised)
+@rule("LD121", severity=ERROR, needs=ErrorRaised, explains=("LD604",))
 def value_not_logged(record: Record) -> Iterator[Claim]:
     """Claims one finding for each exception that comes from this."""
     yield from claims(record, "LD121")
