@@ -45,6 +45,7 @@ class FieldValues(Evidence):
         profile: Share of the variance that the features' means explain.
         profile_roughness: Mean squared difference of neighbouring features' means over twice their variance: about 1
             where neighbours have nothing in common, near 0 along time, wavelengths or pixels.
+        floor: Share of values that are the least one.
     """
 
     stage: str
@@ -78,6 +79,7 @@ class FieldValues(Evidence):
     row_length_highest: float = 0.0
     profile: float = 0.0
     profile_roughness: float = 1.0
+    floor: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ MOST_POSITIONS = 1024
 MOST_VALUES = 2**14
 """Values of a batch that are looked at: fewer samples where each has many values, but 16 at least."""
 MOST_FEATURES = 256
+SAME_FLOOR = 1e-5
+"""Values are at the least one within this share of the range."""
 COLOURS = (3, 4)
 """Channels of pictures whose pixels are looked at one by one."""
 CHANNELS = 16
@@ -61,7 +63,7 @@ class ValueMoments:
         self._lowest, self._highest = math.inf, -math.inf
         self._samples = self._batches = self._dead = self._flat = self._alike = self._batches_alike = 0
         self._blank = BlankPictures(shape if field.kind == "image" else (), self._positions)
-        self._negatives = 0
+        self._negatives = self._floor = 0
         self._rows = [0.0, math.inf, -math.inf, math.inf, -math.inf]
         self._picture = field.kind == "image" and len(shape) == 3 and shape[0] in COLOURS
         steps = self._picture or (len(shape) == 2 and step == 1 and self._feature_axis()[0] == 1 and shape[1] > 1)
@@ -108,8 +110,10 @@ class ValueMoments:
         self._zeros += count - np.count_nonzero(values, axis=0)
 
     def _extremes(self, values: Array, lowest: Array, highest: Array) -> None:
-        self._lowest = min(self._lowest, float(lowest.min()))
+        before, self._lowest = self._lowest, min(self._lowest, float(lowest.min()))
         self._highest = max(self._highest, float(highest.max()))
+        near = self._lowest + SAME_FLOOR * (self._highest - self._lowest)
+        self._floor = (self._floor if before <= near else 0) + int(np.count_nonzero(values <= near))
         self._negatives += int(np.count_nonzero(values < 0)) if lowest.min() < 0 else 0
         if values.shape[1] > 1:
             means = values.mean(1)
@@ -192,6 +196,7 @@ class ValueMoments:
             steps=None if self._steps is None or not self._used else tuple(self._steps),
             profile=between / total if total > 0 else 0.0,
             profile_roughness=rough,
+            floor=self._floor / max(1, self._used * len(self._mean)),
             **known,
         )
 

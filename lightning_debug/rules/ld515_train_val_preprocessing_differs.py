@@ -13,7 +13,8 @@ What it sees: mean and standard deviation of each feature (column or channel) in
     keeps and the other has with mean 0 and deviation 1, `bounded` deviations or times apart; or one set holds whole
     numbers and the other does not, with deviations `bounded` times apart. Or a few features,
     where the others are alike: their means are `single` of the larger deviations apart, and these differ `scale` times
-    (or one such deviation, where these differ `huge` times).
+    (or one such deviation, where these differ `huge` times). Or many values are the least one, as many in both
+    sets, which is another one in validation, while the others lie above it alike.
     At least `samples` samples on both sides; the p-value of the shift is given.
 Why it hurts: the network is asked about inputs that it was not trained on. Validation loss and metrics then say
     nothing about the model, and early stopping and model selection follow them.
@@ -105,6 +106,7 @@ from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._data_floors import moved_floors
 from lightning_debug.rules._data_layers import delivered_alike, first_layers, number, pooled, standardised_alone
 from lightning_debug.rules._data_scales import (
     counts_in_one,
@@ -195,6 +197,7 @@ def train_val_preprocessing_differs(
             + ("logarithm or division." if counts else "division, mean and deviation."),
             at=val.at,
         )
+    yield from (claim for claim in moved_floors(record, samples) if claim.subject not in told)
 
 
 def _pairs(record: Record) -> list[tuple[FieldValues | FirstLayerInput, FieldValues | FirstLayerInput]]:
