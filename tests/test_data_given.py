@@ -114,6 +114,27 @@ def test_one_of_several_fields():
     assert told.message.startswith("Column 2 of batch['numbers'] holds the label batch['label']")
 
 
+class ByHand(Table):
+    """A loss that no function of torch's makes; the last column is given to the net, or is the target."""
+
+    def __init__(self, used):
+        super().__init__(5 if used else 4, 1)
+        self.used = used
+
+    def training_step(self, batch, batch_idx):
+        inputs, labels = batch
+        side = 2.0 * (labels if self.used else inputs[:, 4].long()) - 1
+        return torch.relu(1 - side * self.net(inputs if self.used else inputs[:, :4])[:, 0]).mean()
+
+
+@pytest.mark.parametrize("used", [True, False])
+def test_a_loss_by_hand(used):
+    labels, auditor = CLASSES % 2, DataAuditor()
+    data = TensorDataset(torch.column_stack([noise(), labels.float()]), labels)
+    trainer(auditor, max_epochs=2).fit(ByHand(used), DataLoader(data, 20, shuffle=True))
+    assert ("LD523" in [item.code for item in auditor.report.findings]) is used
+
+
 def test_two_columns_are_no_table():
     assert not codes(torch.column_stack([noise(1), CLASSES.float()]), CLASSES)
 

@@ -134,6 +134,20 @@ def _gradient(
     return outputs, torch.cat([item.detach().float().reshape(-1).cpu() for item in found if item is not None])
 
 
+def layer_outputs(trainer: Trainer, pl_module: LightningModule, sandbox: Sandbox, batch: Any) -> list[Tensor]:
+    """What layers give on a batch, in eval mode.
+
+    Raises:
+        NotJudged: If no layer could be watched.
+    """
+    sandbox.rewind()
+    with _watched(pl_module) as outputs:
+        _loss(trainer, sandbox, batch, "training_step")
+    if not outputs:
+        raise NotJudged("no layer could be watched")
+    return outputs
+
+
 @contextmanager
 def _watched(pl_module: LightningModule) -> Iterator[list[Tensor]]:
     outputs: list[Tensor] = []

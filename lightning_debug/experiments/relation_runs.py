@@ -15,7 +15,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.evidence.data_relations import TargetOffset
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.experiments.isolation import Sandbox, Unrepeatable, in_eager, isolated, offload_of
-from lightning_debug.experiments.label_exchange import loss_by_labels, require_target
+from lightning_debug.experiments.label_exchange import layer_outputs, loss_by_labels, require_target
 from lightning_debug.experiments.loss_experiments import BrokenOff, NotJudged
 from lightning_debug.experiments.steps_by_hand import is_by_hand, step_again
 from lightning_debug.probes.batch_fields import batch_fields
@@ -171,8 +171,10 @@ def looks_at_column(
 ) -> bool:
     """Whether what the net gives to the loss changes when one value of a field changes places among the samples.
 
+    Where no known loss function is given anything, the outputs of all layers are compared.
+
     Raises:
-        NotJudged: If the step cannot be run again, gives something else each time, or calls no known loss.
+        NotJudged: If the step cannot be run again, or gives something else each time.
     """
     changed = copy.deepcopy(batch)
     place: tuple[slice | int, ...] = (slice(None), *column)
@@ -183,8 +185,8 @@ def looks_at_column(
             [call.scores.detach().clone() for call in _heard(sandbox, pl_module, trainer, "training_step", item)]
             for item in (batch, batch, changed)
         )
-    if not one:
-        raise NotJudged("no known loss function is given what the net computes")
+        if not one:
+            one, again, other = (layer_outputs(trainer, pl_module, sandbox, item) for item in (batch, batch, changed))
     if len(one) != len(again) or not all(map(torch.equal, one, again)):
         raise NotJudged("the step gives something else each time it runs")
     return len(one) != len(other) or not all(map(torch.equal, one, other))
