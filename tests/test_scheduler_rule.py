@@ -118,12 +118,25 @@ class Chosen(Classifier):
             schedule = schedules.StepLR(optimizer, 3, 0.3)
         elif self.which == "computed":
             schedule = schedules.ExponentialLR(optimizer, 0.01 ** (1 / total))
+        elif self.which == "warm-up and decay":  # a peak at step 6 of 40, and 4 epochs
+            schedule = schedules.LambdaLR(optimizer, lambda step: min((step + 1) / 6, max(0.0, 1 - step / total)))
+        elif self.which == "warm-up of two epochs":
+            schedule = schedules.LambdaLR(optimizer, lambda epoch: min(1.0, (epoch + 1) / 2))
         else:
             schedule = schedules.ExponentialLR(optimizer, 0.9)
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
 
-@pytest.mark.parametrize(("which", "codes"), [("decay", []), ("steps", []), ("computed", ["LD604"])])
+@pytest.mark.parametrize(
+    ("which", "codes"),
+    [
+        ("decay", []),
+        ("steps", []),
+        ("warm-up of two epochs", []),
+        ("computed", ["LD604"]),
+        ("warm-up and decay", ["LD604"]),
+    ],
+)
 def test_one_of_several_schedules_counts_steps(which, codes):
     assert found(Chosen(which), max_epochs=4) == codes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 
 from lightning_debug.evidence.schedules import ScheduleForecast
@@ -81,7 +82,10 @@ def _too_rarely(seen: ScheduleForecast, limits: Limits) -> Fault | None:
     typed = seen.scheduler == "ExponentialLR" and seen.gamma is not None and seen.gamma == round(seen.gamma, 3)
     says_steps = not typed and any(word in seen.words for word in STEPS)  # no count of steps made such a factor
     leads = seen.base is None or other <= 1.05 * seen.base  # to the rate that was asked for, not beyond it
-    if seen.scheduler not in FREE and leads and peak < (0.5 if says_steps else limits.warm) * other:
+    rising = all(one[1] <= two[1] for one, two in itertools.pairwise(seen.rates)) and len(seen.rates) > 2
+    rising = rising and bool(seen.other_rates) and seen.other_rates[-1][1] <= 0.1 * other
+    share = (0.8 if rising else 0.5) if says_steps else limits.warm
+    if seen.scheduler not in FREE and leads and peak < share * other:
         return Fault(
             f"{told}: its warm-up never ends, and the learning rate reaches {peak:.2g}; stepped after each of the "
             f"{seen.optimizer_steps} optimizer steps it would reach {other:.2g}.",
