@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from lightning_debug.evidence.modes import ModeGap
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.registry import get
@@ -56,3 +57,11 @@ def test_fix(name):
     (told,) = [item for item in found if isinstance(item, Claim)]
     assert words in told.fix
     assert ("feature" in told.fix) == (words == "each feature")
+
+
+@pytest.mark.parametrize(("cost", "told"), [(1.9, True), (0.2, False)])
+def test_bytes_divided_twice_before_a_batch_norm(cost, told):
+    model = nn.Sequential(nn.Conv2d(1, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Flatten(), nn.Linear(800, 3))
+    gap = ModeGap(samples=32, steps=90, first_loss=0.7, train_loss=0.16, eval_loss=cost, cured_loss=0.16)
+    found = get("LD501").function(Record([*reached(model, PIXELS / 255, LABELS), gap]))
+    assert [claim.fix[:25] for claim in found if isinstance(claim, Claim)] == ["Divide by 255 once, not t"] * told

@@ -91,10 +91,10 @@ def features(error: ErrorRaised, given: ErrorOperand, wanted: int) -> Diagnosis:
             )
             return Diagnosis("LD101", "flatten-missing", message, fix, measured=measured)
     parts = wanted // shape[-1]
-    stacked = given.made_by in ("cat", "concat", "concatenate", "vstack") and wanted == parts * shape[-1]
-    if stacked and parts > 1 and shape[0] % parts == 0 and shape[0] == parts * (error.batch_size or shape[0] // parts):
-        fix = f"Put the {parts} parts side by side: torch.cat(..., dim=-1) at {given.made_at} makes {wanted} features."
-        return Diagnosis("LD101", "concatenated-over-batch", message, fix, given.made_at, measured)
+    stacked = parts > 1 and wanted == parts * shape[-1] and shape[0] % parts == 0
+    if stacked and shape[0] == parts * (error.batch_size or shape[0] // parts) and (joined := _joined(error, given)):
+        fix = f"Put the {parts} parts side by side: torch.cat(..., dim=-1) at {joined} makes {wanted} features."
+        return Diagnosis("LD101", "concatenated-over-batch", message, fix, joined, measured)
     if wanted in shape[1:-1]:
         at = shape.index(wanted, 1)
         fix = f"Bring the {wanted} features to the end before {who}: x.transpose({at}, {len(shape) - 1})."
@@ -122,6 +122,17 @@ def features(error: ErrorRaised, given: ErrorOperand, wanted: int) -> Diagnosis:
     what = f"{layer(error)}" if error.module_about else "it"
     fix = f"Make {who} {fit}{close} instead of {what}, or change the layer before it to give {wanted} features."
     return Diagnosis("LD101", "in-features", message, fix, error.module, measured)
+
+
+_JOINS = ("cat", "concat", "concatenate", "vstack")
+
+
+def _joined(error: ErrorRaised, given: ErrorOperand) -> str:
+    """The line where parts were joined along dimension 0: the last join that made so many rows of fewer; else empty."""
+    if given.made_by in _JOINS:
+        return given.made_at
+    rows = [row for row in error.rows if row.operation in _JOINS and row.output[:1] == given.shape[:1]]
+    return next((row.line for row in reversed(rows) if all(one[:1] < row.output[:1] for one in row.inputs)), "")
 
 
 def _sequence(shape: Shape) -> bool:

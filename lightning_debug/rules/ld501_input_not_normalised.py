@@ -5,7 +5,7 @@ What it sees: what arrives at the first weights that the inputs meet, after all 
     three: the values' root mean square exceeds `magnitude` and what the layer makes of them exceeds `response`;
     or one feature's spread, times its weights, is `ratio` times the typical feature's and exceeds `response`;
     or the features' mean exceeds their spread `offset` times (and 1). Or all values are less than one part in
-    `tiny` of 1, and the predictions do not depend on them (LD309).
+    `tiny` of 1, and the predictions do not depend on them (LD309), or a batch-norm lags behind (LD413).
 Why it hurts: weights are initialised for inputs of the order of 1. With larger ones the first activations and
     gradients are as many times too large, the learning rate fits no layer, one feature drowns the others, or an
     offset leaves the gradient with one direction only.
@@ -93,6 +93,7 @@ import math
 from collections.abc import Iterator
 
 from lightning_debug.evidence.data_values import FirstLayerInput
+from lightning_debug.evidence.modes import ModeGap
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -101,7 +102,7 @@ from lightning_debug.rules._data_layers import PRODUCTS, first_layers, number, r
 from lightning_debug.rules._model import constant_outputs
 
 _BOUNDED = ("lstm", "gru", "rnn_tanh")  # what they return lies between -1 and 1
-_SYMPTOMS = ("LD210", "LD305", "LD307", "LD308", "LD309", "LD702", "LD705", "LD713")
+_SYMPTOMS = ("LD210", "LD305", "LD307", "LD308", "LD309", "LD413", "LD702", "LD705", "LD713")
 
 
 @rule("LD501", severity=WARNING, needs=FirstLayerInput, explains=_SYMPTOMS)
@@ -165,6 +166,12 @@ def input_not_normalised(
                 f"Values from {number(layer.lowest)} to {number(layer.highest)} (root mean square {number(whole)}) "
                 f"reach {_name(layer)}: beside its bias they count for nothing, and predictions do not depend on them."
             )
+        elif _is_below_epsilon(layer, 1 / tiny) and _lags(record):
+            message = (
+                f"Values from {number(layer.lowest)} to {number(layer.highest)} (root mean square {number(whole)}) "
+                f"reach {_name(layer)}: so small that the batch-norm after it takes hundreds of steps to know their "
+                "size, and eval mode differs until then."
+            )
         else:
             continue
         told.add(layer.field)
@@ -182,6 +189,18 @@ def input_not_normalised(
 def _is_tiny(layer: FirstLayerInput, most: float) -> bool:
     """Whether all values are smaller than that, and nothing makes them larger before they are added up."""
     return 0 < max(-layer.lowest, layer.highest) < most and not layer.normalised_after
+
+
+def _is_below_epsilon(layer: FirstLayerInput, most: float) -> bool:
+    """Whether values are small, and the square of how they spread is no more than a norm layer's epsilon of 1e-5."""
+    small = 0 < max(-layer.lowest, layer.highest) < most and layer.normalised_after
+    return small and root_mean_square(layer.deviations) < 3e-3
+
+
+def _lags(record: Record) -> bool:
+    """Whether training costs far more in eval mode than in train mode, which the batch's own statistics cure."""
+    gap = record.last(ModeGap)
+    return gap is not None and gap.eval_loss > 2 * max(gap.train_loss, gap.cured_loss)
 
 
 def _continuous(layer: FirstLayerInput, levels: int) -> list[int]:

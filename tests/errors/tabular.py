@@ -50,6 +50,12 @@ fit(Net(), loader(torch.randn(16, 10), torch.randint(3, (16,))))
         "x @ self.w", "x @ self.w.T", r"w\.T",
     ),
     Case(
+        "cat_over_batch_before_an_activation", "LD101", "concatenated-over-batch", "head.1",
+        net("self.a = nn.Linear(10, 8)\nself.b = nn.Linear(10, 8)\nself.head = nn.Sequential(nn.ReLU(), nn.Linear(16, 3))",
+            "return self.head(torch.cat([self.a(x), self.b(x)], dim=0))", CLASSIFY, f"loader({TABLE}, {LABELS})"),
+        "dim=0", "dim=1", r"torch\.cat\(\.\.\., dim=-1\)",
+    ),
+    Case(
         "cat_wrong_dimension", "LD101", "wrong-dimension", "",
         net("self.a, self.b = nn.Linear(10, 4), nn.Linear(10, 6)\nself.head = nn.Linear(10, 3)",
             "return self.head(torch.cat([self.a(x), self.b(x)], dim=0))", CLASSIFY, f"loader({TABLE}, {LABELS})"),
