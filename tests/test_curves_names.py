@@ -46,6 +46,20 @@ def test_few_validations_tell_nothing():
     assert followed(("pinball", "val_pinball"), validations=2).val == ""
 
 
+@pytest.mark.parametrize(
+    ("monitors", "metric"), [((), "val_missing_mse"), ((("val_mean_mse", "min"),), "val_mean_mse")]
+)
+def test_a_metric_that_never_moves_is_a_reference(monitors, metric):
+    """What predicting the mean costs, logged beside what the model's predictions cost."""
+    log = CurveLog(monitors=monitors)
+    for epoch, error in enumerate((0.6, 0.4, 0.3, 0.25)):
+        values = {"val_missing_mse": error, "val_mean_mse": 0.81, "val_loss": 2 * error}
+        log.validated({name: torch.tensor(value) for name, value in values.items()}, 40 * epoch, epoch)
+        log.arrive(1.0, wait=True)
+    assert log.names.metric == log.validations.metric_name == metric
+    assert log.validations.metrics == pytest.approx([0.6, 0.4, 0.3, 0.25] if not monitors else [0.81] * 4)
+
+
 def test_names_that_say_it_go_first():
     names = ["ce", "val_ce", "val_loss"]
     assert beside(recognised(names), names, "ce").val == "val_loss"

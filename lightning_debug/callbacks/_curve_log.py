@@ -76,6 +76,7 @@ class CurveLog:
         self._bytes = 0
         self._latest = math.nan
         self._returned: set[str] | None = None
+        self._moved: set[str] = set()
 
     def loss(self, value: Tensor, step: int, *, last: bool = False) -> None:
         """Takes the loss of one training step; the last batch of an epoch may hold fewer samples."""
@@ -119,6 +120,8 @@ class CurveLog:
     def _file(self, step: int, epoch: int) -> None:
         same = {name for name, value in self.values[-1].items() if math.isclose(value, self._latest, rel_tol=1e-5)}
         self._returned = same if self._returned is None else self._returned & same
+        first = self.values[0]
+        self._moved |= {name for name, value in self.values[-1].items() if value != first.get(name)}
         names = self.names
         seen, latest = self.validations, self.values[-1]
         if names.val != seen.loss_name or names.metric != seen.metric_name:  # a name came that fits better
@@ -135,9 +138,15 @@ class CurveLog:
         """The names recognised among those of the last validation."""
         if not self.values:
             return Names()
-        found = monitored(self.values[-1], self._monitors, function=self.function)
+        latest = self.values[-1]
+        found = monitored(latest, self._monitors, function=self.function)
+        chosen = any(name == found.metric for name, _ in self._monitors)
+        if len(self.values) >= SURE and found.metric and found.metric not in self._moved and not chosen:
+            moving = [name for name in latest if name in self._moved or name == found.val]
+            other = monitored(moving, self._monitors, function=self.function)
+            found = other if other.metric else found  # what never moves is a reference that is logged beside it
         returned = min(self._returned or (), default="") if len(self.values) >= SURE else ""
-        return beside(found, self.values[-1], returned)
+        return beside(found, latest, returned)
 
     @property
     def has_batches(self) -> bool:

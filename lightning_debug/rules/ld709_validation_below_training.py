@@ -119,7 +119,8 @@ def validation_below_training(
         why += ", and the data set is augmented" if again.augmented else ""
         fix = "Look at what the training step adds to its loss (terms, augmentation, smoothing); see also LD710."
         if again.eval_mode <= seen.end + 0.5 * gap:
-            fix = "Nothing needs to change: the training loss is averaged over an epoch while the weights improve."
+            fix = "Nothing needs to change: weights improve while that loss is averaged, and what draws, weighs or "
+            fix += "augments samples can make the batches harder."
     yield Claim(
         message=f"Validation loss ends at {seen.end:.3g} (the mean of its last 3 values), below the training loss of "
         f"{course.end:.3g}: {why}.",
