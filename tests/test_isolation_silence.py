@@ -60,3 +60,27 @@ def test_a_warning_that_the_program_makes_an_error_of_is_one_inside_too():
         warnings.simplefilter("error", DeprecationWarning)
         with pytest.raises(DeprecationWarning), silence():
             speak(DeprecationWarning)
+
+
+class Loud(logging.Logger):
+    """A logger that handles records its own way, as absl's does."""
+
+    def handle(self, record):
+        self.heard = [*getattr(self, "heard", ()), record.getMessage()]
+        super().handle(record)
+
+
+def test_loggers_of_any_class_are_heard_again_afterwards(caplog):
+    own, plain = Loud("of a class of its own"), logging.getLogger("plain")
+    own.addHandler(caplog.handler)
+    for logger in (own, plain):
+        logger.warning("before")
+    with silence():
+        own.critical("inside")
+        plain.critical("inside")
+        logging.disable(logging.ERROR)
+    for logger in (own, plain):
+        logger.warning("after")
+    assert own.heard == ["before", "after"]
+    assert [record.getMessage() for record in caplog.records] == ["before", "before", "after", "after"]
+    assert logging.root.manager.disable == logging.NOTSET
