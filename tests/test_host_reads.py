@@ -28,7 +28,7 @@ METHODS = ("item", "tolist", "numpy", "cpu", "__bool__", "__float__", "__int__",
 ARRIVED = "/probes/deferred.py"
 """The one file that may read in steady state: values that were copied to the host some steps before, and are there."""
 
-DELIVERED = ("/probes/relation_", "/probes/batch_shelf.py", "/callbacks/_data_")
+DELIVERED = ("/probes/relation_", "/probes/batch_shelf.py", "/probes/held_batches.py", "/callbacks/_data_")
 """Files that read batches on the host: as a loader delivers them, or when their copy has arrived there."""
 
 OURS = lightning_debug.__path__[0]

@@ -57,11 +57,12 @@ class LossInspector(DebugCallback):
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         """Arranges for the coming step to be watched, on the steps that are."""
-        self._release()
+        if self._shadow is not None:
+            self._release()
         if self._checks is not None:
             self._checks.on_train_batch_start(trainer, pl_module, batch, batch_idx)
         step, self._batches = self._batches, self._batches + 1
-        again = trainer.current_epoch == self._second_epoch
+        again = self._second_epoch is not None and trainer.current_epoch == self._second_epoch
         if again:
             self._second_epoch = None
         if not (LIVE(step) or again) or (step and not may_look(self.session, self._price)):

@@ -107,7 +107,7 @@ class OptimizerInspector(DebugCallback):
                 self._writes = _writes(pl_module.parameters())
                 audits = UpdateAudits(self, trainer, pl_module)
                 self._audits, self._coverage = audits, Coverage(self, audits)
-        if self._schedules is not None and self._epoch != trainer.current_epoch:
+        if self._schedules is not None and (batch_idx == 0 or self._epoch < 0) and self._epoch != trainer.current_epoch:
             self._epoch = trainer.current_epoch
             with self.attempt("steps of schedules", trainer):
                 self._schedules.batch_start(trainer, pl_module)
