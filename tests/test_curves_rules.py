@@ -178,7 +178,14 @@ def test_a_loss_that_begins_low_by_chance_falls_slowly_all_the_same():
     reading = CurveReading(final=True, epochs=8, training=course, validation=seen)
     (claim,) = training_loss_falls_slowly(Record([LossKind(supervised=True), reference, reading]))
     assert "hardly moves" in claim.message
+    assert "such runs away" in claim.message
     assert claim.fix.startswith("Raise")
+    again = TrainingLossInEval(epoch=7, batches=8, train_mode=2.29, eval_mode=2.29)
+    noise = dataclasses.replace(course, slope=Shift(amount=-0.003, error=0.004))
+    known = (LossKind(supervised=True), reference, again, dataclasses.replace(reading, training=noise))
+    (unsure,) = training_loss_falls_slowly(Record(known))
+    assert "hardly moves, from 2.29 to 2.31" in unsure.message  # measured again it is a little lower
+    assert "is not in reach" in unsure.message
     groups = [
         GroupUpdate(optimizer="AdamW", group=place, rate=rate, weight_norm=norm, update_norm=norm * moved)
         for place, (rate, norm, moved) in enumerate([(0.004, 42.0, 0.01), (3.0, 360.0, 0.3)])

@@ -44,6 +44,14 @@ CASES = {
     "multi-hot": ((randn(8, 5), torch.tensor([[1.0, 1, 0]] * 8)), "input:values label:multi-hot"),
     "segmentation": ((randn(8, 3, 16, 16), randint(0, 4, (8, 16, 16))), "input:image label:classes"),
     "forecast": ((randn(8, 24, 3), randn(8, 6)), "input:series label:values"),
+    "particles": (
+        {"position": randn(8, 5, 3), "charge": randn(8, 5, 1), "future": randn(8, 5, 3)},
+        "input:series input:series label:values",
+    ),
+    "covariates": (
+        {"past": randn(8, 24, 1), "future_covariates": randn(8, 6, 2), "future": randn(8, 6, 1)},
+        "input:series input:series label:values",
+    ),
     "two views": (((randn(8, 3, 8, 8), randn(8, 3, 8, 8)), randint(0, 3, (8,))), "input:image input:image label:classes"),
     "autoencoder": ([randn(8, 1, 8, 8)], "input:image"),
     "tensor": (randn(8, 5), "input:values"),

@@ -198,7 +198,7 @@ class _Roles:
             return "mask" if not _is_label_image(self.fields, index) else "label"
         if tensor.dtype == torch.bool and tensor.ndim > 1 and not words & _LABELS:
             return "mask"
-        if words & _LABELS:
+        if words & _LABELS or words == {"future"}:  # what is known of the future beside it has a longer name
             return "label" if index or len(self.fields) > 1 else None
         if words & _OTHERS or (words == {"t"} and len(self.fields) > 2):
             return "tokens" if whole and words & _TOKENS and tensor.ndim > 1 else "other"

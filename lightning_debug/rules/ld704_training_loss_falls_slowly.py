@@ -123,10 +123,11 @@ def training_loss_falls_slowly(
         yield reference
         return
     left = (course.end - reference.neighbours) / abs(course.slope.amount)
-    how = "falls evenly" if share > 0 else "hardly moves"
+    how = "falls evenly" if share > 0 and course.end < course.start else "hardly moves"
+    away = f"{left:.1f} such runs away" if course.slope.amount < -course.slope.error else "not in reach"
     yield Claim(
         message=f"The training loss {how}, from {course.start:.3g} to {course.end:.3g} in {length(course)} "
-        f"steps; the {reference.neighbours:.3g} that the nearest neighbours reach is {left:.1f} such runs away.",
+        f"steps; the {reference.neighbours:.3g} that the nearest neighbours reach is {away}.",
         subject=LOSS,
         measured={"start": course.start, "end": course.end, "neighbours": reference.neighbours, "runs_left": left},
         fix=_too_high(record)
