@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from lightning_debug.callbacks._data_parts import PARTS_OF_DATA
-from lightning_debug.callbacks._data_run import DataRun
+from lightning_debug.callbacks._data_run import MISFITS, DataRun
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.held_batches import FULL, LARGE, HeldBatches
 from lightning_debug.probes.relation_fingerprints import fingerprints
@@ -80,6 +80,17 @@ def test_the_same_is_found(make, as_dict, shuffle, monkeypatch):
     assert delivered == same == {"train": 3840, "validate": 1200}
     assert not none
     assert held > 30
+
+
+def test_batches_that_all_differ_are_soon_not_compared_any_more(monkeypatch):
+    made, like = [], HeldBatches.like
+    monkeypatch.setattr(HeldBatches, "like", lambda *args: made.append(1) or like(*args))
+    lengths = [30, *(5 + count % 2 for count in range(200))]
+    batches = [(torch.randint(0, 50, (16, length)), torch.arange(16) % 3) for length in lengths]
+    _, held, delivered = everything_found(batches, batches[:1], monkeypatch, True)
+    assert delivered["train"] == 3 * 201 * 16
+    assert not held
+    assert len(made) == MISFITS
 
 
 def test_values_are_those_that_the_batch_had():

@@ -26,6 +26,8 @@ RARE = 10
 """A class is rare that has less than so small a part of the samples, and less than half of an equal part."""
 FIRST = 32
 """How many batches of each loader are looked at closely, before that becomes rare."""
+MISFITS = 8
+"""So many batches unlike the one before, as of texts, and no more of that loader's are held."""
 EPOCHS_COPIED = 4
 """Batches on a device are copied to the host in so many epochs; after that, only those looked at closely."""
 _STAGES: dict[Any, Stage] = {"train": "train", "validate": "validate"}
@@ -61,7 +63,7 @@ class DataRun:
         self._known: dict[tuple[str, int], list[Field]] = {}
         self._copies: HostCopies[Callable[[Sequence[Field]], None]] = HostCopies()
         self._held: dict[tuple[Stage, int], HeldBatches] = {}
-        self._singular: set[tuple[Stage, int]] = set()  # loaders whose batches are not of a kind that is held
+        self._misfits: Counter[tuple[Stage, int]] = Counter()
         self.watch = StepWatch(self.observe, self.guard, auditor.session)
 
     def begin(self) -> None:
@@ -115,7 +117,9 @@ class DataRun:
         held = self._held.get(key)
         if held is None:
             return False
-        if is_audited(self._seen[key]) or not held.take(batch):
+        audited = is_audited(self._seen[key])
+        if audited or not held.take(batch):
+            self._misfits[key] += not audited and not len(held)
             self._read_held(key)
             return False
         self._count(key, held.size)
@@ -140,11 +144,11 @@ class DataRun:
     def _hold_next(self, stage: Stage, loader_index: int, batch: Any, fields: Sequence[Field]) -> None:
         """Has the batches after this one held back, as long as they are like it."""
         key = stage, loader_index
-        if key in self._singular or not self._may_hold(stage, loader_index):
+        if self._misfits[key] >= MISFITS or not self._may_hold(stage, loader_index):
             return
         held = HeldBatches.like(batch, fields, self.context.trainer.current_epoch)
         if held is None:
-            self._singular.add(key)
+            self._misfits[key] = MISFITS
         else:
             self._held[key] = held
 
