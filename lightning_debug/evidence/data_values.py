@@ -115,6 +115,7 @@ class ClassFit(Evidence):
         true: How often each class was true, among those watched (empty for more than 1000 classes).
         predicted: How often each had the highest score.
         hits: How often both.
+        beside: Of each class, the label that stood most often beside it where it had the highest score, and how often.
     """
 
     stage: str = "train"
@@ -127,6 +128,7 @@ class ClassFit(Evidence):
     true: tuple[int, ...] = ()
     predicted: tuple[int, ...] = ()
     hits: tuple[int, ...] = ()
+    beside: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

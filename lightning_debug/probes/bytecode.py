@@ -74,8 +74,8 @@ def returns_nothing(function: FunctionType) -> bool:
     for step in dis.get_instructions(function.__code__):
         if step.opname == "RETURN_CONST" and step.argval is not None:
             return False
-        if step.opname in ("RETURN_VALUE", "RETURN_GENERATOR") and before is not None:
-            return False
+        if step.opname in ("RETURN_VALUE", "RETURN_GENERATOR") and (before is not None or step.is_jump_target):
+            return False  # a way that leads to it may bring something else
         before = step.argval if step.opname == "LOAD_CONST" else 0
     return True
 

@@ -21,6 +21,8 @@ KEEPS = RESHAPES | {"to", "float", "double"}
 """What leaves the values of a target as they are."""
 
 MOST_CLASSES = 1000
+MOST_PAIRED = 128
+"""So many classes are compared each with each."""
 
 
 class Comparisons:
@@ -114,6 +116,9 @@ class Comparisons:
             truth, guess = truth[kept], guess[kept]
             for name, values in (("true", truth), ("predicted", guess), ("hits", truth[truth == guess])):
                 known[name] = tuple(torch.bincount(values, minlength=units).tolist())
+            if self._stage == "validate" and units <= MOST_PAIRED:
+                table = torch.bincount(guess * units + truth, minlength=units**2).view(units, units)
+                known["beside"] = tuple(zip(table.argmax(1).tolist(), table.amax(1).tolist(), strict=True))
         self.classes.append(
             ClassFit(
                 stage=self._stage,

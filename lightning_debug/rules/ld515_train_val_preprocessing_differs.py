@@ -14,7 +14,9 @@ What it sees: mean and standard deviation of each feature (column or channel) in
     numbers and the other does not, with deviations `bounded` times apart. Or a few features,
     where the others are alike: their means are `single` of the larger deviations apart, and these differ `scale` times
     (or one such deviation, where these differ `huge` times). Or many values are the least one, as many in both
-    sets, which is another one in validation, while the others lie above it alike.
+    sets, which is another one in validation, while the others lie above it alike. Or the targets of a loss are four
+    times as wide in one set, by a factor or as they were before they were standardised, while the predictions of a
+    net that has learned are alike in both.
     At least `samples` samples on both sides; the p-value of the shift is given.
 Why it hurts: the network is asked about inputs that it was not trained on. Validation loss and metrics then say
     nothing about the model, and early stopping and model selection follow them.
@@ -108,6 +110,7 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_floors import moved_floors
 from lightning_debug.rules._data_layers import delivered_alike, first_layers, number, pooled, standardised_alone
+from lightning_debug.rules._data_renumbered import targets_in_other_units
 from lightning_debug.rules._data_scales import (
     counts_in_one,
     is_on_another_scale,
@@ -132,6 +135,7 @@ def train_val_preprocessing_differs(
     samples: int = 16,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each field."""
+    yield from targets_in_other_units(record)
     pairs = _pairs(record)
     if not pairs:
         yield Skip("no field was seen in training and in validation")

@@ -4,7 +4,8 @@ What it sees: the classes counted over a whole epoch of training and of validati
     that cross-entropy receives. One of three: validation holds classes that training never showed (`unseen`
     samples or more); validation never holds a class that it would hold by chance; or output units that no
     training label uses, where there are `each` labels a unit. Chance below `p`; at most `most` classes. Of more units
-    than that, where labels are those of the first of them, a quarter at most, with `each` labels a class.
+    than that, where labels are those of the first of them, a quarter at most, with `each` labels a class. Or the
+    samples that the model calls one class bear another number in validation, always the same: for three classes.
 Why it hurts: a class without training samples cannot be learned, one without validation samples is not
     measured, and a unit without labels mostly means that labels are off by one or that classes are missing.
 How to fix: shuffle, or stratify, before splitting; map the labels to 0 to C-1; give the last layer as many
@@ -93,6 +94,7 @@ from lightning_debug.evidence.data_values import ClassFit
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
+from lightning_debug.rules._data_renumbered import renumbered
 
 
 @rule("LD516", severity=WARNING, needs=LabelCounts, explains=("LD706", "LD707", "LD212", "LD511"))
@@ -111,6 +113,10 @@ def label_set_mismatch(
     vals = [item for item in counted if item.stage == "validate" and item.field not in open_ended]
     elsewhere = {one for item in counted if item.stage == "validate" for one in item.classes}
     yield from _units(record, trains, fits["train"], each, most, elsewhere)
+    moved = renumbered(fits["validate"])
+    if moved:
+        yield _renumbered(moved, fits["validate"][-1])
+        return
     for field in dict.fromkeys(item.field for item in vals):
         part = [item for item in vals if item.field == field]
         alike = [item for item in trains if item.field == field]
@@ -119,6 +125,21 @@ def label_set_mismatch(
         part = [item for item in part if known.intersection(item.classes)] or part  # not loaders of other classes only
         if fits["validate"] and fits["validate"][-1].units > max(max(item.classes) for item in shown):
             yield from _sets(shown, part, unseen, p, _taught(plain), paired=len(shown) == 1)
+
+
+def _renumbered(moved: dict[int, tuple[int, int, int]], fit: ClassFit) -> Claim:
+    told = [
+        f"of {called} samples that the model calls {one}, {count} are labelled {label}"
+        for one, (label, count, called) in list(moved.items())[:2]
+    ]
+    return Claim(
+        message=f"Validation numbers its classes otherwise than training: {', '.join(told)}, and so on for "
+        f"{len(moved)} of {fit.units} classes.",
+        subject="validation labels",
+        measured={"called": {str(one): label for one, (label, _, _) in moved.items()}, "line": fit.line},
+        fix="Number the classes once, in sorted order, and use that mapping for training and validation.",
+        at=fit.at,
+    )
 
 
 def _taught(fits: list[ClassFit]) -> set[int]:
