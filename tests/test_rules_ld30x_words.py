@@ -1,5 +1,6 @@
 """The words for a cause, from plain evidence: each reason, its number, and its fix; and the borders of LD303 and LD310."""
 
+import dataclasses
 import math
 import re
 
@@ -42,6 +43,8 @@ def backward(operation, *operands, output=NAN, **how):
     [
         (forward("logit", ZEROS), "logit-at-edge", "eps=1e-6"),
         (forward("log1p", NEGATIVE), "log-of-negative", "clamp"),
+        (forward("log", dataclasses.replace(NEGATIVE, source="conv2d (head)")), "log-of-negative", "F.softplus(x)"),
+        (forward("log", dataclasses.replace(NEGATIVE, source="sub")), "log-of-negative", "clamp"),
         (forward("log1p", Operand(numel=4, minimum=-1.0, maximum=0.0)), "log-of-zero", "clamp"),
         (forward("rsqrt", NEGATIVE), "sqrt-of-negative", "rsqrt"),
         (forward("rsqrt", ZEROS), "division-by-zero", "1e-8"),

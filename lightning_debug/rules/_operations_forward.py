@@ -23,13 +23,20 @@ def logarithm(origin: Origin) -> Iterator[Explanation]:
         yield Explanation("logit-at-edge", what, "give it eps: torch.logit(p, eps=1e-6), or keep the logits themselves")
     elif x.minimum is not None and x.minimum < edge:
         what = f"{origin.operation} gets {counted(x.negatives, 'below 0')}, among {span(x)}"
-        yield Explanation("log-of-negative", what, "clamp before it: torch.log(x.clamp(min=1e-8))")
+        yield Explanation("log-of-negative", what, _negative_fix(origin.operation, x))
     elif x.zeros or edge:
         what = f"{origin.operation} gets {counted(x.zeros or 1, f'equal to {number(edge)}')}, among {span(x)}"
         yield Explanation("log-of-zero", what, _log_fix(x))
     elif origin.kind == "backward" and x.smallest is not None and x.smallest < 16 / LARGEST.get(x.dtype, 3.4e38):
         what = f"the derivative of {origin.operation}, 1 / x, overflows: it gets {number(x.smallest)}, among {span(x)}"
         yield Explanation("log-of-tiny", what, _log_fix(x))
+
+
+def _negative_fix(operation: str, x: Operand) -> str:
+    """What a layer gives takes either sign: a clamp would pass it no gradient wherever it is below 0."""
+    if operation != "log1p" and x.source.startswith(("linear", "conv")):
+        return "make what the layer gives positive: torch.log(F.softplus(x) + 1e-8), or take it for the logarithm"
+    return "clamp before it: torch.log(x.clamp(min=1e-8))"
 
 
 def _log_fix(x: Operand) -> str:
