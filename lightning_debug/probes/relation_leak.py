@@ -19,6 +19,9 @@ Array = npt.NDArray[Any]
 
 NEXT_TO_NOTHING = 0.02
 """Of the median distance between nearest neighbours."""
+VERY_NEAR, NEARER, WIDE, APART = 0.1, 0.25, 8, 3.0
+"""Of that distance, and of the least there is in training, between samples of so many values: as samples of one kind
+come as near to one another in training as to validation, chance puts none there. Few lie up to so many times as far."""
 MOST_LOOKED_AT = 256
 HELD, TIMES, FRACTIONS, SPACE = 0.9, 4, 3, 100
 """Share of validation that training holds, and how many times what chance may put there; columns that hold fractions;
@@ -105,10 +108,17 @@ def nearly_equal(training: Samples, validation: Samples) -> int:
         return 0
     table = standardised(np.concatenate([one, two]))
     first, second = table[: len(one)], table[len(one) :]
-    usual = _median(_nearest(first[:MOST_LOOKED_AT], first, but_itself=True))
-    nearest = _nearest(second, first)
+    among_them = _nearest(first[:MOST_LOOKED_AT], first, but_itself=True)
+    usual, least = _median(among_them), float(among_them.min())
+    if not usual > 0:
+        return 0
     unequal = ~shared(training.keys, validation.keys[: len(two)])
-    return int(((nearest < NEXT_TO_NOTHING * usual) & unequal).sum()) if usual > 0 else 0
+    nearest = _nearest(second, first)[unequal]
+    limit = min(VERY_NEAR * usual, NEARER * least)
+    near, next_to_them = int((nearest < limit).sum()), int((nearest < APART * limit).sum())
+    certain = int((nearest < NEXT_TO_NOTHING * usual).sum())
+    # where distances run on, samples of a fine grid are parted: places between its points are near to some of them
+    return max(certain, near) if one.shape[1] >= WIDE and next_to_them - near <= near / 5 else certain
 
 
 def overlapping(training: Samples, validation: Samples) -> float | None:

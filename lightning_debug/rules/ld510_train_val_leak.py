@@ -199,7 +199,7 @@ def _told(found: SharedSamples, enough: float, overlap: float, margin: float) ->
         return (
             (
                 f"{found.near} of the first {min(found.samples, 256)} validation samples differ from a training sample "
-                "by next to nothing (0.02 of the usual distance to the nearest)."
+                "by next to nothing: less than a tenth of what training samples differ from the nearest of their own."
             ),
             "Split before samples are copied or augmented, and by origin where samples belong together.",
         )
