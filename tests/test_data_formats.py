@@ -31,6 +31,7 @@ KNOWN = {
     "sound, convolved": (nn.Conv1d(1, 8, 9), sound(32767)[:, None], "wave forms by 32768:"),
     "sound, flat": (linear(400), sound(32767), "wave forms by 32768:"),
     "sound, recurrent": (nn.GRU(1, 8, batch_first=True), sound(32767)[..., None], "wave forms by 32768:"),
+    "sound in frames": (nn.Linear(20, 8), sound(32767).unfold(1, 20, 10), "wave forms by 32768:"),
     "quiet sound": (nn.Conv1d(1, 8, 9), sound(1500)[:, None], "2048 for 12 bits"),
     "bytes": (image(), (PIXELS * 255).round(), "images by 255"),
     "10 bits, saturated": (image(), (PIXELS * 1200).round().clamp(max=1023), "images by 1023"),
@@ -41,6 +42,7 @@ KNOWN = {
 OTHERS = {
     "sound that is resampled": (nn.Conv1d(1, 8, 9), 9000 * WAVE[:, None], "each channel"),
     "powers of a spectrum": (image(), PIXELS**4 * 5000, "each channel"),
+    "counts of six sensors": (nn.Linear(6, 8), (2000 * torch.randn(N, 50, 6, generator=G)).round(), "each feature"),
     "a table": (linear(8), (TABLE * 3000).round(), "each feature"),
     "a wide table": (
         linear(80),

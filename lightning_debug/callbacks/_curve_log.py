@@ -9,7 +9,8 @@ from typing import Any
 
 from torch import Tensor
 
-from lightning_debug.curves.names import Mode, Names, beside, better, monitored
+from lightning_debug.callbacks._lightning import Trainer, logged_names
+from lightning_debug.curves.names import Mode, Names, beside, better, by_stage, monitored, plain
 from lightning_debug.curves.series import Series
 from lightning_debug.curves.validation import Validations
 from lightning_debug.probes.batch_fields import batch_fields
@@ -77,6 +78,8 @@ class CurveLog:
         self._latest = math.nan
         self._returned: set[str] | None = None
         self._moved: set[str] = set()
+        self._trained: set[str] = set()
+        self._evaluated: frozenset[str] = frozenset()
 
     def loss(self, value: Tensor, step: int, *, last: bool = False) -> None:
         """Takes the loss of one training step; the last batch of an epoch may hold fewer samples."""
@@ -94,13 +97,25 @@ class CurveLog:
             self._reads.put(("train", self._first, 0, ()), self._losses)
             self._losses = []
 
-    def validated(self, metrics: Mapping[str, Any], step: int, epoch: int) -> None:
-        """Takes what stands logged at the end of a validation."""
+    def validated(
+        self, metrics: Mapping[str, Any], step: int, epoch: int, evaluated: frozenset[str] | None = None
+    ) -> None:
+        """Takes what stands logged at the end of a validation, of which it has logged some."""
+        self._evaluated = evaluated or frozenset()
         named = {name: value for name, value in metrics.items() if isinstance(value, Tensor) and value.numel() == 1}
         chosen = {name: value.detach() for name, value in list(named.items())[:MOST_NAMES]}
         if chosen:
             self.flush()  # the last loss is compared with what was logged of it
             self._reads.put(("val", step, epoch, tuple(chosen)), list(chosen.values()))
+
+    def end_epoch(self, trainer: Trainer) -> None:
+        """Takes the learning rate, and the names that training has logged."""
+        groups = [group for optimizer in trainer.optimizers for group in getattr(optimizer, "param_groups", [])]
+        rate = groups[0].get("lr") if groups else None
+        if isinstance(rate, (int, float)):
+            self.rates.append(float(rate))
+        self._trained |= logged_names(trainer)
+        self.flush()
 
     def arrive(self, factor: float, *, wait: bool = False) -> None:
         """Files what has arrived.
@@ -146,7 +161,9 @@ class CurveLog:
             other = monitored(moving, self._monitors, function=self.function)
             found = other if other.metric else found  # what never moves is a reference that is logged beside it
         returned = min(self._returned or (), default="") if len(self.values) >= SURE else ""
-        return beside(found, latest, returned)
+        found = beside(found, latest, returned)
+        alone = self._evaluated - self._trained
+        return by_stage(found, [name for name in latest if plain(name) in alone], function=self.function)
 
     @property
     def has_batches(self) -> bool:

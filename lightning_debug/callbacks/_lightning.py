@@ -112,6 +112,15 @@ def evaluated_names(trainer: Trainer) -> frozenset[str] | None:
         return None
 
 
+def logged_names(trainer: Trainer) -> frozenset[str]:
+    """What the loop at hand has logged so far in its epoch, for steps or for the epoch."""
+    results = getattr(trainer, "_results", None) or {}
+    try:
+        return frozenset(item.meta.name for item in results.values())
+    except AttributeError:
+        return frozenset()
+
+
 def logged_by_step(trainer: Trainer) -> dict[str, Any]:
     """What the batch at hand, or the last one that did, has logged by itself (``on_step``), by name."""
     results = getattr(trainer, "_results", None) or {}

@@ -17,6 +17,7 @@ from lightning_debug.callbacks._lightning import (
     Trainer,
     batches_seen,
     callbacks_of,
+    evaluated_names,
     is_fast_dev_run,
     moment,
 )
@@ -140,18 +141,15 @@ class CurveDiagnoser(DebugCallback):
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Takes what the validation logged."""
         if self._log is not None and not trainer.sanity_checking:
-            self._log.validated(trainer.callback_metrics, batches_seen(trainer), trainer.current_epoch)
+            names = evaluated_names(trainer)
+            self._log.validated(trainer.callback_metrics, batches_seen(trainer), trainer.current_epoch, names)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Reads the curves so far."""
         log, epoch = self._log, trainer.current_epoch
         if log is None:
             return
-        groups = [group for optimizer in trainer.optimizers for group in getattr(optimizer, "param_groups", [])]
-        rate = groups[0].get("lr") if groups else None
-        if isinstance(rate, (int, float)):
-            log.rates.append(float(rate))
-        log.flush()
+        log.end_epoch(trainer)
         self._arrive(trainer, log)
         if MEASURED(epoch) and epoch + 1 != trainer.max_epochs:
             self._measure(trainer, pl_module)

@@ -33,7 +33,7 @@ _OF_A_LOSS = re.compile(r"(^|[/_.\- ])(ppl|perplexity)([/_.\- ]|$)", re.I)
 _EITHER_WAY = re.compile(r"(?<!neg)(?<!neg[/_.\- ])(?<!negative[/_.\- ])(?<!minus[/_.\- ])(?<!n)(elbo|objective)", re.I)
 """What some log to be minimised and others to be maximised."""
 _FUNCTION = re.compile(
-    r"(^|[/_.\- ]|val|train)(bce|ce|xent|cross_?entropy|huber|smooth_?l1|ctc|hinge|focal)([/_.\- ]|$)", re.I
+    r"(^|[/_.\- ]|val|train)(bce|ce|xe|xent|cross_?entropy|huber|smooth_?l1|ctc|hinge|focal)([/_.\- ]|$)", re.I
 )
 """Functions that are losses and nothing else."""
 _DISTANCE = re.compile(r"(^|[/_.\- ])(mae|l1|mse|l2)([/_.\- ]|$)", re.I)
@@ -192,6 +192,28 @@ def beside(found: Names, names: Iterable[str], minimised: str) -> Names:
     alike = [name for name in names if _VALIDATION.search(name) and not _STEP.search(name)]
     alike = [name for name in alike if stem and _stem(name, _VALIDATION).strip("@/_.- ") == stem]
     return replace(found, train=minimised, val=_first(alike, key=_plainest)) if alike else found
+
+
+def by_stage(found: Names, evaluated: Collection[str], *, function: str | None = None) -> Names:
+    """Takes for the validation loss what is logged in validation alone, where no name says that it is of validation.
+
+    Args:
+        found: What was recognised.
+        evaluated: The names that validation has values of, and training has not.
+        function: What training minimises, as :func:`recognised` takes it.
+
+    Only one may bear the name of a loss, or be the distance that training minimises: parts of a sum are none.
+
+    >>> by_stage(Names(train="tr.huber"), ["mae", "huber_out"]).val, by_stage(Names(), ["recon_loss", "kl_loss"]).val
+    ('huber_out', '')
+    """
+    if found.val:
+        return found
+    own = [name for name in evaluated if not _TRAINING.search(name) and not _TEST.search(name) and not either_way(name)]
+    own = [name for name in own if not _STEP.search(name) and not name.startswith(_OURS)]
+    losses = [name for name in own if _LOSS.search(name) or _FUNCTION.search(name)]
+    losses = losses or [name for name in own if function and _is_minimised(name, "", function)]
+    return replace(found, val=losses[0]) if len({plain(name) for name in losses}) == 1 else found
 
 
 def either_way(name: str) -> bool:

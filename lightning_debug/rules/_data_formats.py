@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
 from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.rules._data_layers import number
 
 FEWEST_STEPS = 64
 """Wave forms are at least that long: shorter rows may be those of a table."""
+FEWEST_IN_FRAME = 8
+"""So many values of a wave form a layer gets at once, at least."""
 MOST_CHANNELS = 16
 UNEVEN = 5.0
 """How far the deviations of a wave form's steps are apart at most; columns of a table are further."""
@@ -59,16 +63,16 @@ def _full(highest: float) -> tuple[int, int]:
 
 
 def _is_wave(layer: FirstLayerInput) -> bool:
-    """Whether a layer gets whole numbers along time, around a middle: (samples, channels, time) or (samples, time)."""
+    """Whether a layer gets whole numbers along time, around a middle, in one row or in frames."""
     if not layer.whole or not -(2**15) <= layer.lowest < 0 < layer.highest < 2**15:
         return False
     if layer.operation in ("conv1d", "lstm", "gru", "rnn_tanh", "rnn_relu"):
         channels, steps = sorted(layer.shape[1:])[:2] if len(layer.shape) == 3 else (0, 0)
         return channels <= MOST_CHANNELS and steps >= FEWEST_STEPS
     spreads = sorted(deviation for deviation in layer.deviations if deviation > 0)
-    if len(layer.shape) < 2 or len(spreads) < FEWEST_STEPS:
+    if len(spreads) < FEWEST_IN_FRAME or math.prod(layer.shape[1:]) < FEWEST_STEPS:
         return False
-    return spreads[-1] < UNEVEN * spreads[len(spreads) // 2]
+    return spreads[-1] < UNEVEN * spreads[len(spreads) // 2] and max(map(abs, layer.means)) < spreads[-1]
 
 
 def _of_waves(layer: FirstLayerInput) -> str:
