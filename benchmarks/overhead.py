@@ -6,12 +6,13 @@ few steps, so that whatever else the machine does hits both. On a CPU each threa
 which other programs add to only by spoiling caches; on a GPU the wall clock, with the device waited for at each turn.
 A pair is one turn of each.
 
-Two equal fits in one process differ by some per cent, always the same way within the process: which of them was made
-first, ran first in each pair, and what memory it got. So a block is a fresh process, and blocks alternate which fit is
-the first. Of each block the median of its pairs' ratios is taken, after the first steps, which are looked at closely;
-two blocks of opposite order make one ratio, their geometric mean, in which what order does cancels. Memory that is
-freed stays with the process (:data:`MEMORY`): else a fit may give it back and fault it in again in each step, which
-takes a sixth of the CNN's, and which of the two does so is chance. Printed are the median of those and the smallest
+Both threads run on one core: on two, of which one shares its caches with a busy neighbour, equal fits differ by up to
+15 %, always the same way within a process. What is left is which of them was made first, ran first in each pair, and
+what memory it got. So a block is a fresh process, and blocks alternate which fit is the first. Of each block the median
+of its pairs' ratios is taken, after the first steps, which are looked at closely; two blocks of opposite order make one
+ratio, their geometric mean, in which what order does cancels. Memory that is freed stays with the process
+(:data:`MEMORY`): else a fit may give it back and fault it in again in each step, which takes a sixth of the CNN's, and
+which of the two does so is chance. Printed are the median of those and the smallest
 and largest; ``mean``: of all pairs, with the first steps; what the fit costs once besides; how often a step reads a
 value of a tensor; and how many bytes of tensors are alive besides. The row of two equal fits says what all that is
 worth, but for what memory each gets: where its interval is wide, the machine was busy.
@@ -268,6 +269,8 @@ def main() -> None:
 def block(name: str, model: str, asked: argparse.Namespace, *, swapped: bool) -> dict[str, float]:
     """What one process measures; the first of them counts reads and memory too."""
     fits = subjects()[name]
+    if asked.device == "cpu" and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
         found = pair(model, fits, asked.steps, asked.device, swapped=swapped, epoch=asked.epoch)
         if asked.block == 0:
