@@ -7,15 +7,14 @@ which other programs add to only by spoiling caches; on a GPU the wall clock, wi
 A pair is one turn of each.
 
 Both threads run on one core: on two, of which one shares its caches with a busy neighbour, equal fits differ by up to
-15 %, always the same way within a process. What is left is which of them was made first, ran first in each pair, and
-what memory it got. So a block is a fresh process, and blocks alternate which fit is the first. Of each block the median
-of its pairs' ratios is taken, after the first steps, which are looked at closely; two blocks of opposite order make one
-ratio, their geometric mean, in which what order does cancels. Memory that is freed stays with the process
-(:data:`MEMORY`): else a fit may give it back and fault it in again in each step, which takes a sixth of the CNN's, and
-which of the two does so is chance. Printed are the median of those and the smallest
-and largest; ``mean``: of all pairs, with the first steps; what the fit costs once besides; how often a step reads a
-value of a tensor; and how many bytes of tensors are alive besides. The row of two equal fits says what all that is
-worth, but for what memory each gets: where its interval is wide, the machine was busy.
+15 %, always the same way within a process. What is left is which of them was made and ran first, and what memory it
+got. So a block is a fresh process, and blocks alternate which fit is the first. Of each block the median of its pairs'
+ratios is taken, after the first steps, which are looked at closely; two blocks of opposite order make one ratio, their
+geometric mean. Memory that is freed stays with the process (:data:`MEMORY`): else a fit may give it back and fault it
+in again in each step, which takes a sixth of the CNN's, and which does so is chance. Printed are the median of those
+and the smallest and largest; ``mean``: of all pairs, with the first steps; what the fit costs once besides; how often a
+step reads a value of a tensor; and how many bytes of tensors are alive besides. The row of two equal fits says what it
+is worth, but for what memory each gets: where its interval is wide, the machine was busy.
 """
 
 from __future__ import annotations
@@ -54,7 +53,6 @@ CLOSE = 64
 
 EPOCH = 200
 """Steps of an epoch."""
-
 
 MEMORY = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**40)}
 """What tells glibc to keep freed memory, in one arena for both threads."""

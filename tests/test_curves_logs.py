@@ -181,3 +181,17 @@ def test_an_alarm_has_its_fix_and_empty_logs_are_told(tmp_path):
     assert "    fix: NonFiniteGuard(action='raise') stops before the update" in told
     assert "note: the logs hold no values" in told
     assert "fix: Keep the checkpoint" not in told, "of a note"
+
+
+@pytest.mark.parametrize(
+    ("own", "read"), [([0.5 + 0.03 * epoch for epoch in range(EPOCHS)], "val_model_acc"), (None, "val_acc")]
+)
+def test_no_epoch_is_judged_by_a_metric_that_never_moves(tmp_path, own, read):
+    """A reference logged beside it, such as the share of the largest class."""
+    header, columns = ["epoch", "loss", "val_loss", "val_acc"], [TRAIN, VAL, [0.31] * EPOCHS]
+    if own is not None:
+        header, columns = [*header, "val_model_acc"], [*columns, own]
+    rows = [[epoch, *values] for epoch, values in enumerate(zip(*columns, strict=True))]
+    _table(tmp_path / "log.csv", header, rows)
+    assert curves_of(tmp_path / "log.csv").names.metric == read
+    assert curves_of(tmp_path / "log.csv", metric="val_acc").names.metric == "val_acc"

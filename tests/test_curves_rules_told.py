@@ -107,3 +107,15 @@ def test_a_plateau_of_the_wrong_mode_is_told_once(watched):
     )
     assert bool(claims("LD805", seen, *[watch] * watched)) is not watched
     assert bool(claims("LD604", *[watch] * watched)) is watched
+
+
+@pytest.mark.parametrize(("lowest", "alien"), [(0.68, False), (0.9, False), (40.0, True)])
+def test_a_validation_loss_far_above_the_first_one_speaks_of_other_data(lowest, alien):
+    """What overfits begins where training begins: a loss that never came near it is one of other targets or inputs."""
+    validation = ValidationCourse(name="val_loss", count=20, first=60.0, lowest=lowest, end=45.0, noise=0.02)
+    course = TrainingCourse(steps=400, start=0.7, end=0.01)
+    again = TrainingLossInEval(epoch=19, batches=5, train_mode=0.01, eval_mode=0.01, by_validation=0.01, error=0.01)
+    reading = CurveReading(final=True, epochs=20, training=course, validation=validation)
+    [found] = claims("LD706", LossKind(supervised=True), again, reading)
+    assert ("inputs and targets" in found.fix) is alien
+    assert "-" not in found.message.split("began with")[1]

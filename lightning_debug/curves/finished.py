@@ -21,6 +21,8 @@ from lightning_debug.curves.validation import Validations
 EVENTS, TABLE = "*tfevents*", "metrics.csv"
 MOST_NAMES = 256
 """Curves followed at once."""
+FEWEST = 3
+"""Values of a metric that tell whether it moves."""
 MOST_TURNS = 20
 """Steps that go back more often within one stretch of a log are out of order, and no restarts."""
 
@@ -38,6 +40,12 @@ class Logged:
     series: Series = field(default_factory=Series)
     last: int = -1
     overlap: int = 0
+
+    @property
+    def stands_still(self) -> bool:
+        """Whether several values are all the same, as those of a reference that is logged beside a metric are."""
+        means = self.series.means
+        return len(means) >= FEWEST and bool((means == means[0]).all())
 
     def take(self, steps: NDArray[np.int64], values: Array) -> None:
         """Appends values. Where steps go back, the run was taken up from there: what came later holds."""
@@ -163,6 +171,10 @@ def curves_of(folder: Path, *, train: str = "", val: str = "", metric: str = "")
             elif (name in logged or len(logged) < MOST_NAMES) and (name in given or role(name)):
                 logged.setdefault(name, Logged()).take(steps, values)
     names = recognised(present, train, val, metric)
+    if names.metric != metric and names.metric in logged and logged[names.metric].stands_still:
+        moving = [name for name in present if name not in logged or not logged[name].stands_still]
+        other = recognised(moving, names.train, names.val)
+        names = other if other.metric else names
     used = [name for name in (names.train, names.val, names.metric) if name in logged]
     for name in used:
         notes += _told(name, logged[name])

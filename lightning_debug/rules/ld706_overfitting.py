@@ -5,7 +5,8 @@ What it sees: at the end, with at least `count` validations and `steps` steps: t
     the loss that the validation step gives on training batches, by `sigmas` standard errors. Where validation
     first fell with training and then rose by `worse` of that, it is LD707.
 Why it hurts: the model learns the training samples by heart instead of what they have in common.
-How to fix: regularise (weight decay, dropout, augmentation), take a smaller model, gather more data.
+How to fix: regularise (weight decay, dropout, augmentation), take a smaller model, gather more data. A validation
+    loss that is never below `alien` times what training began with speaks of other inputs or targets instead.
 When to ignore: when interpolation is wanted. Silent where the metric still improves, and where the validation
     step does not take training batches: losses in different units cannot be compared.
 Broken:
@@ -107,6 +108,7 @@ def overfitting(
     learned: float = 0.75,
     gap: float = 2.0,
     worse: float = 0.3,
+    alien: float = 2.0,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding where training succeeds and validation has hardly gained from it, or loses from the start."""
     course, seen = training(record, steps=steps, final=False), validation(record, count=count)
@@ -131,11 +133,18 @@ def overfitting(
         return
     if improves(seen, sigmas=sigmas, samples=judged_samples(record)):
         return
+    ever = f"at its best {best_gain:.0%}" if best_gain > 0 else f"was never below {seen.lowest:.3g}"
+    fix = "Regularise (weight decay, dropout, augmentation), take a smaller model, or gather more data."
+    if seen.lowest > alien * price:
+        fix = (
+            "A model that has learned nothing would be nearer: first compare the inputs and targets of a validation "
+            f"batch with a training batch's (units, scale, order, classes). {fix}"
+        )
     yield Claim(
         message=f"The validation loss ends at {seen.end:.3g}, the same loss on training batches at "
         f"{again.by_validation:.3g}: of the {price:.3g} it began with, training lost {train_gain:.0%} and validation "
-        f"at its best {best_gain:.0%} (epoch {seen.lowest_epoch}).",
+        f"{ever} (epoch {seen.lowest_epoch}).",
         subject=seen.name,
         measured={"val_loss": seen.end, "train_loss": again.by_validation, "start": price, "lowest": seen.lowest},
-        fix="Regularise (weight decay, dropout, augmentation), take a smaller model, or gather more data.",
+        fix=fix,
     )
