@@ -3,10 +3,10 @@
 What it sees: at the end, with at least `count` validations and `steps` steps: training took off `learned` of
     what it began with, the validation loss ends having lost `gained` of it at most, and is above `gap` times
     the loss that the validation step gives on training batches, by `sigmas` standard errors. Where validation
-    first fell with training and then rose by `worse` of that, it is LD707.
+    first fell with training and then rose by `worse` of that, it is LD707. A validation loss that was never below
+    `alien` times what training began with speaks of other inputs or targets instead.
 Why it hurts: the model learns the training samples by heart instead of what they have in common.
-How to fix: regularise (weight decay, dropout, augmentation), take a smaller model, gather more data. A validation
-    loss that is never below `alien` times what training began with speaks of other inputs or targets instead.
+How to fix: regularise (weight decay, dropout, augmentation), take a smaller model, gather more data.
 When to ignore: when interpolation is wanted. Silent where the metric still improves, and where the validation
     step does not take training batches: losses in different units cannot be compared.
 Broken:
