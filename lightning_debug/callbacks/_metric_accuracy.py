@@ -23,9 +23,11 @@ from lightning_debug.probes.batch_slicing import Uncuttable, batch_size
 from lightning_debug.probes.bytecode import plain_function
 from lightning_debug.probes.loss_tap import HeardLoss, LossTap
 from lightning_debug.probes.metric_arguments import EXCHANGED, MetricArguments, Use, swapped
+from lightning_debug.probes.metric_overlap import AT_HALF, FORM, OBJECTS, OVERLAP, overlap, was_seen
 from lightning_debug.probes.metric_ranking import RANKED, ranking
 from lightning_debug.probes.metric_state import stays_inside
 from lightning_debug.probes.metric_values import (
+    HALF,
     INVERTED,
     Answers,
     Comparisons,
@@ -60,7 +62,7 @@ class _Key:
 
     Args:
         logged: The values.
-        computed: The accuracy of the same batches.
+        computed: The right values of the same batches, by what they are; the first is the usual one.
         mistakes: Mistakes that give all of the values.
         clear: In how many batches a mistake's value is not also a right one.
         chance: How unlikely it is that another share of as many answers is that value: sum of logarithms.
@@ -69,7 +71,7 @@ class _Key:
     """
 
     logged: list[float] = field(default_factory=list)
-    computed: list[float] = field(default_factory=list)
+    computed: list[dict[str, float]] = field(default_factory=list)
     mistakes: set[str] | None = None
     clear: dict[str, int] = field(default_factory=dict)
     chance: dict[str, float] = field(default_factory=dict)
@@ -158,7 +160,8 @@ class AccuracyReplay:
             raise NotJudged("the targets are no classes")
         found = []
         for name, value in values.items():
-            right, wrong = areas if RANKED.search(name) else answers
+            overlaps = None if _is_plain(name) else overlap(seen, name)
+            right, wrong = overlaps or (areas if RANKED.search(name) else answers)
             if not math.isfinite(value) or not right:
                 continue
             key = self._keys.setdefault(name, _Key())
@@ -170,13 +173,15 @@ class AccuracyReplay:
             if _OTHERWISE.search(name):
                 fitting.discard(INVERTED)
             key.logged.append(value)
-            key.computed.append(next(iter(right.values())))
+            key.computed.append(right)
             key.samples.append(rows)
             key.mistakes = fitting if key.mistakes is None else key.mistakes & fitting
             key.right = key.right or (is_right and not fitting)
-            for mistake in fitting if not is_right else ():
+            telling = not is_right and not (overlaps and value in (0, 1))  # either follows from taking none or all
+            for mistake in fitting if telling else ():
                 key.clear[mistake] = key.clear.get(mistake, 0) + 1
                 odds = 0.5 * math.log(max(1.0, math.pi / 2 * seen.target.numel()))
+                odds -= math.log(len(right)) if overlaps and not was_seen(seen) else 0.0
                 key.chance[mistake] = key.chance.get(mistake, 0.0) + odds
             sure = [
                 item
@@ -185,15 +190,18 @@ class AccuracyReplay:
             ]
             if sure and not key.right:
                 found.append(self._comparison(trainer, name, key, sure[0]))
+        if any(item.mistake == HALF for item in found):  # one cause is told once
+            found = [item for item in found if item.mistake != AT_HALF]
         if found or all(key.right or not key.mistakes for key in self._keys.values()):
             self.done = True
         return found
 
     def _comparison(self, trainer: Trainer, name: str, key: _Key, mistake: str) -> AccuracyComparison:
+        mistake, _, form = mistake.partition(FORM)
         return AccuracyComparison(
             key=name,
             logged=tuple(key.logged),
-            computed=tuple(key.computed),
+            computed=tuple(right.get(form, next(iter(right.values()))) for right in key.computed),
             mistake=mistake,
             function=self._source[0],
             line=self._source[1],
@@ -257,13 +265,19 @@ def _is_weighted(heard: HeardLoss) -> bool:
 
 
 def _is_judged(name: str) -> bool:
+    return bool(_is_plain(name) or OVERLAP.search(name))
+
+
+def _is_plain(name: str) -> bool:
+    """Whether a name is that of an accuracy or an area."""
     return bool(ACCURACY.search(name) or RANKED.search(name))
 
 
 def _of_batch(metrics: list[Metric], name: str) -> Any:
     """What a metric that was updated and logged as an object holds of this batch; ``None`` for none or several."""
-    kind = "AUROC" if RANKED.search(name) else "Accuracy"
-    updated = [item for item in metrics if kind in type(item).__name__ and item.update_count == 1]
+    kinds = ("AUROC",) if RANKED.search(name) else ("Accuracy",) if ACCURACY.search(name) else OBJECTS
+    fitting = [item for item in metrics if any(kind in type(item).__name__ for kind in kinds)]
+    updated = [item for item in fitting if item.update_count == 1]
     return updated[0].compute() if len(updated) == 1 else None
 
 

@@ -7,7 +7,8 @@ What it sees: a few validation batches, run again in isolation: the scores and l
     compared with 0.5 or rounded, probabilities compared with 0, ``argmax`` over the wrong dimension or over a single
     output, (N, 1) compared with (N,), the other class's probability, positions counted that the loss ignores, hits
     that are not divided by rows, or by all rows of the dataset. Likewise the area under a ROC curve (``auc``,
-    ``auroc``) of two classes: that of decisions (0 or 1) in place of scores. And metrics of torchmetrics, of any
+    ``auroc``) of two classes: that of decisions (0 or 1) in place of scores; and F1, Dice, IoU, precision and recall
+    of two classes or several labels: those of logits compared with 0.5. And metrics of torchmetrics, of any
     kind, that are given their arguments the other way round: what comes first is what the loss compares the model's
     output with, the model made what comes second, and the right order gives another number.
 Why it hurts: the model is chosen, stopped and reported by a number that is not its accuracy; with a threshold of 0.5
@@ -94,9 +95,12 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 _CAUSES = {
-    "threshold 0.5 on logits": (
-        "logits are compared with 0.5, as if they were probabilities",
-        "Compare torch.sigmoid(logits) with 0.5, or the logits with 0.",
+    **dict.fromkeys(
+        ("threshold 0.5 on logits", "overlap at a half"),
+        (
+            "logits are compared with 0.5, as if they were probabilities",
+            "Compare torch.sigmoid(logits) with 0.5, or the logits with 0.",
+        ),
     ),
     "rounded logits": ("logits are rounded, as if they were probabilities", "Round torch.sigmoid(logits)."),
     "threshold 0 on probabilities": (
@@ -137,6 +141,11 @@ _CAUSES = {
     "count": ("hits are counted, and not divided by rows", "Use .float().mean() for .sum()."),
 }
 
+_TOLD = {
+    "decisions": "the scores themselves give {:.4g}",
+    "overlap": "the threshold of the loss, 0, gives {:.4g}",
+}
+
 
 @rule("LD804", severity=ERROR, needs=AccuracyComparison, explains=("LD803",))
 def metric_on_wrong_values(record: Record) -> Iterator[Claim]:
@@ -150,11 +159,7 @@ def metric_on_wrong_values(record: Record) -> Iterator[Claim]:
         axis = (f"{seen.mistake} is not over the classes", "Take argmax over the class dimension, 1 as a rule.")
         cause, fix = _CAUSES.get(seen.mistake, axis)
         where = next(pair for pair in zip(seen.logged, seen.computed, strict=True) if abs(pair[0] - pair[1]) > 1e-4)
-        told = (
-            "the scores themselves give {:.4g}"
-            if seen.mistake.startswith("decisions")
-            else "{:.4g} of the answers are right"
-        )
+        told = _TOLD.get(seen.mistake.partition(" ")[0], "{:.4g} of the answers are right")
         yield Claim(
             message=f"{seen.key!r} is {where[0]:.4g} where {told.format(where[1])}: {cause}.",
             subject=seen.key,
