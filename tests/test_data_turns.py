@@ -39,7 +39,9 @@ class Slides(Dataset):
             return {"one": flipped[0], "two": flipped[1]}
         if self.flips == "apart":  # as one transform does that is called for each
             return {"image": turned(picture), "mask": turned(mask)}
-        if self.flips == "together":
+        if self.flips == "symmetric":  # turned upside down the mask is as it was
+            mask = mask.maximum(mask.flip(-2))
+        if self.flips in ("together", "symmetric"):
             return dict(zip(("image", "mask"), turned(torch.cat([picture, mask])).split(1), strict=True))
         if self.flips == "anchor":
             return {"one": picture.flip(-1) if torch.rand(()) < 0.5 else picture, "two": picture}
@@ -59,7 +61,7 @@ class Slides(Dataset):
         ("picture", ["Slides.__getitem__"]),
         ("heat", ["Slides.__getitem__"]),
         ("apart", ["Slides.__getitem__"]),
-        *((kind, []) for kind in ("both", "together", "views", "anchor", "lens", "never")),
+        *((kind, []) for kind in ("both", "together", "symmetric", "views", "anchor", "lens", "never")),
     ],
 )
 def test_maps_are_flipped_with_their_pictures(flips, subjects):

@@ -87,7 +87,8 @@ def _compare(draws: Sequence[Sequence[Sequence[Field]]], picture: int, target: i
             if name and _changes(TURNS[name], one[target].tensor):
                 turns.append(name)
                 kept += _equal(one[target].tensor, two[target].tensor)
-                astray += any(_carries(TURNS[other], one[target].tensor, two[target].tensor) for other in unlike)
+                apart = [] if _carries(TURNS[name], one[target].tensor, two[target].tensor) else unlike
+                astray += any(_carries(TURNS[other], one[target].tensor, two[target].tensor) for other in apart)
         samples += len(turns) > before
         maps.append(times[0][target].tensor)
     if not turns or (all(_equal(maps[0], other) for other in maps[1:]) and len(maps) > 1):
