@@ -59,7 +59,8 @@ class Claim:
         measured: The numbers behind the message, by name. Plain values.
         fix: The edit that cures it.
         at: When it was seen; by default the moment of the rule's newest evidence.
-        severity: A lesser one than the rule's, where what was seen may well be meant; by default the rule's.
+        severity: A lesser one than the rule's, where what was seen may well be meant, or a higher one, where it is seen
+            to ruin the run; by default the rule's.
     """
 
     message: str

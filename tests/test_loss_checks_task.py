@@ -5,6 +5,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
+from lightning_debug.finding import Severity
+from lightning_debug.record import Record
+from lightning_debug.rules.ld209_loss_does_not_fit_task import loss_does_not_fit_task
 from tests.loss_programs import Program, Trained, blobs, digits, findings, held_out, loader, mlp
 
 MINE = ("LD209",)
@@ -103,6 +107,23 @@ def test_finds_binary_cross_entropy_beyond_its_range(make, text):
 
     found = findings(Trained(conv(1), loss), loader(inputs, make(inputs, labels)), select=MINE)["LD209"]
     assert text in found[0].message
+
+
+def test_binary_cross_entropy_that_falls_below_zero_is_an_error():
+    target = Operand(
+        shape=(8,), from_batch=True, minimum=0.0, maximum=255.0, integral=True, distinct=2, share_in_unit=0.9
+    )
+    call = LossCall(
+        function="binary_cross_entropy_with_logits",
+        line="a.py:3",
+        reduction="mean",
+        scores=Operand(shape=(8,)),
+        target=target,
+    )
+    graphs = [LossGraph(loss=loss, calls=(call,)) for loss in (0.5, -7.25)]
+    said = [next(iter(loss_does_not_fit_task(Record(graphs[:count])))) for count in (1, 2)]
+    assert [claim.severity for claim in said] == [None, Severity.ERROR]
+    assert "fallen to -7.25" in said[1].message
 
 
 @pytest.mark.parametrize("form", ["cross_entropy", "softmax", "image"])

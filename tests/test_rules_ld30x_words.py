@@ -26,6 +26,7 @@ from lightning_debug.rules.ld304_nonfinite_parameter import nonfinite_parameter
 POSITIVE = Operand(numel=4, minimum=1.0, maximum=2.0)
 ZEROS = Operand(numel=4, minimum=0.0, maximum=2.0, zeros=1)
 NEGATIVE = Operand(numel=4, minimum=-2.0, maximum=2.0, negatives=3)
+ROUNDED = dataclasses.replace(NEGATIVE, minimum=-1e-7, source="sub")
 NAN = Operand(numel=4, nan=4)
 INFINITE = Operand(numel=4, positive=1)
 
@@ -44,7 +45,26 @@ def backward(operation, *operands, output=NAN, **how):
         (forward("logit", ZEROS), "logit-at-edge", "eps=1e-6"),
         (forward("log1p", NEGATIVE), "log-of-negative", "clamp"),
         (forward("log", dataclasses.replace(NEGATIVE, source="conv2d (head)")), "log-of-negative", "F.softplus(x)"),
-        (forward("log", dataclasses.replace(NEGATIVE, source="sub")), "log-of-negative", "clamp"),
+        (forward("log", dataclasses.replace(NEGATIVE, source="div")), "log-of-negative", "F.softplus(x) + 1e-8"),
+        (forward("log", ROUNDED), "log-of-negative", "clamp before it: torch.log(x.clamp(min=1e-8))"),
+        (forward("log", dataclasses.replace(NEGATIVE, kind="input")), "log-of-negative", "clamp before it: torch.log"),
+        (
+            forward("log1p", dataclasses.replace(NEGATIVE, kind="input")),
+            "log-of-negative",
+            "torch.log1p(x.clamp(min=-1",
+        ),
+        (forward("sqrt", ROUNDED), "sqrt-of-negative", "clamp before it: torch.sqrt(x.clamp(min=1e-8))"),
+        (forward("sqrt", dataclasses.replace(NEGATIVE, source="mul")), "sqrt-of-negative", "F.softplus(x) + 1e-8"),
+        (
+            forward("pow", dataclasses.replace(NEGATIVE, source="add"), **{"1": 0.5}),
+            "power-of-negative",
+            "F.softplus(x)",
+        ),
+        (
+            forward("exp", Operand(numel=1, minimum=1.0, maximum=200.0), output=INFINITE),
+            "exp-overflow",
+            "torch.softmax",
+        ),
         (forward("log1p", Operand(numel=4, minimum=-1.0, maximum=0.0)), "log-of-zero", "clamp"),
         (forward("rsqrt", NEGATIVE), "sqrt-of-negative", "rsqrt"),
         (forward("rsqrt", ZEROS), "division-by-zero", "1e-8"),

@@ -4,6 +4,8 @@ import pytest
 from torch.optim import lr_scheduler as schedules
 
 from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
+from lightning_debug.evidence.schedules import ScheduleForecast, ScheduleProgress
+from lightning_debug.rules._schedules_course import Limits, driven
 from tests.helpers import trainer
 from tests.optimizer_programs import inspected, loader
 from tests.scheduler_programs import (
@@ -93,9 +95,22 @@ def test_is_found(name):
     assert report.headlines[0].at.step <= 8  # two epochs
 
 
+@pytest.mark.parametrize(
+    ("warms", "fix"), [(True, "after each batch: "), (False, "after each epoch. Where it is counted")]
+)
+def test_one_that_is_stepped_by_hand_keeps_the_pace_it_was_made_for(warms, fix):
+    seen = ScheduleProgress(scheduler="LambdaLR", expected=1, made=9)
+    rates = ((0, 1e-4), (2, 4e-4)) if warms else ((0, 1e-2), (2, 4e-4))
+    foreseen = ScheduleForecast(scheduler="LambdaLR", rates=rates, other_rates=((0, 1e-4), (30, 1e-2)))
+    fault = driven(seen, Limits(0.5, 1e-3, 1 / 3, 0.12, 0.02, 3.0, 0.5, 0.75), foreseen)
+    assert fault is not None
+    assert fix in fault.fix
+    assert '"interval": "step"' in fault.fix
+
+
 MISSING = {
-    "another word": (lambda: Waiting(["valid_loss"], monitor="val_loss"), "\"monitor\": 'valid_loss'"),
-    "another separator": (lambda: Waiting(["val/acc", "val/loss"], monitor="val_acc", mode="max"), "'val/acc'"),
+    "another word": (lambda: Waiting(["valid_loss"], monitor="val_loss"), '"monitor": "valid_loss"'),
+    "another separator": (lambda: Waiting(["val/acc", "val/loss"], monitor="val_acc", mode="max"), '"val/acc"'),
     "nothing": (lambda: Waiting([], monitor="val_loss"), "self.log('val_loss'"),
     "each step": (lambda: Waiting(["val_loss"], monitor="val_loss", interval="step"), '"interval": "step"'),
 }

@@ -22,6 +22,7 @@ from lightning_debug.probes.error_frames import Scene, about, frames_of, read_sc
 from lightning_debug.probes.error_memory import is_out_of_memory, owners, saved_bytes
 from lightning_debug.probes.error_operands import held_graphs, operand, unregistered_modules
 from lightning_debug.probes.error_trace import Refusal, StepTrace, grouped, guess_batch, mark_batch
+from lightning_debug.probes.late_layers import late_layers
 
 ROWS_TOLD = 60
 FIELDS_TOLD = 24
@@ -158,6 +159,9 @@ def _notes(batch: Any, scene: Scene, trainer: Trainer, module: LightningModule) 
         found["batch_names"] = ", ".join(aliases)
     if scene.in_collate:
         found["in_collate"] = "yes"
+    if scene.phase == "configure_optimizers" and next(module.parameters(), None) is None:
+        for name, line in late_layers(module)[:1]:
+            found |= {"late_layer": name, "late_line": line}
     for scheduler in (config.scheduler for config in trainer.lr_scheduler_configs):
         known = len(getattr(scheduler, "base_lrs", ()))
         groups = len(getattr(getattr(scheduler, "optimizer", None), "param_groups", ()))

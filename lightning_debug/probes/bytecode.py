@@ -154,7 +154,7 @@ def mentions(function: FunctionType, names: Collection[str], owner: type | None 
                 continue
             line = code.co_firstlineno
             for step in dis.get_instructions(code):
-                line = _line(step) or line
+                line = line_of(step) or line
                 if step.argval in names and step.opname.startswith(("LOAD_ATTR", "LOAD_METHOD", "LOAD_GLOBAL")):
                     return f"{display_path(code.co_filename)}:{line}"
     return ""
@@ -192,7 +192,8 @@ def scales_gradients(function: FunctionType, owner: type | None = None) -> bool:
 _SCALING = frozenset("div_ mul_ _foreach_div_ _foreach_mul_ true_divide_ multiply_ divide_".split())
 
 
-def _line(step: dis.Instruction) -> int | None:
+def line_of(step: dis.Instruction) -> int | None:
+    """The line that begins at an instruction, if one does."""
     starts = step.starts_line  # a line number, and from Python 3.13 on a flag beside line_number
     if isinstance(starts, bool):
         return getattr(step, "line_number", None)

@@ -183,11 +183,11 @@ def _reshaped(error: ErrorRaised, size: int, written: int | None) -> Diagnosis |
     per_sample = error.operation in ("view", "reshape") and len(given) > 1 and given[0] == size
     told = first is not None and first > 1 and first != size and per_sample and _fits_but_for_batch(error, given)
     if first is not None and (known or told):
-        fix = (
-            f"Take the size from the tensor: .{error.operation}({named(inputs_of(error)[0], 'x')}.size(0), ...)"
-            f" instead of {first}, or -1."
-        )
-        return _hard_coded(error, first, size, fix)
+        name = named(inputs_of(error)[0], "x")
+        name = "x" if name.startswith("the output of") else name
+        free = error.operation in ("view", "reshape") and -1 not in integers(" ".join(error.arguments.values()))
+        fix = f"Take the size from the tensor: .{error.operation}({name}.size(0), ...) instead of {first}"
+        return _hard_coded(error, first, size, f"{fix}, or write -1 there." if free else f"{fix}.")
     return None
 
 

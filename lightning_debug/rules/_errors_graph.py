@@ -54,7 +54,7 @@ def _without_gradient(error: ErrorRaised) -> Diagnosis:
         cause, why = "rebuilt", f"it is {_HOW[how]}{where} ({by or '.item()'})"
         fix = (
             "Return the tensor that the loss function gives: no .item(), float(), .numpy() or torch.tensor(...) on the"
-            " way."
+            " way, and torch's functions in the place of NumPy's."
         )
     elif how == "frozen":
         cause, why = "all-frozen", f"it is {_HOW[how]}"

@@ -66,10 +66,11 @@ def _out_of_vocabulary(index: ErrorOperand, size: int, where: str) -> Diagnosis:
         )
         return Diagnosis("LD107", "positional-length", message, fix, where, measured)
     if least < 0:
+        name = index.name if index.name.isidentifier() or index.kind == "batch" else "x"
         message = f"{described(index)} holds {least}, which is no index into {where or 'the table'} of {size} rows."
         fix = (
-            f"Map {least} (padding?) to an index of its own before the embedding: x.clamp(min=0), or padding_idx={size}"
-            f" of nn.Embedding({size + 1}, ...)."
+            f"If {least} is padding, give it an index of its own: nn.Embedding({size + 1}, ..., padding_idx={size}), "
+            f"and {name}.masked_fill({name} < 0, {size}) before it (or pad with {size}, best where the batch is made)."
         )
         return Diagnosis("LD107", "negative-index", message, fix, where, measured)
     message = f"{described(index)} holds {most}, and {where or 'the table'} has {size} rows (0..{size - 1})."

@@ -85,6 +85,11 @@ def broken_optimizer(error: ErrorRaised) -> Diagnosis | None:
         )
         message = f"the optimizer gets no parameters: those of {name} are in a plain list, where no module sees them."
         return Diagnosis("LD115", "unregistered-modules", message, fix, name)
+    layer, line = error.notes.get("late_layer"), error.notes.get("late_line", "")
+    if layer:
+        fix = f"Make the layers in __init__ and keep them there (self.net = {layer}(...)); forward only calls them."
+        message = f"the optimizer gets no parameters: {layer} at {line} is made anew each time, outside of __init__."
+        return Diagnosis("LD115", "layers-made-late", message, fix, line)
     fix = "Make the layers in __init__ (self.net = ...), and pass self.parameters(), which no generator has used up."
     return Diagnosis("LD115", "no-parameters", "the optimizer gets an empty list of parameters.", fix)
 

@@ -144,7 +144,12 @@ def _class_range(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand)
         fix = f"Classes begin at 0: {name} - {least}, best in the dataset."
         return Diagnosis("LD106", "labels-from-another-number", message, fix, measured=measured)
     fix = f"Give the last layer {most + 1} outputs (one a class), or map the labels to 0..{classes - 1}."
-    if most > classes and target.second is not None and target.second < classes:  # one value far from all others
+    if classes == 2 and target.second == least:  # two values and no third
+        fix = (
+            f"Map the labels {least} and {most} to 0 and 1, best where the dataset makes them: ({name} =="
+            f" {most}).long(). If {most} marks what is not to count, it is ignore_index={most} instead."
+        )
+    elif most > classes and target.second is not None and target.second < classes:  # one value far from all others
         fix = f"If {most} marks what is not to count, name it: ignore_index={most}; if not: {fix[0].lower()}{fix[1:]}"
     return Diagnosis("LD106", "label-too-large", message, fix, measured=measured)
 

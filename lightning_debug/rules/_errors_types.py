@@ -52,6 +52,8 @@ def device_faults(error: ErrorRaised) -> Diagnosis | None:
             f"Register {each.strip()}, so that it moves with the model: self.register_buffer({name}, ...) instead of"
             f" self.{attribute} = {'[...]' if item else '...'}"
         )
+        if item:
+            fix += f", and read it as getattr(self, {name})."
         return Diagnosis("LD104", "not-a-buffer", message, fix, odd.name)
     if odd.kind == "batch":
         fix = (

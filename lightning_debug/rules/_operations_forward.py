@@ -23,7 +23,7 @@ def logarithm(origin: Origin) -> Iterator[Explanation]:
         yield Explanation("logit-at-edge", what, "give it eps: torch.logit(p, eps=1e-6), or keep the logits themselves")
     elif x.minimum is not None and x.minimum < edge:
         what = f"{origin.operation} gets {counted(x.negatives, 'below 0')}, among {span(x)}"
-        yield Explanation("log-of-negative", what, _negative_fix(origin.operation, x))
+        yield Explanation("log-of-negative", what, _negative_fix(origin, edge))
     elif x.zeros or edge:
         what = f"{origin.operation} gets {counted(x.zeros or 1, f'equal to {number(edge)}')}, among {span(x)}"
         yield Explanation("log-of-zero", what, _log_fix(x))
@@ -32,11 +32,26 @@ def logarithm(origin: Origin) -> Iterator[Explanation]:
         yield Explanation("log-of-tiny", what, _log_fix(x))
 
 
-def _negative_fix(operation: str, x: Operand) -> str:
-    """What a layer gives takes either sign: a clamp would pass it no gradient wherever it is below 0."""
-    if operation != "log1p" and x.source.startswith(("linear", "conv")):
-        return "make what the layer gives positive: torch.log(F.softplus(x) + 1e-8), or take it for the logarithm"
-    return "clamp before it: torch.log(x.clamp(min=1e-8))"
+ROUNDING = 1e-3
+"""What is below 0 by no more than this share of the largest value is rounding."""
+
+
+def _negative_fix(origin: Origin, edge: float = 0.0) -> str:
+    """What a layer gives takes either sign: a clamp would pass it no gradient wherever it is too small."""
+    x, name = first(origin), origin.operation
+    least, most = x.minimum or 0.0, x.maximum or 0.0
+    clamp = f"x.clamp(min={'-1 + 1e-6' if edge else '1e-8'})"
+    if x.kind or edge - least <= ROUNDING * max(most, -edge):
+        return (
+            f"clamp before it: {clamp}.{name}(...)"
+            if name.endswith("pow")
+            else f"clamp before it: torch.{name}({clamp})"
+        )
+    positive = "F.softplus(x)" if edge else "F.softplus(x) + 1e-8"
+    if x.source.startswith(("linear", "conv")):
+        other = ", or take it for the logarithm" if name == "log" else ""
+        return f"make what the layer gives positive: torch.{name}({positive}){other}"
+    return f"make what goes into {name} positive where a layer gives it, {positive}: {clamp} passes no gradient"
 
 
 def _log_fix(x: Operand) -> str:
@@ -54,7 +69,10 @@ def _exponential(origin: Origin) -> Iterator[Explanation]:
     dtype = origin.output.dtype if origin.output is not None else x.dtype
     limit = EXPONENT.get(dtype, 88.72) / (math.log(2) if origin.operation == "exp2" else 1.0)
     what = f"{origin.operation} overflows {dtype} above {number(limit)}, and gets up to {number(x.maximum)}"
-    fix = "work with logarithms (torch.logsumexp, F.log_softmax, F.softplus), or clamp: torch.exp(x.clamp(max=20))"
+    fix = (
+        "take torch.softmax where exp is divided by its own sum, torch.logsumexp, F.log_softmax or F.softplus where a "
+        "logarithm follows; or clamp: torch.exp(x.clamp(max=20))"
+    )
     yield Explanation("exp-overflow", f"{what} ({span(x)})", fix)
 
 
@@ -86,7 +104,7 @@ def division(origin: Origin) -> Iterator[Explanation]:
     constant = origin.numbers.get("1", origin.numbers.get("other"))
     if name == "rsqrt" and below.negatives:
         what = f"rsqrt gets {counted(below.negatives, 'below 0')}, among {span(below)}"
-        yield Explanation("sqrt-of-negative", what, "clamp before it: torch.rsqrt(x.clamp(min=1e-8))")
+        yield Explanation("sqrt-of-negative", what, _negative_fix(origin))
     elif below.zeros or (len(operands) < 2 and constant == 0.0):
         zeros = below.zeros if constant is None else below.numel
         both = len(operands) > 1 and operands[0].zeros
@@ -127,7 +145,7 @@ def _domain(origin: Origin) -> Iterator[Explanation]:
         return
     if name == "sqrt" and x.minimum < 0:
         what = f"sqrt gets {counted(x.negatives, 'below 0')}, among {span(x)}"
-        yield Explanation("sqrt-of-negative", what, "clamp before it: torch.sqrt(x.clamp(min=1e-8))")
+        yield Explanation("sqrt-of-negative", what, _negative_fix(origin))
     elif name in ("acos", "asin", "arccos", "arcsin", "atanh", "erfinv") and max(-x.minimum, x.maximum) >= 1:
         fix = f"clamp before it: torch.{name}(x.clamp(-1 + 1e-6, 1 - 1e-6))"
         yield Explanation("outside-domain", f"{name} is defined between -1 and 1, and gets {span(x)}", fix)
@@ -135,7 +153,7 @@ def _domain(origin: Origin) -> Iterator[Explanation]:
         exponent = origin.numbers.get("1", origin.numbers.get("exponent"))
         told = "" if exponent is None else f" to the power {number(exponent)}"
         if x.negatives and (exponent is None or exponent != int(exponent)):
-            fix = "take the power of x.clamp(min=1e-8), or of x.abs() with the sign put back"
+            fix = _negative_fix(origin)
             what = f"pow takes {counted(x.negatives, 'below 0')}{told}, among {span(x)}"
             yield Explanation("power-of-negative", what, fix)
         elif x.zeros and (exponent is None or exponent < 0):

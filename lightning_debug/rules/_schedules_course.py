@@ -155,7 +155,19 @@ def endless_rise(seen: ScheduleForecast, limits: Limits) -> Fault | None:
     )
 
 
-def driven(seen: ScheduleProgress, limits: Limits) -> Fault | None:
+def _one_driver(seen: ScheduleProgress, foreseen: ScheduleForecast | None) -> str:
+    """Whose steps to keep: Lightning's, at the pace that the schedule was made for."""
+    delete = "Delete the scheduler.step() in your code; with automatic optimization Lightning steps it"
+    if seen.interval != "epoch" or seen.made <= 2 * seen.expected:
+        return f"{delete}."
+    key = '"lr_scheduler": {"scheduler": scheduler, "interval": "step"}'
+    rises = foreseen is not None and 0.0 < highest(foreseen.rates) < 0.5 * highest(foreseen.other_rates)
+    if rises:  # its warm-up would not end in so few steps
+        return f"Delete the scheduler.step() in your code, and have Lightning step it after each batch: {key}."
+    return f"{delete} after each epoch. Where it is counted in batches, write {key}."
+
+
+def driven(seen: ScheduleProgress, limits: Limits, foreseen: ScheduleForecast | None = None) -> Fault | None:
     """A scheduler that the user's code steps as well as Lightning, or that nobody steps."""
     if seen.idle:
         stays = "" if seen.rate is None else f", and the learning rate stays at {seen.rate:.2g}"
@@ -170,11 +182,11 @@ def driven(seen: ScheduleProgress, limits: Limits) -> Fault | None:
         return None
     often = seen.expected >= 2 and seen.made >= 2 * seen.expected
     if often or (seen.expected == 1 and seen.made >= 5):
-        times = "twice" if seen.made == 2 * seen.expected else f"{seen.made / seen.expected:.1f} times"
+        times = "twice" if seen.made == 2 * seen.expected else f"{seen.made / seen.expected:.3g} times"
         return Fault(
             f"{seen.scheduler} made {seen.made} steps where Lightning made {seen.expected}: it is stepped by hand as "
             f"well, and runs {times} as fast.",
-            "Delete the scheduler.step() in your code; with automatic optimization Lightning steps it.",
+            _one_driver(seen, foreseen),
         )
     if seen.plain and seen.interval == "step" and seen.expected >= 4 and seen.made <= limits.behind * seen.expected:
         return Fault(
@@ -192,12 +204,15 @@ def waiting(seen: PlateauWatch) -> Fault | None:
         others = [name for name in seen.logged if not re.search(r"_step(/|$)", name)]
         close = _alike(seen.monitor, others)
         there = ", ".join(repr(name) for name in others[:6]) or "nothing"
-        when = "after each step" if seen.interval == "step" else f"after {max(1, seen.epochs)} epochs"
+        epochs = max(1, seen.epochs)
+        when = "after each step" if seen.interval == "step" else f"after {epochs} epoch{'s' if epochs > 1 else ''}"
         follows = "Lightning raises" if seen.raised else "the learning rate never falls"
-        fix = f'Write "monitor": {close!r}' if close else f"Log it: self.log({seen.monitor!r}, ...) in validation_step"
+        fix = f'Write "monitor": "{close}"' if close else f"Log it: self.log({seen.monitor!r}, ...) in validation_step"
         if seen.interval == "step":
             fix += ', or leave out "interval": "step": a value of validation is there once an epoch'
-        return Fault(f"{told}, which is not logged {when} ({there} is): {follows}.", f"{fix}.")
+        return Fault(
+            f"{told}, which is not logged {when} ({there} {'are' if ', ' in there else 'is'}): {follows}.", f"{fix}."
+        )
     if seen.mode not in ("min", "max") or not seen.direction or seen.direction == seen.mode:
         return None
     if seen.direction == "max" and not 0.0 <= seen.value <= 100.0:
@@ -237,11 +252,15 @@ def _plain(name: str) -> str:
 
 
 def faults_met(
-    progress: tuple[ScheduleProgress, ...], plateaus: tuple[PlateauWatch, ...], limits: Limits
+    progress: tuple[ScheduleProgress, ...],
+    plateaus: tuple[PlateauWatch, ...],
+    forecasts: tuple[ScheduleForecast, ...],
+    limits: Limits,
 ) -> Iterator[tuple[ScheduleProgress | PlateauWatch, Fault]]:
     """What training itself showed."""
     for seen in progress:
-        fault = driven(seen, limits)
+        alike = [item for item in forecasts if item.scheduler == seen.scheduler]
+        fault = driven(seen, limits, alike[0] if len(alike) == 1 else None)
         if fault is not None:
             yield seen, fault
     for watch in plateaus:

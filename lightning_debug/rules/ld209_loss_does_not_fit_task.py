@@ -8,7 +8,7 @@ What it sees: one of these, in the first steps of training:
     inputs do tell the classes apart (``separation_p`` by permutation), and classes are about equally frequent (the
     rarest has ``evenness`` of its fair share).
     (b) MSE, MAE or Huber loss of softmax probabilities against one-hot targets.
-    (c) Binary cross-entropy with targets outside of 0 … 1 by more than ``margin``.
+    (c) Binary cross-entropy with targets outside of 0 … 1 by more than ``margin``; an error once the loss is below 0.
     (d) Cross-entropy with several 1s in a row of targets, or binary cross-entropy of a softmax against such rows.
     (e) Cross-entropy of a single score per sample.
 Why it hurts: squared error on labels says that class 1 lies between 0 and 2, and punishes taking 0 for 9 81 times
@@ -94,7 +94,7 @@ from collections.abc import Iterator
 
 from lightning_debug.evidence.loss import LossCall, LossGraph
 from lightning_debug.evidence.loss_checks import StatedIntent
-from lightning_debug.finding import WARNING, Claim
+from lightning_debug.finding import ERROR, WARNING, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._label_tasks import means_classes
@@ -116,16 +116,15 @@ def loss_does_not_fit_task(
     """Claims one finding for each line whose loss is for another task."""
     intent = record.last(StatedIntent) or StatedIntent()
     said: set[str] = set()
-    for graph in record.of(LossGraph):
-        if graph.step != "training_step":
-            continue
+    graphs = [graph for graph in record.of(LossGraph) if graph.step == "training_step"]
+    for graph in graphs:
         for call in graph.reaching:
             if call.target is None or call.line in said:
                 continue
             claim = (
                 _class_labels(record, graph, call, intent, rank_correlation, separation_p, evenness, pairs)
                 or _one_hot(call, intent)
-                or _outside_unit(call, margin, sunk=_has_sunk(graph))
+                or _outside_unit(call, margin, lowest=_sunk(graphs, call.line))
                 or _several_labels(call, intent)
                 or _one_score(call)
             )
@@ -188,19 +187,26 @@ def _one_hot(call: LossCall, intent: StatedIntent) -> Claim | None:
     )
 
 
-def _has_sunk(graph: LossGraph) -> bool:
-    """Whether a loss that is made of binary cross-entropies only lies below 0, which no mask or weight can do."""
-    return bool(graph.loss is not None and graph.loss < -1e-3 and all(one.function in BINARY for one in graph.calls))
+def _sunk(graphs: list[LossGraph], line: str) -> float | None:
+    """The lowest loss below 0 of one that is made of binary cross-entropies only: no mask or weight takes it there."""
+    values = [
+        graph.loss
+        for graph in graphs
+        if graph.loss is not None
+        and any(one.line == line for one in graph.calls)
+        and all(one.function in BINARY for one in graph.calls)
+    ]
+    return min((value for value in values if value < -1e-3), default=None)
 
 
-def _outside_unit(call: LossCall, margin: float, *, sunk: bool) -> Claim | None:
+def _outside_unit(call: LossCall, margin: float, *, lowest: float | None) -> Claim | None:
     target = call.target
     if call.function not in BINARY or target is None or target.minimum is None or target.maximum is None:
         return None
     inside = -margin <= target.minimum and target.maximum <= 1 + margin
     share = 1 - (target.share_in_unit if target.share_in_unit is not None else 1.0)
     unsure = call.reduction == "none" or call.weighted or not target.from_batch
-    if inside or share <= 0 or (unsure and not sunk):
+    if inside or share <= 0 or (unsure and lowest is None):
         return None
     span = f"{number(target.minimum)} to {number(target.maximum)}"
     if not target.integral:
@@ -211,10 +217,18 @@ def _outside_unit(call: LossCall, margin: float, *, sunk: bool) -> Claim | None:
         low, high = number(target.minimum), number(target.maximum)
         fix = f"Map the labels {low} and {high} to 0 and 1 before the loss."
     return Claim(
-        message=f"{call.function} gets targets from {span}, {share:.0%} of them outside of 0 to 1.".replace("%", " %"),
+        message=f"{call.function} gets targets from {span}, {share:.0%} of them outside of 0 to 1".replace("%", " %")
+        + (f", and the loss has fallen to {number(lowest)}: below 0 it falls for ever." if lowest is not None else "."),
         subject=call.line or call.function,
-        measured={"function": call.function, "minimum": target.minimum, "maximum": target.maximum, "share": share},
+        measured={
+            "function": call.function,
+            "minimum": target.minimum,
+            "maximum": target.maximum,
+            "share": share,
+            **({} if lowest is None else {"lowest_loss": lowest}),
+        },
         fix=fix,
+        severity=None if lowest is None else ERROR,
     )
 
 

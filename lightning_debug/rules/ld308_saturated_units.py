@@ -111,7 +111,8 @@ def _claim(seen: ActivationHealth, layer: UnitHealth) -> Claim:
         f"their values, in {over}.",
         subject=layer.module if layer.module_type in _LAYERS else (layer.line or layer.module),
         measured={"units": layer.units, "saturated": layer.saturated, "looks": seen.looks, "samples": seen.samples},
-        fix="Normalise what comes in, start with smaller weights, or put a norm layer before this activation.",
+        fix="Start with smaller weights in the layer before it (divided by the square root of its inputs' number), "
+        "put a norm layer between them, or normalise what comes in.",
         at=seen.at,
     )
 

@@ -179,7 +179,7 @@ def _reason(seen: TrainingEffect, settled: bool, wiped: bool, called: bool) -> R
         return (
             told,
             "loss",
-            "Return the loss as it was computed: without .item(), .detach(), .data or torch.tensor(...).",
+            "Return the loss as torch computed it: without .item(), .detach(), .data, .numpy() or torch.tensor(...).",
         )
     if seen.rate == 0.0:
         if not seen.ended and seen.future_rate != 0.0:

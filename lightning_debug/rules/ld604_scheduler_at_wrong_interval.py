@@ -139,7 +139,8 @@ def scheduler_at_wrong_interval(
         if fault is not None and evidence.scheduler not in claimed:
             claimed.add(evidence.scheduler)
             yield _claim(evidence, fault)
-    for met, fault in faults_met(record.of(ScheduleProgress), record.of(PlateauWatch), limits):
+    forecasts = record.of(ScheduleForecast)
+    for met, fault in faults_met(record.of(ScheduleProgress), record.of(PlateauWatch), forecasts, limits):
         if met.scheduler not in claimed:
             claimed.add(met.scheduler)
             yield _claim_met(met, fault)

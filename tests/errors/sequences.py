@@ -77,7 +77,8 @@ CASES = (
         "negative_padding", "LD107", "negative-index", "embedding",
         net("self.embedding = nn.Embedding(20, 8)\nself.head = nn.Linear(8, 3)",
             "return self.head(self.embedding(x).mean(1))", CLASSIFY, f"loader({TOKENS} - 1, {LABELS})"),
-        "self.embedding(x)", "self.embedding(x.clamp(min=0))", r"clamp\(min=0\)",
+        "self.embedding(x)", "self.embedding(x.masked_fill(x < 0, 19))",
+        r"nn\.Embedding\(21, \.\.\., padding_idx=20\), and batch\[0\]\.masked_fill\(batch\[0\] < 0, 20\)",
     ),
     Case(
         "float_tokens", "LD105", "float-indices", "embedding",

@@ -135,6 +135,12 @@ CASES = (
         "self(x), y)", "self(x), y, ignore_index=255)", r"ignore_index=255",
     ),
     Case(
+        "masks_of_0_and_255", "LD106", "label-too-large", "",
+        net("self.net = nn.Linear(10, 2)", FORWARD, "x, y = batch\nreturn F.cross_entropy(self(x), y)",
+            f"loader({TABLE}, 255 * (torch.arange(16) % 2))"),
+        "self(x), y)", "self(x), (y == 255).long())", r"^Map the labels 0 and 255 to 0 and 1.*\(batch\[1\] == 255\)",
+    ),
+    Case(
         "labels_from_one_marked", "LD106", "labels-from-one", "",
         net(THREE, "return self.net(x)",
             "x, y = batch\nscores = self(x)\nhot = torch.zeros_like(scores).scatter_(1, y.view(-1, 1), 1)\n"

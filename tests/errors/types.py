@@ -166,7 +166,7 @@ CASES = (
         ),
         "device='meta'",
         "device='cpu'",
-        r'each item of self\.scales.*register_buffer\(f"scales_\{i\}"',
+        r'each item of self\.scales.*register_buffer\(f"scales_\{i\}".*getattr\(self, f"scales_\{i\}"\)',
     ),
     Case(
         "made_on_another_device",
