@@ -24,6 +24,7 @@ from lightning_debug.callbacks._lightning import (
     run_context,
     summary_writers,
 )
+from lightning_debug.callbacks._lightning_threads import note_thread
 from lightning_debug.callbacks._rank_findings import RankFindings
 from lightning_debug.evidence import Evidence, ProbeFailure, RuleFailure, RunContext, Unavailable
 from lightning_debug.finding import FaultFound, Report
@@ -151,6 +152,7 @@ class DebugCallback(CallbackBase):
         """Closes the session (see the class)."""
 
     def _open(self, trainer: Trainer, stage: str) -> None:
+        note_thread(trainer)
         session = _SESSIONS.get(trainer)
         if session is None or (stage == "fit" and session.status != "running"):
             ours = [item for item in callbacks_of(trainer) if isinstance(item, DebugCallback)]

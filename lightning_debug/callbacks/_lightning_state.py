@@ -17,6 +17,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, is_compiled
+from lightning_debug.callbacks._lightning_threads import has_company
 
 ENTRIES = frozenset(
     {
@@ -40,7 +41,7 @@ _LOADING = ("_BaseDataLoaderIter", "_StatefulDataLoaderIter", "_DataFetcher", "C
 
 def obstacles(trainer: Trainer, pl_module: LightningModule) -> list[str]:
     """Why steps cannot be run and undone under this Trainer; empty if they can."""
-    found = []
+    found = ["another Trainer runs in another thread of this process"] if has_company() else []
     strategy = trainer.strategy
     names = [kind.__name__ for kind in type(strategy).__mro__]
     known = any(name in _STRATEGIES for name in names)

@@ -154,22 +154,46 @@ class _Nowhere(io.TextIOBase):
         return True
 
 
-_silent = False
+_SILENCE = threading.RLock()
+_silences: list[contextlib.ExitStack] = []
+_inside = 0
 
 
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Has prints, warnings and log messages appear neither now nor less often later.
 
+    What it replaces belongs to the process: of blocks that overlap, in one thread or in several, the first replaces it
+    and the last puts it back.
+    """
+    global _inside  # noqa: PLW0603 -- one process has one terminal
+    with _SILENCE:
+        if not _silences:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(_unwarned())
+                stack.enter_context(_no_records())
+                stack.enter_context(contextlib.redirect_stdout(_Nowhere()))
+                stack.enter_context(contextlib.redirect_stderr(_Nowhere()))
+                _silences.append(stack.pop_all())
+        _inside += 1
+    try:
+        yield
+    finally:
+        with _SILENCE:
+            _inside -= 1
+            if not _inside:
+                _silences.pop().close()
+
+
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    """Drops warnings.
+
     ``warnings.catch_warnings`` would have every warning of the program be shown again, for it makes the registries
     of what was shown already out of date. A filter that is put into the list directly does not, and what it ignores
     enters no registry. It comes after those of the user's that make errors of warnings. Where one before these shows
     some warnings once, the registries of all modules are copied and put back, which takes a few milliseconds.
     """
-    global _silent  # noqa: PLW0603 -- one process has one terminal
-    if _silent:  # within another block, whose end puts all of it back
-        yield
-        return
     filters: Any = warnings.filters
     before, show = list(filters), warnings.showwarning
     first = 1 + max((index for index, held in enumerate(before) if held[0] == "error"), default=-1)
@@ -178,12 +202,9 @@ def silence() -> Iterator[None]:
     if plain:
         filters.insert(first, ("ignore", None, Warning, None, 0))
     warnings.showwarning = lambda *_, **__: None
-    _silent = True
     try:
-        with _no_records(), contextlib.redirect_stdout(_Nowhere()), contextlib.redirect_stderr(_Nowhere()):
-            yield
+        yield
     finally:
-        _silent = False
         warnings.showwarning = show
         if shown is None:
             filters[:] = before

@@ -261,7 +261,7 @@ def offload_of(pl_module: LightningModule) -> str | None:
 
 @contextlib.contextmanager
 def _inside() -> Iterator[None]:
-    global _depth  # noqa: PLW0603 -- one process has one training loop
+    global _depth  # noqa: PLW0603 -- where Trainers run in several threads, none is isolated
     _depth += 1
     try:
         yield

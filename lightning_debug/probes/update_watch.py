@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
 from lightning_debug.evidence.optimization import GroupUpdate
+from lightning_debug.probes import optimizer_steps
 from lightning_debug.probes.optimizer_coverage import Held
 from lightning_debug.probes.update_ratio import group_update
 
@@ -102,10 +102,9 @@ class Stepping:
 
 
 class UpdateWatch:
-    """Watches gradients arrive and optimizers step, between :meth:`start` and :meth:`stop` of a batch.
+    """Watches gradients arrive and this thread's optimizers step, between :meth:`start` and :meth:`stop` of a batch.
 
-    Hooks on leaf tensors see a gradient before it is added to what is there; torch's hooks for all optimizers see
-    every step. Both are installed for single batches, and change nothing.
+    Hooks on leaf tensors see a gradient before it is added to what is there. They change nothing.
 
     Args:
         parameters: What to watch: trainable parameters.
@@ -171,11 +170,11 @@ class UpdateWatch:
             if self._tensor_hooks and parameter.requires_grad:
                 self._bare += [parameter] if parameter._backward_hooks is None else []  # noqa: SLF001
                 self._handles.append(parameter.register_hook(functools.partial(self._arrived, track)))  # type: ignore[no-untyped-call]
-        self._handles.append(register_optimizer_step_pre_hook(self._before))
-        self._handles.append(register_optimizer_step_post_hook(self._after))
+        optimizer_steps.listen(self)
 
     def stop(self) -> None:
         """Ends it; harmless when repeated."""
+        optimizer_steps.leave(self)
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -230,7 +229,8 @@ class UpdateWatch:
                 stepping.lost = len(stepping.lost_in)
 
     @torch.no_grad()
-    def _before(self, optimizer: Any, *_: Any) -> None:
+    def before_step(self, optimizer: Any) -> None:
+        """Copies what the optimizer is about to change."""
         if self._ignore():
             return
         stepping = self.steppings.setdefault(id(optimizer), Stepping(optimizer))
@@ -246,7 +246,8 @@ class UpdateWatch:
                     stepping.before[id(parameter)] = parameter.detach().clone()
 
     @torch.no_grad()
-    def _after(self, optimizer: Any, *_: Any) -> None:
+    def after_step(self, optimizer: Any) -> None:
+        """Counts the step, and takes the difference that it made."""
         if self._ignore():
             return
         stepping = self.steppings.setdefault(id(optimizer), Stepping(optimizer))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 
 from lightning_debug.finding import Report
 
@@ -24,7 +25,7 @@ def write_text(path: str, text: str) -> None:
         OSError: If the folder cannot be made or the file cannot be written.
     """
     os.makedirs(os.path.dirname(os.path.abspath(path)), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
+    temporary = f"{path}.{os.getpid()}.{threading.get_ident()}.tmp"
     try:
         with open(temporary, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
