@@ -16,6 +16,7 @@ from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_samples import batch_size_of
 from lightning_debug.probes.data_fits import Comparisons
 from lightning_debug.probes.plain_shape import plain_shape
+from lightning_debug.probes.thinning import even_step
 from lightning_debug.probes.trace import RESHAPES, Call, Trace, tensors
 
 NORMS = frozenset({"batch_norm", "layer_norm", "instance_norm", "group_norm", "native_batch_norm", "rms_norm"})
@@ -192,7 +193,8 @@ class ReachTrace:
             self.layers.append(FirstLayerInput(**known, layout=axis))
             return
         values = operand.movedim(axis, -1).reshape(-1, operand.shape[axis])
-        values = values[:: -(-len(values) // MOST_ROWS)].float().cpu()
+        places_beside = [size for dim, size in enumerate(operand.shape) if dim not in (0, axis)]
+        values = values[:: even_step(len(values), MOST_ROWS, places_beside)].float().cpu()
         values = values[values.isfinite().all(dim=1)]
         if not len(values):
             self.layers.append(FirstLayerInput(**known, layout=axis))
@@ -207,7 +209,7 @@ class ReachTrace:
         measured = None
         if output is not None and output.is_floating_point() and output.numel():
             out = output.detach().reshape(-1)
-            measured = float(out[:: max(1, out.numel() // 65536)].double().square().mean().sqrt())
+            measured = float(out[:: even_step(out.numel(), 65536, output.shape[1:])].double().square().mean().sqrt())
         self.layers.append(
             FirstLayerInput(
                 **known,

@@ -7,6 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from lightning_debug.probes.thinning import even_step
+
 Kind = Literal["values", "image", "series", "counts", "binary", "classes", "one-hot", "multi-hot", "ids", "texts", ""]
 
 LOOKED_AT = 4096
@@ -16,7 +18,7 @@ LOOKED_AT = 4096
 def sampled(tensor: Tensor) -> Tensor:
     """A few thousand values of a tensor, evenly spread, flat."""
     flat = tensor.reshape(-1) if tensor.is_contiguous() else tensor[: max(1, LOOKED_AT // 16)].reshape(-1)
-    return flat[:: max(1, flat.numel() // LOOKED_AT)]
+    return flat[:: even_step(flat.numel(), LOOKED_AT, tensor.shape[1:])]
 
 
 def label_kind(tensor: Tensor) -> Kind:
