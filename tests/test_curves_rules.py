@@ -57,6 +57,8 @@ def test_underfitting_waits_where_more_epochs_would_do():
     creeps, falls = Shift(amount=-0.02, error=0.005), Shift(amount=-0.08, error=0.005)
     assert [claim.subject for claim in underfitting(_settled(creeps))] == ["training loss"]
     assert not list(underfitting(_settled(falls)))
+    noisy = Shift(amount=0.01, error=0.035)
+    assert not list(underfitting(_settled(noisy, steps=63, epochs=3))), "63 steps say little of where it settles"
 
 
 def test_a_model_trained_before_does_not_underfit():

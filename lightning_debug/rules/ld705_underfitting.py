@@ -6,7 +6,8 @@ What it sees: at the end of a run of at least `steps` steps (`long` where it has
     of one through the first), in eval mode too, above `high` of what knowing nothing costs; validation agrees
     within a factor `agree`, and does not end at its lowest after a fall by `low` of it in the last quarter; the nearest
     neighbours reach `better` of it on the same training samples, and as long
-    a run again, at the pace of the last quarter, would not close `closed` of what lies between. Where validation
+    a run again, at the pace of the last quarter (or one `falls` standard errors faster, which few noisy steps do not
+    rule out), would not close `closed` of what lies between. Where validation
     jumps by `jitter` (or the first steps drove the loss far up), that is LD702. Where nothing at all was learned, it
     stands as a symptom beside LD712, whose causes are more.
 Why it hurts: the model is too small, too regularised or too frozen for the task: neither more data nor more
@@ -84,6 +85,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 from lightning_debug.evidence.curves import CurveReading, ValidationCourse
@@ -155,8 +157,9 @@ def underfitting(
     if isinstance(reference, Skip):
         yield reference
         return
-    if moving and -4 * course.late.amount > closed * (now - reference.neighbours):
-        return  # it needs more epochs (LD715), as far as one can tell
+    noise = course.late.error if math.isfinite(course.late.error) else 0.0
+    if -4 * (course.late.amount - falls * noise) > closed * (now - reference.neighbours):
+        return  # it may need more epochs (LD715), as far as one can tell
     both = f", validation at {seen.end:.3g}" if seen is not None else ""
     yield Claim(
         message=f"The training loss settles at {now:.3g}{both}; knowing nothing costs {price:.3g}, and the nearest "
