@@ -54,6 +54,16 @@ def test_a_run_that_learns_what_two_examples_did_not(end, codes):
     assert len(found) == len(codes)
 
 
+@pytest.mark.parametrize(("slow", "said"), [(1.2, False), (0.6, True)])
+def test_a_loss_that_rises_at_each_rate_is_moved_by_something_else(slow, said):
+    """A queue of keys fills up with those of the two examples."""
+    call = OverfitCall(function="cross_entropy", value=0.6, after=0.9, floor=0.0, uninformed=0.0)
+    trials = tuple(OverfitTrial(rate=rate, losses=(0.6, *(end,) * 28)) for rate, end in ((0.03, 0.9), (0.0003, slow)))
+    seen = OverfitCheck(samples=2, batch=2, start=0.6, trials=trials, calls=(call,), steps=160, parameters=18)
+    found = [item for item in cannot_overfit_batch(Record([seen])) if isinstance(item, Claim)]
+    assert bool(found) is said
+
+
 OUT_OF_MEMORY = torch.OutOfMemoryError("CUDA out of memory")
 
 

@@ -164,6 +164,10 @@ def _understood(
         yield claimed(seen, call, cause)
     elif trained:
         yield Skip("the run has brought the loss of all examples far below what two of them cost when it was tried")
+    elif _rises(seen, still):
+        yield Skip(
+            "the loss of two examples rises at each rate: something that the step keeps, such as a queue, moves it"
+        )
     elif all(call.left >= unexplained * (call.headroom or 0.0) for call in seen.calls) and _whole_stuck(seen):
         yield claimed(seen, call, otherwise)
     else:
@@ -183,6 +187,14 @@ def _falls(seen: OverfitCheck, still: float) -> bool:
         return True
     above = sum(call.left for call in seen.calls) / max(sum(call.after or 0.0 for call in seen.calls), 1e-30)
     return best.fall > still * abs(best.end) * above
+
+
+def _rises(seen: OverfitCheck, still: float) -> bool:
+    """Whether every trial ended above its start, the slowest as well, so that the weights alone do not decide."""
+    trials = [trial for trial in seen.trials if len(trial.losses) > 1 and not trial.diverged]
+    return len({trial.rate for trial in trials}) > 1 and all(
+        trial.end > trial.losses[0] + still * abs(trial.losses[0]) for trial in trials
+    )
 
 
 def _creeps(seen: OverfitCheck, still: float, share_down: float = 0.8) -> bool:
