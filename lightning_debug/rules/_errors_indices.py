@@ -37,7 +37,27 @@ def index_faults(error: ErrorRaised) -> Diagnosis | None:
         return Diagnosis(
             "LD106", "metric-classes", f"a metric of {metric[2]} classes gets {metric[3]} in {metric[1]}.", fix
         )
-    return None
+    return _confusion(error)
+
+
+def _confusion(error: ErrorRaised) -> Diagnosis | None:
+    """A metric that counts pairs of label and prediction, of which one lies beyond its table of classes."""
+    asked = re.search(r"shape '\[(\d+), (\d+)\]' is invalid for input of size (\d+)", error.message)
+    if asked is None or asked[1] != asked[2] or not any(item.made_by == "bincount" for item in error.operands):
+        return None
+    classes, largest = int(asked[1]), (int(asked[3]) - 1) // int(asked[1])
+    if largest < classes:
+        return None
+    where = error.module or "the metric"
+    return Diagnosis(
+        "LD106",
+        "metric-classes",
+        f"{where} counts {classes} classes (0..{classes - 1}), and gets the label {largest}.",
+        f"Number the labels from 0 to {classes - 1}, such as by y - y.min() where they begin at 1, or give the metric "
+        f"and the output {largest + 1} classes.",
+        where,
+        {"largest": largest, "classes": classes},
+    )
 
 
 def _embedding(error: ErrorRaised) -> Diagnosis | None:
