@@ -1,6 +1,7 @@
 """LD604 on what schedules lead to: plateaus, steps by hand, warm-ups without end, checkpoints of shorter runs."""
 
 import pytest
+import pytorch_lightning as pl
 from torch.optim import lr_scheduler as schedules
 
 from lightning_debug.callbacks.optimizer_inspector import OptimizerInspector
@@ -161,6 +162,15 @@ QUICK_HEALTHY = ("most of an accuracy", "logged there, and let be", "restarts se
 @pytest.mark.parametrize("name", parameters(HEALTHY, QUICK_HEALTHY))
 def test_is_quiet(name):
     assert not fitted(HEALTHY[name]()).headlines
+
+
+@pytest.mark.parametrize(("length", "interval", "found"), [(60, "epoch", 1), (3, "epoch", 0), (60, "step", 0)])
+def test_epochs_are_known_where_accumulation_changes(length, interval, found):
+    model = Scheduled(lambda o: schedules.LinearLR(o, 0.1, total_iters=length), interval=interval)
+    model.val_dataloader, inspector = validation, OptimizerInspector()
+    changes = pl.callbacks.GradientAccumulationScheduler({0: 2, 2: 1})
+    trainer(changes, inspector, max_epochs=6).fit(model, loader(64))
+    assert [item.code for item in inspector.report.headlines] == ["LD604"] * found
 
 
 def test_a_warm_up_in_a_trial_is_not_judged():

@@ -106,10 +106,13 @@ class Schedules:
         batches = trainer.num_training_batches
         if not math.isfinite(batches) or not batches:
             return "the number of batches an epoch is not known"
-        if _changes_windows(trainer):
-            return "gradient accumulation changes during the run"
-        each = math.ceil(batches / trainer.accumulate_grad_batches)
         epochs = trainer.max_epochs if trainer.max_epochs is not None else -1
+        each = math.ceil(batches / trainer.accumulate_grad_batches)
+        if _changes_windows(trainer):
+            mean = _mean_window(trainer, epochs)
+            if mean is None or any(config.interval != "epoch" for config in trainer.lr_scheduler_configs):
+                return "gradient accumulation changes during the run"
+            each = math.ceil(batches / mean)  # schedules of epochs are stepped as often, whatever an epoch has of steps
         if epochs < 0 and trainer.max_steps < 0:
             return "the run is bounded neither by epochs nor by steps"
         steps = each * epochs if epochs >= 0 else trainer.max_steps
@@ -253,6 +256,17 @@ def _is_trial(trainer: Trainer) -> bool:
 def _changes_windows(trainer: Trainer) -> bool:
     """Whether accumulation changes during the run (``GradientAccumulationScheduler``)."""
     return any(len(getattr(item, "scheduling", None) or ()) > 1 for item in callbacks_of(trainer))
+
+
+def _mean_window(trainer: Trainer, epochs: int) -> float | None:
+    """Batches to a step, over all epochs of the run; ``None`` where their number or the windows are not known."""
+    asked = [item for item in callbacks_of(trainer) if len(getattr(item, "scheduling", None) or ()) > 1]
+    if epochs <= 0 or trainer.max_steps >= 0 or len(asked) != 1:
+        return None
+    window = getattr(asked[0], "get_accumulate_grad_batches", None)
+    if window is None:
+        return None
+    return epochs / sum(1.0 / int(window(epoch)) for epoch in range(epochs))
 
 
 def lengths(trainer: Trainer) -> tuple[int | None, ...]:
