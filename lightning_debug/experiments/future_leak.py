@@ -58,23 +58,26 @@ def _ahead(name: str, field: Tensor, prediction: Prediction) -> _Sequence | None
     if length < SHORTEST or not rest or goal.shape[1] % rest or goal.shape[1] > rest * length:
         return None
     steps = goal.shape[1] // rest
-    start = 0 if steps >= length - 1 else length - steps  # the last steps alone may be predicted
     if steps < SHORTEST:
         return None
-    values = field.reshape(field.shape[0], length * rest)[:, rest * start :]
-    ahead, same = values[:, rest:], values[:, :-rest]
-    goal = goal[:, : ahead.shape[1]]
     counted = torch.ones_like(goal, dtype=torch.bool)
     if not goal.is_floating_point():
         counted = goal != (prediction.ignore if prediction.ignore is not None else -100)
         counted &= goal >= 0
-    if goal.dtype == torch.bool or not bool(counted.any()):
+    if goal.dtype == torch.bool:
         return None
-    next_share = float((goal == ahead)[counted].float().mean())
-    same_share = float((goal == same)[counted].float().mean())
-    if next_share < 0.95 or same_share > 0.9:
-        return None
-    return _Sequence(name, field, prediction, (next_share, same_share, steps, start))
+    # The last steps alone may be predicted, of which the last one lies in the field or one step behind it.
+    for start in (0,) if steps >= length - 1 else (length - steps, length - steps - 1):
+        values = field.reshape(field.shape[0], length * rest)[:, rest * start :]
+        ahead, same = values[:, rest:], values[:, :-rest]
+        part, counts = goal[:, : ahead.shape[1]], counted[:, : ahead.shape[1]]
+        if not bool(counts.any()):
+            continue
+        next_share = float((part == ahead)[counts].float().mean())
+        same_share = float((part == same)[counts].float().mean())
+        if next_share >= 0.95 and same_share <= 0.9:
+            return _Sequence(name, field, prediction, (next_share, same_share, steps, start))
+    return None
 
 
 def _by_step(scores: Tensor, prediction: Prediction, samples: int, steps: int) -> Tensor | None:
