@@ -53,6 +53,16 @@ def _settled(late, batch_size=32, spikes=(), steps=400, epochs=10):
     return Record([LossKind(supervised=True), reference, reading])
 
 
+@pytest.mark.parametrize(
+    ("drawn", "first"), [(0.0, "Give the model more capacity"), (0.2, "Look first at what training")]
+)
+def test_a_step_that_draws_is_looked_at_before_capacity(drawn, first):
+    record = _settled(Shift(amount=-0.02, error=0.005))
+    record.add(TrainingLossInEval(epoch=9, batches=8, train_mode=0.6, eval_mode=0.6, drawn=drawn))
+    (claim,) = underfitting(record)
+    assert claim.fix.startswith(first)
+
+
 def test_underfitting_waits_where_more_epochs_would_do():
     creeps, falls = Shift(amount=-0.02, error=0.005), Shift(amount=-0.08, error=0.005)
     assert [claim.subject for claim in underfitting(_settled(creeps))] == ["training loss"]

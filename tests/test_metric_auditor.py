@@ -79,6 +79,20 @@ def test_accuracy_of_a_collection(answers, codes):
     assert [item.code for item in audited(Collected(answers)).findings] == codes
 
 
+class Shy(Binary):
+    """Logits so small that to round them is to compare them with 0.5."""
+
+    def validation_step(self, batch, batch_idx):
+        logits, labels = 0.02 * self.net(batch[0]), (batch[1][:, None] > 1).float()
+        self.log("val_loss", F.binary_cross_entropy_with_logits(logits, labels))
+        self.log("val_acc", ((logits > 0.5).float() == labels).float().mean())
+
+
+def test_a_comparison_that_gives_what_rounding_does_is_called_one():
+    (found,) = audited(Shy()).findings
+    assert "compared with 0.5" in found.message
+
+
 class Balanced(Base):
     """The accuracy of a collection over several classes is the mean over classes."""
 

@@ -113,6 +113,12 @@ def remeasured(
             if val_name:
                 with sandbox.mode(False):
                     _note(found["val"], _validated(sandbox, batch, index, val_name))
+        drawn = 0.0
+        for index, batch in enumerate(batches[:FEWEST_BATCHES] if data and len(found["eval"]) == len(batches) else ()):
+            again: list[float] = []
+            _note(again, _stepped(sandbox, pl_module, batch, index, evaluating=True), share)
+            once = found["eval"][index]
+            drawn = max([drawn, *(abs(twice - once) / max(abs(once), abs(twice), 1e-12) for twice in again)])
         for index, batch in enumerate(batches):  # after the others: it moves running statistics
             _note(found["train"], _stepped(sandbox, pl_module, batch, index), share)
     if not found["train"] or len(found["train"]) != len(found["eval"]):
@@ -128,6 +134,7 @@ def remeasured(
         error=standard_error(found["eval"]),
         val_batches=_validation_batches(trainer, _size(batches[0]), _size(val_batch)),
         augmented=_reads_differ(trainer, pl_module) if data else None,
+        drawn=drawn,
         other_sizes=_other_sizes(batches, val_batch),
     )
 

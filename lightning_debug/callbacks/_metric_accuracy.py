@@ -185,7 +185,7 @@ class AccuracyReplay:
                 key.chance[mistake] = key.chance.get(mistake, 0.0) + odds
             sure = [
                 item
-                for item in sorted(key.mistakes, key=lambda item: (item == INVERTED, item))
+                for item in sorted(key.mistakes, key=lambda item: (item == INVERTED, item != HALF, item))
                 if key.clear.get(item, 0) >= _CLEAR and key.chance[item] >= _CHANCE
             ]
             if sure and not key.right:

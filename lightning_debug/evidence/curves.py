@@ -48,9 +48,8 @@ class Shift:
     @property
     def sigmas(self) -> float:
         """The amount in standard errors, with its sign (-2 for -1.0 ± 0.5); 0 where the noise is not known."""
-        if not math.isfinite(self.error) or not self.amount:
-            return 0.0
-        return self.amount / self.error if self.error > 0 else math.copysign(math.inf, self.amount)
+        known = self.amount if math.isfinite(self.error) else 0.0
+        return known and (known / self.error if self.error > 0 else math.copysign(math.inf, known))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -260,8 +259,7 @@ class ReferenceLoss(Evidence):
         baseline: Loss of predicting the label distribution (or the mean) of these samples for each.
         neighbours: Loss of predicting from the neighbours.
         error: Standard error of the difference between the two.
-        inputs: Name of the batch field that was taken for the input.
-        target: Name of the target's.
+        inputs, target: Names of the batch fields that were taken for these.
     """
 
     function: str
@@ -286,6 +284,7 @@ class TrainingLossInEval(Evidence):
         error: Standard error of these means, from the batches' spread.
         val_batches: How many batches of the size of a training batch a validation is worth; 0 where not known.
         augmented: Whether the data set gives another sample when one is read twice; ``None`` where not known.
+        drawn: Share by which a batch's loss changes in eval mode when training_step is given it twice: its own draws.
         other_sizes: Whether a validation batch's sizes, samples aside, lie far outside of training's (long sequences).
     """
 
@@ -297,4 +296,5 @@ class TrainingLossInEval(Evidence):
     error: float = math.inf
     val_batches: int = 0
     augmented: bool | None = None
+    drawn: float = 0.0
     other_sizes: bool = False

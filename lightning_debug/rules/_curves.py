@@ -151,6 +151,18 @@ def learnable(record: Record, below: float, *, share: float, sigmas: float = 4.0
     return reference
 
 
+def draws_first(record: Record, fix: str, *, share: float = 0.01) -> str:
+    """The fix of a loss that stays high, after what the training step changes by draws of its own, where it does."""
+    again = measured_again(record)
+    if again is None or again.drawn < share:
+        return fix
+    moves = f"in eval mode it changes the same batch's loss by {again.drawn:.0%}"
+    labels = "samples that are mixed or mirrored need labels that are mixed or changed with them"
+    return (
+        f"Look first at what training_step draws at random ({moves}): {labels}. If they have, {fix[0].lower()}{fix[1:]}"
+    )
+
+
 def warming_up(record: Record) -> bool:
     """Whether the learning rate had only just reached its highest value when the run ended."""
     rates = newest(record).learning_rates

@@ -198,7 +198,7 @@ def train_val_preprocessing_differs(
                 "validation_samples": val.samples,
             },
             fix="Prepare validation inputs as training inputs are: the same "
-            + ("logarithm or division." if counts else "division, mean and deviation."),
+            + ("logarithm, division, mean and deviation." if counts else "division, mean and deviation."),
             at=val.at,
         )
     yield from (claim for claim in moved_floors(record, samples) if claim.subject not in told)

@@ -90,6 +90,7 @@ from lightning_debug.rules._curves import (
     LOSS,
     baseline,
     comes_each_epoch,
+    draws_first,
     learnable,
     length,
     newest,
@@ -146,5 +147,7 @@ def training_loss_stalls_early(
         f"{now:.3g}, where the nearest neighbours reach {reference.neighbours:.3g}, and {sign}.",
         subject=LOSS,
         measured={"level": now, "baseline": price, "neighbours": reference.neighbours, "jitter": moves},
-        fix="Halve the learning rate until the loss no longer jumps; LRRangeFinder finds the range.",
+        fix=draws_first(
+            record, "Halve the learning rate until the loss no longer jumps; LRRangeFinder finds the range."
+        ),
     )

@@ -13,7 +13,7 @@ What it sees: at the end of a run of at least `steps` steps (`long` where it has
 Why it hurts: the model is too small, too regularised or too frozen for the task: neither more data nor more
     epochs help.
 How to fix: more layers or units, a structure that fits the data, less weight decay or dropout, more layers
-    unfrozen.
+    unfrozen. Where training_step mixes, mirrors or shifts samples by itself, first see that labels follow them.
 When to ignore: when the model is simple on purpose, as a baseline. Silent where the loss begins below `trained` of
     what knowing nothing costs (fine-tuning, where a small learning rate is meant to change little), and where the
     batch is no table of numbers with one target each: a task with much noise looks the same from outside.
@@ -96,6 +96,7 @@ from lightning_debug.rule import rule
 from lightning_debug.rules._curves import (
     LOSS,
     baseline,
+    draws_first,
     learnable,
     level,
     newest,
@@ -166,7 +167,10 @@ def underfitting(
         f"neighbours reach {reference.neighbours:.3g} on the same samples.",
         subject=LOSS,
         measured={"level": now, "baseline": price, "neighbours": reference.neighbours, "samples": reference.samples},
-        fix="Give the model more capacity (width, layers), regularise less (weight decay, dropout), or unfreeze.",
+        fix=draws_first(
+            record,
+            "Give the model more capacity (width, layers), regularise less (weight decay, dropout), or unfreeze.",
+        ),
     )
 
 

@@ -118,7 +118,7 @@ def metric_averaged_over_uneven_batches(record: Record, *, shift: float = 0.01, 
                 "Log each batch's value with self.log in validation_step, which weights it by the batch's rows "
                 "(or give a MeanMetric weight=)."
                 if uneven.source
-                else f"Give self.log({uneven.key!r}, ..., batch_size=...) the number of rows."
+                else f"Give self.log({uneven.key!r}, ..., batch_size=...) the number of rows: len of the labels."
             )
             yield Claim(
                 message=f"{uneven.key!r} is {uneven.value:.4g}, the plain mean of {seen.batches} batches of "
