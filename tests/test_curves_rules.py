@@ -54,7 +54,7 @@ def _settled(late, batch_size=32, spikes=(), steps=400, epochs=10):
 
 
 @pytest.mark.parametrize(
-    ("drawn", "first"), [(0.0, "Give the model more capacity"), (0.2, "Look first at what training")]
+    ("drawn", "first"), [(0.0, "Give the model more capacity"), (0.2, "See what training_step draws")]
 )
 def test_a_step_that_draws_is_looked_at_before_capacity(drawn, first):
     record = _settled(Shift(amount=-0.02, error=0.005))

@@ -156,11 +156,9 @@ def draws_first(record: Record, fix: str, *, share: float = 0.01) -> str:
     again = measured_again(record)
     if again is None or again.drawn < share:
         return fix
-    moves = f"in eval mode it changes the same batch's loss by {again.drawn:.0%}"
+    moves = f"it changes one batch's loss by {again.drawn:.0%}"
     labels = "samples that are mixed or mirrored need labels that are mixed or changed with them"
-    return (
-        f"Look first at what training_step draws at random ({moves}): {labels}. If they have, {fix[0].lower()}{fix[1:]}"
-    )
+    return f"See what training_step draws at random ({moves}): {labels}. Where that is so, {fix[0].lower()}{fix[1:]}"
 
 
 def warming_up(record: Record) -> bool:

@@ -51,7 +51,7 @@ def _negative_fix(origin: Origin, edge: float = 0.0) -> str:
     if x.source.startswith(("linear", "conv")):
         other = ", or take it for the logarithm" if name == "log" else ""
         return f"make what the layer gives positive: torch.{name}({positive}){other}"
-    return f"make what goes into {name} positive where a layer gives it, {positive}: {clamp} passes no gradient"
+    return f"make what goes into {name} positive where a layer gives it, {positive}: {clamp} would pass it no gradient"
 
 
 def _log_fix(x: Operand) -> str:

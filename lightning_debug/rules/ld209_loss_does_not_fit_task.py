@@ -218,7 +218,7 @@ def _outside_unit(call: LossCall, margin: float, *, lowest: float | None) -> Cla
         fix = f"Map the labels {low} and {high} to 0 and 1 before the loss."
     return Claim(
         message=f"{call.function} gets targets from {span}, {share:.0%} of them outside of 0 to 1".replace("%", " %")
-        + (f", and the loss has fallen to {number(lowest)}: below 0 it falls for ever." if lowest is not None else "."),
+        + (f", and the loss has fallen to {lowest:.4g}: below 0 it falls for ever." if lowest is not None else "."),
         subject=call.line or call.function,
         measured={
             "function": call.function,
