@@ -9,8 +9,10 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug.callbacks import _data_relations
 from lightning_debug.callbacks.data_auditor import DataAuditor
-from lightning_debug.evidence.data_relations import LabelLearning
+from lightning_debug.evidence.curves import CurveReading, Shift, ValidationCourse
+from lightning_debug.evidence.data_relations import LabelAlignment, LabelLearning
 from lightning_debug.finding import Claim
+from lightning_debug.record import Record
 from lightning_debug.rules.ld505_labels_misaligned import labels_misaligned
 from tests.helpers import trainer
 
@@ -98,3 +100,13 @@ def test_labels_that_were_learned_are_known(kind, monkeypatch):
     _, known, _ = learned(kind, strange=False)
     assert known.p_value <= 0.05
     assert torch.Tensor.backward is backward
+
+
+@pytest.mark.parametrize(("late", "error", "said"), [(-0.1, 0.01, False), (-0.1, 0.04, True), (-0.01, 0.001, True)])
+def test_a_step_that_adapts_the_net_to_each_task_learns_all_the_same(late, error, said):
+    """Its outputs before that tell nothing, and the validation loss still falls."""
+    alignment = LabelAlignment(field="batch['y']", kind="several", samples=240, p_values={"ridge": 0.4})
+    course = ValidationCourse(count=6, first=0.6, end=0.3, late=Shift(amount=late, error=error))
+    knows = LabelLearning(epochs=6, steps=240, samples=960, p_value=0.3)
+    found = list(labels_misaligned(Record([alignment, knows, CurveReading(final=True, epochs=6, validation=course)])))
+    assert any(isinstance(item, Claim) for item in found) is said

@@ -8,7 +8,9 @@ What it sees: nearest neighbours, single columns and linear guesses tell nothing
     (p above ``knows_nothing``). Where the nearest validation samples do tell their labels, by ``told`` of the way
     from chance to certainty, while those of training tell nothing, it is enough that the net knows less than half
     of that. Where no known loss function compares outputs with labels, the loss itself is asked: it is no lower than
-    with labels that changed places among the samples.
+    with labels that changed places among the samples. Silent where the validation loss still falls
+    when the run ends, by ``falls`` of itself and ``sigmas`` standard errors, as where a step adapts the net to each
+    sample before it is asked.
 Why it hurts: the net can only learn the share of each label, or memorise. This is what a shuffle of inputs without
     labels, a sort of one of two arrays, or an index off by one leaves behind.
 How to fix: shuffle, sort and filter inputs and labels together, with one index (``x[order], y[order]``), and look at
@@ -62,7 +64,8 @@ Repaired:
     trainer.fit(Classifier(), loader)
 
 Example:
-    >>> from lightning_debug.evidence.data_relations import LabelAlignment
+    >>> from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.data_relations import LabelAlignment
     >>> from lightning_debug.record import Record
     >>> found = LabelAlignment(field="1", samples=600, classes=4, p_values={"neighbours of values": 0.4},
     ...                        agreement=0.25, by_chance=0.25, shift=1, shifted_agreement=0.98, shifted_p=1e-40)
@@ -76,6 +79,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.curves import CurveReading
 from lightning_debug.evidence.data_relations import LabelAlignment, LabelLearning
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
@@ -94,6 +98,8 @@ def labels_misaligned(
     samples: int = 200,
     knows_nothing: float = 0.05,
     told: float = 0.3,
+    falls: float = 0.1,
+    sigmas: float = 4.0,
 ) -> Iterator[Claim | Skip]:
     """Claims one finding if a shift fits, or if nothing does and nothing was learned."""
     found = record.last(LabelAlignment)
@@ -142,7 +148,7 @@ def labels_misaligned(
         return
     parted = learned.neighbours >= told * (1 - learned.by_chance)
     parted = parted and learned.agreement - learned.by_chance < 0.5 * learned.neighbours
-    if learned.p_value <= knows_nothing and not parted:
+    if (learned.p_value <= knows_nothing and not parted) or _is_learning(record, falls, sigmas):
         return
     name = min(found.p_values, key=lambda key: found.p_values[key])
     what = "validation" if learned.held_out else "training"
@@ -175,3 +181,10 @@ def labels_misaligned(
         fix="Shuffle, sort and filter inputs and labels with one index: x[order], y[order].",
         at=learned.at,
     )
+
+
+def _is_learning(record: Record, falls: float, sigmas: float) -> bool:
+    """Whether held-out samples are still predicted better and better, however the step does it."""
+    reading = record.last(CurveReading)
+    seen = None if reading is None else reading.validation
+    return seen is not None and seen.late.sigmas < -sigmas and -seen.late.amount > falls * abs(seen.end)
