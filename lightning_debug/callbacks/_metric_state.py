@@ -58,6 +58,7 @@ class StateWatch:
         self._shadows: list[Shadow] = []
         self._found: list[CarriedOver] = []
         self._counted: tuple[str, int] | None = None
+        self._unsettled = False
         self._computed: set[str] = set()
         self._values: dict[str, Any] = {}
         self._stores: dict[str, Stores] = {}
@@ -119,10 +120,15 @@ class StateWatch:
 
     def end_batch(self, pl_module: LightningModule, stage: str) -> None:
         """That batch is over."""
-        if not self._shadows:
-            return
-        self.release()
-        for path, metric in metrics_of(pl_module).items():
+        self._unsettled = bool(self._shadows)
+        self.settle(pl_module, stage, again=stage == "validate")
+
+    def settle(self, pl_module: LightningModule, stage: str, again: bool = False) -> None:
+        """What the first batch added; asked again when the next begins, as the module's own hooks run after ours."""
+        if not again:
+            self.release()
+        metrics, self._unsettled = metrics_of(pl_module) if self._unsettled else {}, self._unsettled and again
+        for path, metric in metrics.items():
             before = self._before.get(path, 0)
             past = self._ledger.of(path)
             known = past.get("train", 0) + past.get("validate", 0)  # the sanity check's few are not worth a word
@@ -131,7 +137,7 @@ class StateWatch:
 
     def begin_end(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> str:
         """The epoch's values are about to be taken; returns why hand-kept totals cannot be judged, or nothing."""
-        self.release()
+        self.settle(pl_module, stage)
         if not 0 < self._epochs[stage] <= AUDITED:
             return ""
         metrics = metrics_of(pl_module)

@@ -119,6 +119,8 @@ class MetricAuditor(DebugCallback):
             return
         if self._first:
             self._begin_validation(trainer, pl_module)
+        elif self._state is not None:
+            self._state.settle(pl_module, "validate")
         replay = self._accuracy
         if replay is not None and dataloader_idx == 0 and replay.wants(batch_idx):
             with self.attempt("accuracy", trainer), looking(self.session):
