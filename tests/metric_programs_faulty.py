@@ -30,6 +30,13 @@ class LikelihoodNeverEmptied(NeverEmptied):
         self.log("heldout_nll_per_row", sum(parts) / sum(len(item["labels"]) for item in self.val_outputs))
 
 
+class RanksNeverEmptied(NeverEmptied):
+    def on_validation_epoch_end(self):
+        places = [item["logits"].argsort(1, descending=True).argsort(1) for item in self.val_outputs]
+        found = [place.gather(1, item["labels"][:, None]) for place, item in zip(places, self.val_outputs, strict=True)]
+        self.log("val_mrr", (1 / (1 + torch.cat(found).float())).mean())
+
+
 class NeverZeroed(Base):
     def build(self):
         self.correct = self.count = 0
@@ -273,6 +280,7 @@ FAULTY = [
     (OtherClass, "LD804", {}),
     (MasksCounted, "LD804", {}),
     (NeverEmptied, "LD801", {}),
+    (RanksNeverEmptied, "LD801", {}),
     (LikelihoodNeverEmptied, "LD801", {}),
     (NeverZeroed, "LD801", {}),
     (NotReset, "LD801", {}),

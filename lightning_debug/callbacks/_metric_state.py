@@ -26,7 +26,9 @@ AUDITED = 4
 STEP = {"train": "training_step", "validate": "validation_step"}
 EPOCH_END = {"train": "on_train_epoch_end", "validate": "on_validation_epoch_end"}
 
-_MEASURE = re.compile(r"acc|loss|f1|auc|auroc|precision|recall|iou|dice|error|mae|mse|rmse|perplexity|ppl|score", re.I)
+_MEASURE = re.compile(
+    r"acc|loss|f1|auc|auroc|precision|recall|iou|dice|error|mae|mse|perplexity|ppl|score|c_?index|ndcg|mrr", re.I
+)
 _LASTING = re.compile(r"best|running|total|cumul|ema|seen|smooth|average|history|so_?far", re.I)
 _MAY_LAST = re.compile(r"best|running|cumul|ema|smooth|average|history|so_?far", re.I)
 """The same of attributes: a total, or how much was seen, is what an accuracy is divided by."""
@@ -50,7 +52,7 @@ class StateWatch:
     def __init__(self, observe: Callable[[Evidence], None]) -> None:
         self._observe = observe
         self._ledger = Ledger()
-        self._last = "sanity"
+        self._last, self._unsettled = "sanity", False
         self._epochs = {"train": 0, "validate": 0}
         self._before: dict[str, int] = {}
         self._carried: dict[str, dict[str, _Carry]] = {"train": {}, "validate": {}}
@@ -58,7 +60,6 @@ class StateWatch:
         self._shadows: list[Shadow] = []
         self._found: list[CarriedOver] = []
         self._counted: tuple[str, int] | None = None
-        self._unsettled = False
         self._computed: set[str] = set()
         self._values: dict[str, Any] = {}
         self._stores: dict[str, Stores] = {}
@@ -202,8 +203,7 @@ class StateWatch:
         self.release()
         if self._counted is not None:
             stage, metrics = self._counted
-            carried = tuple(self._found)
-            self._observe(MetricStates(stage=stage, metrics=metrics, carried=carried, at=moment(trainer)))
+            self._observe(MetricStates(stage=stage, metrics=metrics, carried=tuple(self._found), at=moment(trainer)))
         self._counted, self._found = None, []
 
     def book(self, pl_module: LightningModule) -> None:
