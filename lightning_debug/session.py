@@ -157,5 +157,18 @@ class Session:
 def failure(where: str, error: Exception, at: Moment | None = None, *, given_up: bool = False) -> ProbeFailure:
     """What is recorded of an exception of ours: text, which keeps no frame and nothing of the run alive."""
     text = "".join(traceback.format_exception(error))
-    told = f"{type(error).__name__}: {error}"
-    return ProbeFailure(where=where, error=told, traceback=text, given_up=given_up, at=at or Moment())
+    return ProbeFailure(where=where, error=summary(error), traceback=text, given_up=given_up, at=at or Moment())
+
+
+def summary(error: BaseException) -> str:
+    """Class and text of an exception, which may have no text, or raise when it is asked for one.
+
+    >>> summary(ValueError("no")), summary(KeyboardInterrupt())
+    ('ValueError: no', 'KeyboardInterrupt')
+    """
+    name = type(error).__name__
+    try:
+        text = str(error)
+    except Exception as another:
+        return f"{name}, whose text raises {type(another).__name__}"
+    return f"{name}: {text}" if text else name

@@ -29,7 +29,7 @@ from lightning_debug.callbacks._rank_findings import RankFindings
 from lightning_debug.evidence import Evidence, ProbeFailure, RuleFailure, RunContext, Unavailable
 from lightning_debug.finding import FaultFound, Report
 from lightning_debug.rule import Rule
-from lightning_debug.session import Session
+from lightning_debug.session import Session, summary
 from lightning_debug.settings import Settings
 
 GIVE_UP_AFTER = 3
@@ -210,7 +210,7 @@ def _sinks(settings: Settings, trainer: Trainer) -> list[Any]:
 def _status(exception: BaseException) -> str:
     if isinstance(exception, KeyboardInterrupt):
         return "interrupted"
-    return f"failed: {type(exception).__name__}: {exception}"
+    return f"failed: {summary(exception)}"
 
 
 def _conclude(callback: DebugCallback, trainer: Trainer, session: Session, argument: Any) -> None:
@@ -252,7 +252,8 @@ def guard_hook(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
             self.failed(name, error, trainer)
         if not self._hosted:
             if closes:
-                _conclude(self, trainer, session, kwargs.get("exception", args[0] if args else None))
+                with session.guarded("closing the session", moment(trainer)):
+                    _conclude(self, trainer, session, kwargs.get("exception", args[0] if args else None))
             elif session.is_stale:
                 session.judge()
         return result

@@ -262,6 +262,23 @@ def _refill(held: dict[Any, Any], content: dict[Any, Any]) -> None:
         held.update(content)
 
 
+class StepExits(RuntimeError):
+    """A step that is only tried would end the program, as some do when the loss is no number."""
+
+
+@contextlib.contextmanager
+def staying() -> Iterator[None]:
+    """Has ``sys.exit`` end the block alone.
+
+    Raises:
+        StepExits: In place of ``SystemExit``.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        raise StepExits(f"it exits with {error.code!r}") from error
+
+
 @contextlib.contextmanager
 def uninterrupted() -> Iterator[None]:
     """Holds Ctrl-C back until the block is done."""

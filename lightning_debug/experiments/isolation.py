@@ -28,6 +28,7 @@ from lightning_debug.experiments._surroundings import (
     random_state,
     set_random_state,
     silence,
+    staying,
     uncollected,
     uncompiled,
     uninterrupted,
@@ -99,17 +100,17 @@ class Sandbox:
             name: The hook, such as ``"on_validation_epoch_end"``.
             stage: The step in whose stage it runs: ``"training_step"`` or ``"validation_step"``.
         """
-        with silence(), torch.no_grad(), lightning.stage(self._trainer, self._module, stage):
+        with silence(), staying(), torch.no_grad(), lightning.stage(self._trainer, self._module, stage):
             getattr(self._module, name)()
 
     def backward(self, loss: torch.Tensor, optimizer: Any = None) -> None:
         """Backward as the run does it: GradScaler and the module's hooks included, no reduction over ranks."""
-        with silence(), torch.enable_grad():
+        with silence(), staying(), torch.enable_grad():
             lightning.backward(self._trainer, loss, optimizer)
 
     def optimizer_step(self, optimizer: Any, closure: Callable[[], Any]) -> Any:
         """A step as the run does it: unscaling, the module's hooks and clipping. Needs ``updates=True``."""
-        with silence(), torch.enable_grad():
+        with silence(), staying(), torch.enable_grad():
             return lightning.optimizer_step(self._trainer, optimizer, closure)
 
     @contextlib.contextmanager
@@ -149,7 +150,8 @@ class Sandbox:
     def _step(self, name: str, batch: Any, *indices: int) -> Any:
         self._protect(batch)
         gradients = torch.enable_grad() if name == "training_step" else torch.no_grad()
-        with silence(), torch.inference_mode(False), gradients, lightning.stage(self._trainer, self._module, name):
+        stage = lightning.stage(self._trainer, self._module, name)
+        with silence(), staying(), torch.inference_mode(False), gradients, stage:
             return lightning.call_step(self._trainer, self._module, name, batch, *indices)
 
     def _protect(self, batch: Any) -> None:
