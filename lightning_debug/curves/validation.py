@@ -140,7 +140,7 @@ def shares_of(values: Values) -> int:
 
 
 def best_epoch(seen: Validations, fewest: int = 3, *, moving: bool = False) -> BestEpoch | None:
-    """The epoch to keep (see :mod:`lightning_debug.curves.stopping`); ``None`` with too few validations.
+    """The epoch to keep (see :mod:`lightning_debug.curves.stopping`); ``None`` with too few validations, or all alike.
 
     Args:
         seen: The validations.
@@ -149,7 +149,8 @@ def best_epoch(seen: Validations, fewest: int = 3, *, moving: bool = False) -> B
     """
     losses, metrics = (np.asarray(values, dtype=np.float64) for values in (seen.losses, seen.metrics))
     has_loss, has_metric = (int(np.isfinite(values).sum()) >= fewest for values in (losses, metrics))
-    if not (has_loss or has_metric):
+    curves = [values for values, has in ((losses, has_loss), (metrics, has_metric)) if has]
+    if all(np.ptp(finite(values)) == 0 for values in curves):
         return None
     counts = has_loss and not (moving and has_metric)
     choice = keep_epoch(losses if counts else None, metrics if has_metric else None, mode=seen.mode)

@@ -91,7 +91,7 @@ def best_epoch(record: Record) -> Iterator[Claim | Skip]:
         return
     best = reading.best
     if best is None:
-        yield Skip("fewer than 3 validations logged a loss or a metric under a name that is known")
+        yield Skip("fewer than 3 validations logged a loss or a metric under a name that is known, or it never changed")
         return
     values = {"loss": best.loss, "metric": best.metric}
     told = ", ".join(
