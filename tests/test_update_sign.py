@@ -6,7 +6,8 @@ from torch.distributions import Normal
 from torch.nn import functional as F
 
 from lightning_debug.evidence.curves import CurveReading, TrainingCourse, TrainingLossInEval, ValidationCourse
-from lightning_debug.evidence.optimization import ParameterCoverage, UpdateAudit, WatchedParameter
+from lightning_debug.evidence.optimization import GroupUpdate, ParameterCoverage, UpdateAudit, WatchedParameter
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.probes.update_sign import SIZE, SQUARE, against, loss_sign
 from lightning_debug.record import Record
 from lightning_debug.rules.ld406_parameter_not_in_optimizer import parameter_not_in_optimizer
@@ -171,6 +172,14 @@ def test_quiet_on_a_validation_of_the_same_sign(other):
 def test_validation_logs_the_negative_and_grows():
     (claim,) = steps_go_uphill(_twice())
     assert "validation logs 900 as 'val_nll'" in claim.message
+
+
+@pytest.mark.parametrize(("resumed", "maximize", "said"), [(False, False, 1), (True, False, 0), (True, True, 1)])
+def test_momentum_of_a_checkpoint_may_lead_uphill(resumed, maximize, said):
+    """As where the batches before it held one class, and the first ones after it another."""
+    group = GroupUpdate(optimizer="AdamW", slope=0.3, update_norm=1.0, gradient_norm=1.0, maximize=maximize)
+    steps = [UpdateAudit(groups=(group,), loss_sign=1, loss_function="mse_loss", optimizers=1) for _ in range(2)]
+    assert len(list(steps_go_uphill(Record([RunContext(resumed=resumed), *steps])))) == said
 
 
 def test_the_rest_of_a_part_that_is_named_is_not_named_again():

@@ -15,7 +15,8 @@ How to fix: return the loss with its own sign; leave out ``maximize=True``; subt
     the gradient.
 When to ignore: in adversarial training and unlearning, where a loss is made large on purpose. It is silent with
     several optimizers, where most of the model is frozen, where the source speaks of attacks or unlearning, where
-    ``maximize=True`` meets a negated loss, and where a term with a minus stays within bounds.
+    ``maximize=True`` meets a negated loss, where a term with a minus stays within bounds, and on the first steps after
+    a checkpoint, whose momentum leads on.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -88,6 +89,7 @@ from collections.abc import Iterator
 
 from lightning_debug.evidence.curves import CurveReading, TrainingLossInEval
 from lightning_debug.evidence.optimization import GroupUpdate, UpdateAudit
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -134,6 +136,9 @@ def steps_go_uphill(
     elif last.loss_sign > 0 and uphill:
         rates = [group.rate for group in last.groups if group.rate is not None]
         why = "maximize=True" if maximize else f"a learning rate of {min(rates):g}" if min(rates, default=1) < 0 else ""
+        run = record.last(RunContext)
+        if run is not None and run.resumed and not why:
+            return  # the momentum of the checkpoint may lead elsewhere than the first gradients after it
         yield Claim(
             message=f"{len(first)} of {len(first)} steps move the weights along the gradient of {last.loss_function} "
             f"(cosine {min(cosines):.2f}), which makes it larger at any learning rate"
