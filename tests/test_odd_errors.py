@@ -1,9 +1,11 @@
 """What a user's step may raise beside plain errors: an error without a text, and what ends the program."""
 
 import math
+import os
 import sys
 
 import pytest
+from torch.utils.data import DataLoader, Dataset
 
 from lightning_debug import Debugger
 from tests.healthy import assert_same, make_loaders, make_model, make_trainer, seed
@@ -66,3 +68,28 @@ def test_an_exception_without_a_text_is_the_users_still(error, tmp_path):
         make_trainer(debugger).fit(make_model(fail_at=2, error=error), *make_loaders())
     assert debugger.report.status.removeprefix("failed: ").partition(",")[0] == type(error).__name__
     assert (tmp_path / "report.json").exists()
+
+
+class AtHome(Dataset):
+    """Ends the process that asks it, where that is the one that trains: workers are to read it."""
+
+    def __init__(self):
+        self.data = make_loaders()[0].dataset
+        self.home = os.getpid()
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, index):
+        if os.getpid() == self.home:
+            sys.exit("a worker should read this")
+        return self.data[index]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_dataset_that_would_exit_does_not_end_the_run():
+    debugger = Debugger(console=False, strict=True)
+    loader = DataLoader(AtHome(), 16, shuffle=True, num_workers=1)
+    make_trainer(debugger, max_epochs=2).fit(make_model(), loader, make_loaders()[1])
+    assert debugger.report.status == "finished"
+    assert not alarms(debugger.report)

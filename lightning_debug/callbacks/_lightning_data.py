@@ -27,7 +27,7 @@ from torch.utils import data as torch_data
 from lightning_debug.callbacks._lightning import LightningModule, Trainer
 from lightning_debug.callbacks._lightning_loader import Loader, NotDrawable
 from lightning_debug.callbacks._lightning_state import data_module, prepare, takes_iterator
-from lightning_debug.experiments._surroundings import random_state, set_random_state
+from lightning_debug.experiments._surroundings import random_state, set_random_state, staying
 from lightning_debug.experiments.asking import trace_of
 
 __all__ = ["Batches", "BufferedBatches", "DrawnBatches", "NotDrawable", "training_batches"]
@@ -93,7 +93,8 @@ class DrawnBatches:
             return self._read[index]
         state = random_state()
         try:
-            found = self._fetch(self._rows[index])
+            with staying():
+                found = self._fetch(self._rows[index])
         finally:
             set_random_state(state)
         size = _bytes(found)

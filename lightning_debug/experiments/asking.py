@@ -12,6 +12,7 @@ from lightning_debug.experiments._surroundings import (
     random_state,
     set_random_state,
     silence,
+    staying,
     uncollected,
     uninterrupted,
 )
@@ -71,7 +72,7 @@ def put_back(called: Any = None, copied: Any = None, *, careful: bool = True) ->
     if careful and state.reasons:
         raise Traceable(state.reasons)
     try:
-        with silence():
+        with silence(), staying():
             yield
     finally:
         with uninterrupted():
