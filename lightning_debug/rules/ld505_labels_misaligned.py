@@ -64,8 +64,7 @@ Repaired:
     trainer.fit(Classifier(), loader)
 
 Example:
-    >>> from lightning_debug.evidence.curves import CurveReading
-from lightning_debug.evidence.data_relations import LabelAlignment
+    >>> from lightning_debug.evidence.data_relations import LabelAlignment
     >>> from lightning_debug.record import Record
     >>> found = LabelAlignment(field="1", samples=600, classes=4, p_values={"neighbours of values": 0.4},
     ...                        agreement=0.25, by_chance=0.25, shift=1, shifted_agreement=0.98, shifted_p=1e-40)
