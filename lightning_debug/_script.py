@@ -22,6 +22,21 @@ class NoSuchModule(ImportError):
 Hook = Callable[[type[BaseException], BaseException, TracebackType | None], object]
 
 
+def unrunnable(words: Sequence[str]) -> str:
+    """Why the first of these words names no program; empty if it does.
+
+    >>> unrunnable(["nowhere.py"])
+    "can't open 'nowhere.py': there is no such file"
+    """
+    if not words:
+        return "which script? (or -m module)"
+    if not os.path.exists(words[0]):
+        return f"can't open {words[0]!r}: there is no such file"
+    if os.path.isdir(words[0]) and not os.path.exists(os.path.join(words[0], "__main__.py")):
+        return f"{words[0]!r} is a folder without a __main__.py: which script in it?"
+    return ""
+
+
 def run_script(path: str, arguments: Sequence[str]) -> None:
     """Runs a file as ``python path arguments…`` does: ``__main__``, ``sys.argv`` and ``sys.path`` included.
 

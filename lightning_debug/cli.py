@@ -192,8 +192,8 @@ def _run(options: Any, script: list[str]) -> int:
     from lightning_debug.finding import FaultFound
 
     module = options.get("module")
-    if module is None and not (script and os.path.exists(script[0])):
-        raise _Refused(f"can't open {script[0]!r}: there is no such file" if script else "which script? (or -m module)")
+    if module is None and (why := _script.unrunnable(script)):
+        raise _Refused(why)
     if not entry_points(group="pytorch_lightning.callbacks_factory", name="lightning_debug"):
         raise _Refused("this package is importable but not installed, so no Trainer finds it: pip install it")
     first_rank = all(os.environ.get(name, "0") == "0" for name in _RANKS)

@@ -96,9 +96,11 @@ def fed_by(kinds: Iterable[type[Evidence]]) -> tuple[Rule, ...]:
 
 def _did_you_mean(word: str) -> str:
     names = [text for one in all_rules() for text in (one.code, one.name)]
-    near = (
-        difflib.get_close_matches(word, names, n=3, cutoff=0.5) or [n for n in names if word.lower() in n.lower()][:3]
-    )
+    if re.fullmatch(r"LD\d+", word.upper()):  # digits that look alike mean nothing
+        near = [name for name in names if name.startswith(word.upper()[:4])][:3]
+    else:
+        close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+        near = close or [name for name in names if word.lower() in name.lower()][:3]
     return f"; did you mean {' or '.join(near)}?" if near else "; `lightning-debug rules` lists them"
 
 

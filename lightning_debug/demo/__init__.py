@@ -95,12 +95,13 @@ def _closing(bugs: list[Bug], home: Path) -> str:
     logs = max((home / "lightning_logs").glob("version_*"), key=os.path.getmtime, default=home)  # of this run
     planted = any(bug.code for bug in bugs)
     hint = "repair it and run it again: a healthy run is told nothing" if planted else "a healthy run is told nothing"
+    other = next(code for code in ("LD206", "LD401") if code not in {bug.code for bug in bugs})
     rows = {
         "program": f"python {shlex.quote(shown_path(str(home / 'train.py')))}   ({hint})",
         "report": f"{shown_path(str(home / 'report.html'))} and report.json beside it",
         "TensorBoard": f"tensorboard --logdir {shlex.quote(shown_path(str(logs)))}",
         "read more": "  ".join(f"lightning-debug explain {bug.code}" for bug in bugs if bug.code),
-        "other bugs": "lightning-debug demo --list  lightning-debug demo --bug LD206",
+        "other bugs": f"lightning-debug demo --list  lightning-debug demo --bug {other}",
     }
     return "\n".join(f"{name:<12} {text}" for name, text in rows.items() if text)
 
