@@ -244,3 +244,46 @@ def test_gradients_that_a_hook_divides_are_no_sums():
     assert not findings(DividedLater(mlp(64, 10), a_sum), data, select=MINE)
     assert "scales the gradients" in skips(DividedLater(mlp(64, 10), a_sum), data, select=MINE)["LD211"]
     assert findings(Watched(mlp(64, 10), a_sum), data, select=MINE)["LD211"]
+
+
+def denoising(reduce):
+    """Other noise and another amount of it in each call, as in diffusion."""
+
+    def loss(self, batch):
+        amount, noise = torch.rand(len(batch[0]), 1), torch.randn_like(batch[0])
+        return reduce((self.net(batch[0] * (1 - amount) + noise * amount) - noise).square())
+
+    return loss
+
+
+@pytest.mark.parametrize(
+    ("reduce", "said"),
+    [
+        (lambda errors: errors.sum(), True),
+        (lambda errors: errors.mean(), False),
+        (lambda errors: errors.sum(1).mean(), False),
+        (lambda errors: errors.mean(1).sum(), True),
+        (lambda errors: errors.sum() / len(errors), False),
+        (lambda errors: errors.sum() + errors.mean(), False),
+        (lambda errors: F.mse_loss(errors, torch.zeros_like(errors), reduction="sum"), True),
+    ],
+)
+def test_sums_of_losses_that_draw(reduce, said):
+    found = findings(Trained(mlp(8, 8), denoising(reduce)), loader(*blobs()), select=MINE)
+    assert ("LD211" in found) is said
+
+
+def test_no_sum_where_one_loss_compares_all_samples():
+    def loss(self, batch):
+        one, two = (F.normalize(self.net(batch[0] + 0.1 * torch.randn_like(batch[0]))) for _ in range(2))
+        return F.cross_entropy(one @ two.T, torch.arange(len(one)), reduction="sum")
+
+    assert not findings(Trained(mlp(8, 8), loss), loader(*blobs()), select=MINE)
+
+
+def test_weights_that_add_up_to_one_make_a_mean_of_a_sum():
+    def loss(self, batch):
+        errors = (self.net(batch[0] + 0.3 * torch.randn_like(batch[0])) - batch[0]).square().mean(1)
+        return (errors * torch.rand(len(errors)).softmax(0)).sum()
+
+    assert not findings(Trained(mlp(8, 8), loss), loader(*blobs()), select=MINE)

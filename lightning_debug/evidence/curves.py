@@ -259,7 +259,7 @@ class ReferenceLoss(Evidence):
         baseline: Loss of predicting the label distribution (or the mean) of these samples for each.
         neighbours: Loss of predicting from the neighbours.
         error: Standard error of the difference between the two.
-        inputs, target: Names of the batch fields that were taken for these.
+        inputs: Name of the batch field that was taken for the inputs; ``target:`` of that for the target.
     """
 
     function: str

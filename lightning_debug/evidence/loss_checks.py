@@ -107,6 +107,8 @@ class BatchScaling(Evidence):
         reduction: Its ``reduction`` argument, if it has one.
         terms: How many calls with a value for the whole batch the loss was added up from.
         draws: Whether the step draws random numbers in eval mode, as a variational autoencoder does.
+        drawn: Where it does and one call sums: the losses of the whole and of its halves, each with numbers of its own,
+            several times.
         batches: Batches in one epoch; ``None`` when not known.
         rescaled: Whether a hook between backward and the update is seen to scale gradients.
     """
@@ -120,6 +122,7 @@ class BatchScaling(Evidence):
     reduction: str = ""
     terms: int = 1
     draws: bool = False
+    drawn: tuple[tuple[float, ...], ...] = ()
     batches: int | None = None
     rescaled: bool = False
 

@@ -24,7 +24,8 @@ from lightning_debug.probes.validation_loss_comparison import StepRun, sizes, va
 
 MOST_SAMPLES = 16
 """How many samples of a batch an experiment uses at most: what it looks for shows in a few."""
-
+DRAWS = 12
+"""How often a loss that draws random numbers is computed, whole and in parts."""
 
 AFTER_BACKWARD = (
     *("backward", "on_after_backward", "on_before_optimizer_step", "configure_gradient_clipping"),
@@ -98,6 +99,13 @@ def batch_scaling(
             parts.append((one, two))
             if not math.isclose(one + two, value, rel_tol=0.01):
                 break
+        drawn = []
+        sums = op is not None and "sum" in (op.name, call.reduction if call is not None else "")
+        if draws and many == 1 and sums and len(parts) == 1 and goes_on(2 * DRAWS * taken):
+            halves = [cut_batch(batch, *ends) for ends in ((0, samples), (0, cuts[0]), (cuts[0], samples))]
+            for _ in range(DRAWS):
+                steps = (_run(sandbox, pl_module, sandbox.training_step, x, batch_idx, alike=False) for x in halves)
+                drawn.append((*map(_finite, steps),))
     batches = trainer.num_training_batches
     return BatchScaling(
         samples=samples,
@@ -109,6 +117,7 @@ def batch_scaling(
         reduction=call.reduction if call is not None else "",
         terms=many,
         draws=draws,
+        drawn=tuple(drawn),
         batches=int(batches) if math.isfinite(batches) else None,
         rescaled=_scales_gradients(trainer, pl_module),
     )
@@ -186,9 +195,17 @@ def _sandbox(trainer: Trainer, pl_module: LightningModule) -> Iterator[Sandbox]:
         raise NotJudged(str(error)) from error
 
 
-def _run(sandbox: Sandbox, pl_module: LightningModule, step: Callable[..., Any], batch: Any, *indices: int) -> StepRun:
-    """Runs a step with the random numbers that every other one draws."""
-    sandbox.reseed()
+def _run(
+    sandbox: Sandbox,
+    pl_module: LightningModule,
+    step: Callable[..., Any],
+    batch: Any,
+    *indices: int,
+    alike: bool = True,
+) -> StepRun:
+    """Runs a step, ``alike`` with the random numbers that every other one draws."""
+    if alike:
+        sandbox.reseed()
     sandbox.logged.clear()
     tap = LossTap(pl_module)
     try:

@@ -28,7 +28,7 @@ def late_layers(root: nn.Module) -> list[tuple[str, str]]:
     for kind in dict.fromkeys(type(module) for module in root.modules()):
         init = plain_function(kind.__init__)
         early = set(reached(init, kind)) if init is not None else set()
-        for base in kind.__mro__:
+        for base in (item for item in kind.__mro__ if item not in nn.Module.__mro__):  # which others may have patched
             for member in vars(base).values():
                 method = plain_function(member)
                 if method is not None and method not in early and not is_library(method.__code__.co_filename):

@@ -70,7 +70,7 @@ Example:
     ...     print(claim.fix)
     The last training batch of each epoch has 8 samples, and the step raises on it: view at train.py:9 is written for
     batches of 32, and gets one of 8: x (8, 3, 4) float32.
-    Take the size from the tensor: .view(x.size(0), ...) instead of 32, or -1.
+    Take the size from the tensor: .view(x.size(0), ...) instead of 32, or write -1 there.
 
 References:
     https://pytorch.org/docs/stable/torch.html
