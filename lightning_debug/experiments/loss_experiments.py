@@ -6,6 +6,7 @@ import contextlib
 import inspect
 import math
 from collections.abc import Callable, Iterator
+from statistics import fmean, stdev
 from typing import Any
 
 import torch
@@ -24,8 +25,8 @@ from lightning_debug.probes.validation_loss_comparison import StepRun, sizes, va
 
 MOST_SAMPLES = 16
 """How many samples of a batch an experiment uses at most: what it looks for shows in a few."""
-DRAWS = 12
-"""How often a loss that draws random numbers is computed, whole and in parts."""
+FEWEST_DRAWS, MOST_DRAWS, SURE = 8, 32, 0.05
+"""How often a loss that draws random numbers is computed, whole and in parts: until its mean is known this well."""
 
 AFTER_BACKWARD = (
     *("backward", "on_after_backward", "on_before_optimizer_step", "configure_gradient_clipping"),
@@ -99,11 +100,11 @@ def batch_scaling(
             parts.append((one, two))
             if not math.isclose(one + two, value, rel_tol=0.01):
                 break
-        drawn = []
+        drawn: list[tuple[float, ...]] = []
         sums = op is not None and "sum" in (op.name, call.reduction if call is not None else "")
-        if draws and many == 1 and sums and len(parts) == 1 and goes_on(2 * DRAWS * taken):
+        if draws and many == 1 and sums and len(parts) == 1 and goes_on(2 * MOST_DRAWS * taken):
             halves = [cut_batch(batch, *ends) for ends in ((0, samples), (0, cuts[0]), (cuts[0], samples))]
-            for _ in range(DRAWS):
+            while len(drawn) < FEWEST_DRAWS or (len(drawn) < MOST_DRAWS and _error_of_first(drawn) > SURE):
                 steps = (_run(sandbox, pl_module, sandbox.training_step, x, batch_idx, alike=False) for x in halves)
                 drawn.append((*map(_finite, steps),))
     batches = trainer.num_training_batches
@@ -121,6 +122,12 @@ def batch_scaling(
         batches=int(batches) if math.isfinite(batches) else None,
         rescaled=_scales_gradients(trainer, pl_module),
     )
+
+
+def _error_of_first(drawn: list[tuple[float, ...]]) -> float:
+    """Standard error of the first losses' mean, as a share of it."""
+    losses = [item[0] for item in drawn]
+    return stdev(losses) / math.sqrt(len(losses)) / max(abs(fmean(losses)), 1e-30)
 
 
 def _scales_gradients(trainer: Trainer, pl_module: LightningModule) -> bool:
