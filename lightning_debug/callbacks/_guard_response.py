@@ -12,7 +12,7 @@ from typing import Any
 from torch.optim import LBFGS
 
 from lightning_debug.callbacks import _ranks
-from lightning_debug.callbacks._guard_replay import inquire
+from lightning_debug.callbacks._guard_replay import inquire, tells_of_bad
 from lightning_debug.callbacks._guard_saving import save_step
 from lightning_debug.callbacks._guard_state import Batch, Numbers
 from lightning_debug.callbacks._guard_step import bad_step, of_all_ranks
@@ -102,6 +102,23 @@ class Response:
         self._steps += 1
         if self._good is not None and self._steps % self._policy.keep_every == 0:
             self._good.keep()
+
+    def fail(self, exception: BaseException, count: int, *, late: bool) -> None:
+        """The fit ends with an exception. If it tells of a bad value, the step is run again.
+
+        Args:
+            exception: The exception.
+            count: The batch it was raised in.
+            late: Whether weights have changed since that batch's step began.
+        """
+        batch = next((item for item in self._batches if item.count == count), None)
+        if self._trainer.world_size > 1 or self.poisoned or batch is None or not tells_of_bad(exception):
+            return
+        told = f"{type(exception).__name__}: {exception}"
+        inquiry = inquire(self._trainer, self._module, batch, [], late=late, aligned=True)
+        if inquiry.origin is not None or inquiry.causes:
+            self._emit()
+            self._session.observe(bad_step(self._module, None, inquiry, moment(self._trainer), error=told[:300]))
 
     def forgo(self) -> None:
         """Runs no more steps again."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -134,11 +134,15 @@ class Window:
             self.limit = min(filter(math.isfinite, numbers.limits.values()), default=self.limit)
         self.not_finite += numbers.bad_loss or numbers.bad_gradient
 
-    def add_calm(self, step: int, losses: Sequence[float], unread: Iterable[str]) -> None:
-        """Takes in one batch whose losses are finite and whose norms were not taken: most are so."""
+    def add_calm(
+        self, step: int, losses: Sequence[float], norms: Mapping[str, float | None], limit: float | None
+    ) -> None:
+        """Takes in one batch whose losses are finite, and whose norms are or were not taken: most are so."""
         self._add_losses(step, dict(zip(loss_names(len(losses)), losses, strict=True)))
-        for name in unread:
-            self.norms.setdefault(name, []).append(None)
+        for name, norm in norms.items():
+            self.norms.setdefault(name, []).append(norm)
+            if norm is not None and limit is not None:
+                self.clipped += norm > limit
 
     def _add_losses(self, step: int, losses: Mapping[str, float]) -> None:
         for name in losses:

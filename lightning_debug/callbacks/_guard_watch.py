@@ -11,16 +11,15 @@ from torch import Tensor
 
 from lightning_debug.callbacks import _ranks
 from lightning_debug.callbacks._guard_cadence import Cadence, Exposure
-from lightning_debug.callbacks._guard_replay import inquire, tells_of_bad
 from lightning_debug.callbacks._guard_response import Policy, Response
 from lightning_debug.callbacks._guard_scaling import ScalingWatch
 from lightning_debug.callbacks._guard_state import Numbers, Tag, Window, held, last_batches, loss_names, place_of
-from lightning_debug.callbacks._guard_step import Clipping, Step, bad_step, loss_in, scale_of, scaler_of
+from lightning_debug.callbacks._guard_step import Clipping, Step, loss_in, scale_of, scaler_of
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, batches_seen, moment
 from lightning_debug.callbacks._logged_loss import LoggedLoss
 from lightning_debug.evidence import Moment
 from lightning_debug.probes.deferred import Deferred, Values, host_value
-from lightning_debug.probes.gradient_norms import local
+from lightning_debug.probes.gradient_norms import clip_plain, local
 from lightning_debug.probes.nonfinite_tensors import weights_flag
 from lightning_debug.probes.norm_history import Histories
 from lightning_debug.session import Session
@@ -61,8 +60,10 @@ class Watch:
         self._at_once = self._device.type == "cpu" and not delay
         self._sharded = _ranks.is_sharded(trainer)
         self._may_scale = getattr(trainer.precision_plugin, "scaler", None) is not None
-        self._may_omit = self._at_once and not policy.decides and not clipping.by_norm
-        self._quick = self._may_omit and not self._may_scale and clipping.clip_value is None and not self._sharded
+        lenient = self._at_once and not policy.decides
+        self._may_omit = lenient and not clipping.by_norm
+        plain = lenient and not self._may_scale and clipping.clip_value is None and not self._sharded
+        self._quick = plain and clipping.quantile is None
         self._limit, _ = clipping.in_force(trainer)
         self._batches = last_batches(on_cpu=self._at_once)
         self._window = Window()
@@ -70,6 +71,7 @@ class Watch:
         self._logged = LoggedLoss(module)
         self._calm: list[float] = []  # the values of those, where the step asked for nothing else
         self._norms: dict[str, Tensor] = {}
+        self._read: dict[str, float] = {}  # the values of those, where the step only clipped
         self._unread: set[str] = set()  # optimizers that have stepped without their norm being taken
         self._exposure = Exposure()
         self._cadences: defaultdict[int, Cadence] = defaultdict(functools.partial(Cadence, self._exposure))
@@ -84,7 +86,7 @@ class Watch:
     def begin(self, index: int, batch: Any) -> None:
         """A batch is about to be trained on."""
         self._batches.append(held(self._count, index, batch, self._device))
-        self._losses, self._norms, self._unread, self._stepped = [], {}, set(), False
+        self._losses, self._norms, self._read, self._unread, self._stepped = [], {}, {}, set(), False
         if not self._begun:
             self._response.begin()
         self._begun = True
@@ -139,24 +141,34 @@ class Watch:
             self._unread.add(f"gradient_norm{suffix}")
 
     def _is_calm(self, optimizer: Any) -> bool:
-        """Most steps of a run on a CPU: a glimpse of the gradients is as usual, and nothing else asks for more."""
+        """Most steps of a run on a CPU: a glimpse of the gradients is as usual, and nothing else asks for more.
+
+        Where we clip, their norm is finite, and they are clipped when this returns.
+        """
         index, suffix = place_of(optimizer, self._trainer.optimizers)
-        if not self._cadences[index].is_calm(optimizer, self._count, clipped=self._limit is not None):
-            return False
         values = [*map(host_value, self._losses)]
         if not all(map(math.isfinite, values)):
             return False
+        if self._clipping.max_norm is None:
+            if not self._cadences[index].is_calm(optimizer, self._count, clipped=self._limit is not None):
+                return False
+            self._unread.add(f"gradient_norm{suffix}")
+        else:
+            norm = clip_plain(optimizer, self._clipping.max_norm, self._clipping.norm_type)
+            if norm is None:
+                return False
+            self._norms[f"gradient_norm{suffix}"], self._read[f"gradient_norm{suffix}"] = norm, host_value(norm)
         self._begun, self._stepped, self._calm = False, True, values
-        self._unread.add(f"gradient_norm{suffix}")
         return True
 
     def end(self, outputs: Any) -> None:
         """A batch was trained on: sends its numbers off, and takes in those that have arrived."""
         calm, self._calm = self._calm, []
-        if calm and len(calm) == len(self._losses) and not self._norms:
+        if calm and len(calm) == len(self._losses) and len(self._norms) == len(self._read):
             divisor = self._divisor
             losses = [value * divisor for value in calm]
-            self._window.add_calm(batches_seen(self._trainer), losses, self._unread)
+            norms = dict.fromkeys(self._unread) | self._read
+            self._window.add_calm(batches_seen(self._trainer), losses, norms, self._limit)
         else:
             self._collect(outputs)
         self._scaling.end()
@@ -206,19 +218,7 @@ class Watch:
 
     def fail(self, exception: BaseException) -> None:
         """The fit ends with an exception. If it tells of a bad value, the step is run again."""
-        batch = next((item for item in self._batches if item.count == self._count), None)
-        if (
-            self._trainer.world_size == 1
-            and not self._response.poisoned
-            and batch is not None
-            and tells_of_bad(exception)
-        ):
-            told = f"{type(exception).__name__}: {exception}"
-            inquiry = inquire(self._trainer, self._module, batch, [], late=self._stepped, aligned=True)
-            if inquiry.origin is not None or inquiry.causes:
-                self.emit()
-                event = bad_step(self._module, None, inquiry, moment(self._trainer), error=told[:300])
-                self._session.observe(event)
+        self._response.fail(exception, self._count, late=self._stepped)
         self._response.forgo()
         self._scaling.finish()
         self.arrivals(wait=True)
