@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import importlib
-import importlib.util
-import os
+import difflib
 import sys
 from collections.abc import Sequence
-from types import ModuleType
 from typing import Any
 
 from jsonargparse import ArgumentParser
@@ -17,6 +14,7 @@ DESCRIPTION = """Reads the training and validation data once, without a model, a
 
 What follows the colon is a LightningDataModule (a class, whose arguments are --data.NAME=VALUE; an instance; or a
 function that makes one), or one or two datasets or loaders by comma: train.py:train_set,val_set.
+A script that trains as it is imported is run up to that line; nothing is trained.
 """
 
 
@@ -155,30 +153,23 @@ def _named(target: str) -> list[Any]:
     path, colon, names = target.rpartition(":")
     if not colon or not names:
         raise CannotAudit(f"{target!r} is not MODULE:NAME, such as data.py:MyDataModule")
-    module = _module(path)
+    from lightning_debug._audited_script import CannotImport, imported
+
+    try:
+        module, line = imported(path)
+    except CannotImport as error:
+        raise CannotAudit(str(error)) from error
     missing = [name for name in names.split(",") if not hasattr(module, name)]
+    if missing and line is not None:
+        where = f" (line {line})" if line else ""
+        raise CannotAudit(
+            f"{path} has no {missing[0]!r} where it begins to train{where}, and an audit does not train: "
+            'put that behind `if __name__ == "__main__":`, or make the data before'
+        )
     if missing:
-        raise CannotAudit(f"{path} has no {missing[0]!r}")
+        likely = difflib.get_close_matches(missing[0], [name for name in vars(module) if not name.startswith("_")], 1)
+        raise CannotAudit(f"{path} has no {missing[0]!r}{f'; did you mean {likely[0]!r}?' if likely else ''}")
     return [getattr(module, name) for name in names.split(",")]
-
-
-def _module(path: str) -> ModuleType:
-    sys.path.insert(0, os.path.dirname(os.path.abspath(path)) if path.endswith(".py") else os.getcwd())
-    if not path.endswith(".py"):
-        try:
-            return importlib.import_module(path)
-        except ModuleNotFoundError as error:
-            raise CannotAudit(f"no module named {error.name!r}") from error
-    if not os.path.exists(path):
-        raise CannotAudit(f"can't open {path!r}: there is no such file")
-    name = os.path.splitext(os.path.basename(path))[0]
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # worker processes and pickles look classes up there
-    spec.loader.exec_module(module)
-    return module
 
 
 def _made(item: Any, arguments: Sequence[str]) -> Any:

@@ -1,9 +1,10 @@
 """``lightning-debug audit``: one pass over the data, without a model, and the same report."""
 
 import json
+import sys
 
 import pytest
-import pytorch_lightning  # noqa: F401
+import pytorch_lightning
 
 from lightning_debug import audit, cli
 
@@ -159,3 +160,58 @@ def test_data_without_tensors_are_not_called_healthy(run):
 def test_what_cannot_be_read_is_told(run, names, reason):
     code, told, _ = run(names)
     assert (code, reason in told) == (audit.FAILED_EXIT, True), told
+
+
+UNGUARDED = """
+import argparse, torch, pytorch_lightning as pl
+from torch.utils.data import TensorDataset
+
+options = argparse.ArgumentParser()
+options.add_argument("--size", type=int, default=60)
+size = options.parse_args().size
+train_set = TensorDataset(torch.randn(size, 3), torch.arange(size) % 2)
+{training}
+late_set = TensorDataset(torch.randn(60, 3), torch.arange(60) % 2)
+"""
+
+FIT = """
+def main():
+    trainer = pl.Trainer(max_epochs=1, logger=False)
+    try:
+        trainer.fit(pl.LightningModule())
+    except Exception:
+        pass
+    open("trained", "w").close()
+main()
+"""
+
+
+CLI = """
+from pytorch_lightning.cli import LightningCLI
+LightningCLI(pl.LightningModule)
+"""
+
+
+@pytest.mark.parametrize("training", [FIT, CLI], ids=["fit", "cli"])
+@pytest.mark.parametrize("target", ["audited_unguarded.py", "audited_unguarded_module"])
+def test_a_script_that_trains_as_it_is_imported_is_not_trained(training, target, tmp_path, monkeypatch, capsys):
+    name = target.removesuffix(".py")
+    script = UNGUARDED.format(training=training)
+    (tmp_path / f"{name}.py").write_text(script)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*sys.path])
+    fit = pytorch_lightning.Trainer.fit
+    try:
+        for names, code in (("train_set", 0), ("late_set", cli.USAGE_EXIT)):
+            sys.modules.pop(name, None)
+            assert cli.main(["audit", f"{target}:{names}"]) == code
+    finally:
+        sys.modules.pop(name, None)
+    line = script[: script.index(training) + len(training)].count("\n")
+    assert f"has no 'late_set' where it begins to train (line {line}), and an audit does not" in capsys.readouterr().err
+    assert not (tmp_path / "trained").exists()
+    assert pytorch_lightning.Trainer.fit is fit
+
+
+def test_a_name_that_is_nearly_right_is_suggested(run):
+    assert "has no 'train_sets'; did you mean 'train_set'?" in run("train_sets")[1]
