@@ -31,7 +31,10 @@ SAMPLES, TIMES, SECONDS = 8, 4, 0.5
 
 
 class DataDraws(DataPart):
-    """Asks copies of the training dataset for the same samples again, once, after the first epoch."""
+    """Asks copies of the training dataset for the same samples again, once, after the first epoch.
+
+    What a step itself draws, ``turns`` of the context learns from the samples that this hands it.
+    """
 
     produces = (AugmentationDraws, AugmentedMaps, AugmentedNeighbours)
 
@@ -57,7 +60,9 @@ class DataDraws(DataPart):
         audited: bool,
         batch: Any,
     ) -> Iterable[Evidence] | None:
-        """Remembers a few samples, which show whether they are as they are in memory."""
+        """Remembers a few samples, which show whether they are as they are in memory, and as the net meets them."""
+        if audited and not loader_index and not self._context.scanning:
+            self._context.turns.delivered(stage, fields)
         if stage == "train" and self._stream.count < 64:
             self._stream.add(fields, size)
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -12,6 +13,7 @@ from lightning_debug.callbacks._lightning import LightningModule, Trainer, momen
 from lightning_debug.evidence import Evidence, Moment
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.order_loader import hands_on_items
+from lightning_debug.probes.step_turns import StepTurns
 
 Stage = Literal["train", "validate"]
 
@@ -112,6 +114,11 @@ class DataContext:
 
     def __init__(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.trainer, self.pl_module = trainer, pl_module
+
+    @functools.cached_property
+    def turns(self) -> StepTurns:
+        """What becomes of samples on their way to the net."""
+        return StepTurns()
 
     def source(self, stage: Stage, index: int = 0) -> Source | None:
         """A dataloader, by stage and index; ``None`` where there is none."""

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 
 from lightning_debug.callbacks._data_alignment import alignment, depend
+from lightning_debug.callbacks._data_augmented import augmentations
 from lightning_debug.callbacks._data_given import GivenColumns
 from lightning_debug.callbacks._data_leaks import name_of, ordering_of, shared_samples
 from lightning_debug.callbacks._data_learning import KeptBatches, label_learning
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.evidence import Evidence, Unavailable
-from lightning_debug.evidence.data_augmentation import AugmentedNeighbours
+from lightning_debug.evidence.data_augmentation import AugmentedNeighbours, TurnedNeighbours
 from lightning_debug.evidence.data_relations import (
     EpochOrders,
     LabelAlignment,
@@ -31,7 +32,6 @@ from lightning_debug.probes.relation_copies import are_balancing, chance, confli
 from lightning_debug.probes.relation_epochs import ENOUGH as ENOUGH_READ
 from lightning_debug.probes.relation_epochs import EpochMark, LaterEpoch, again, entropy, mark_of
 from lightning_debug.probes.relation_fingerprints import among
-from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_order import order_of
 from lightning_debug.probes.relation_raw import kept_apart, raw_samples
 from lightning_debug.probes.relation_stream import Samples, SampleStream
@@ -53,6 +53,7 @@ class DataRelations(DataPart):
         LabelAlignment,
         LabelLearning,
         AugmentedNeighbours,
+        TurnedNeighbours,
         LabelColumns,
     )
 
@@ -290,10 +291,8 @@ class DataRelations(DataPart):
             yield Unavailable(evidence="SharedSamples", reason="no validation batch was seen")
         if 0 not in self._validation or train is None or (train.streams and not train.transforms):
             return
-        if not self._fixed:
-            values = augmented_neighbours(self._validation[0].samples(), self._first)
-            transform = type(train.transforms[0]).__name__ if train.transforms else ""
-            yield AugmentedNeighbours(**values, transform=transform, at=self._context.moment())
+        held_out = self._validation[0].samples()
+        yield from augmentations(self._context, train, self._first, held_out, fixed=self._fixed)
 
     def _is_changed(self, raw: Samples) -> bool:
         assert self._first is not None

@@ -64,7 +64,7 @@ class DataRun:
         self._copies: HostCopies[Callable[[Sequence[Field]], None]] = HostCopies()
         self._held: dict[tuple[Stage, int], HeldBatches] = {}
         self._misfits: Counter[tuple[Stage, int]] = Counter()
-        self.watch = StepWatch(self.observe, self.guard, auditor.session)
+        self.watch = StepWatch(self.observe, self.guard, auditor.session, context.turns)
 
     def begin(self) -> None:
         """Has every part start with nothing."""

@@ -13,6 +13,7 @@ from lightning_debug.evidence.data_values import ClassFit, FirstLayerInput, Fits
 from lightning_debug.experiments.clock import working_time
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.data_reach import ReachTrace
+from lightning_debug.probes.step_turns import StepTurns
 from lightning_debug.probes.trace import compiled_functions
 from lightning_debug.schedule import Schedule, at, either, first
 from lightning_debug.session import Session
@@ -41,6 +42,7 @@ class StepWatch:
         observe: Receives the evidence.
         guard: Called with what to do after a step, so that what raises there stays ours.
         session: Whose looks are charged with what following takes.
+        turns: Learns what becomes of samples on their way to the net.
     """
 
     def __init__(
@@ -48,8 +50,9 @@ class StepWatch:
         observe: Callable[[Evidence], None],
         guard: Callable[[Callable[[], None]], None],
         session: Session | None = None,
+        turns: StepTurns | None = None,
     ) -> None:
-        self._observe, self._guard, self._session = observe, guard, session
+        self._observe, self._guard, self._session, self._turns = observe, guard, session, turns
         self._price = self._spent = 0.0
         self._shadow: Shadow | None = None
         self._steps = 0
@@ -116,7 +119,7 @@ class StepWatch:
 
         def step(original: Any, *args: Any, **kwargs: Any) -> Any:
             self.release()
-            watch = ReachTrace(pl_module, args[0] if args else kwargs.get("batch"), known, stage)
+            watch = ReachTrace(pl_module, args[0] if args else kwargs.get("batch"), known, stage, self._turns)
             with watch:
                 output = original(*args, **kwargs)
             self._calls = max(self._calls, watch.calls)
@@ -134,6 +137,7 @@ class StepWatch:
             charge(self._session, seconds)
 
     def _tell(self, watch: ReachTrace, layers: bool) -> None:
+        watch.tell_labels()
         for evidence in (*(watch.layers if layers else ()), *watch.fits, *watch.classes):
             self._observe(evidence)
         if watch.error is not None:

@@ -17,7 +17,7 @@ CLASSIFICATION = frozenset({"cross_entropy", "nll_loss"})
 SQUARES = frozenset({"pow", "square", "abs"})
 """What makes a distance of a difference."""
 
-KEEPS = RESHAPES | {"to", "float", "double"}
+KEEPS = RESHAPES | {"to", "float", "double", "long"}
 """What leaves the values of a target as they are."""
 
 MOST_CLASSES = 1000
@@ -36,8 +36,14 @@ class Comparisons:
         self.fits: list[RegressionFit] = []
         self.classes: list[ClassFit] = []
         self._stage = stage
+        self._compared: list[bool] = []  # whether each target was the labels as they were given
         self._targets: dict[int, weakref.ref[Tensor]] = {}
         self._apart: dict[int, tuple[weakref.ref[Tensor], Tensor, Tensor]] = {}
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether losses were seen, and each compared the labels as they were given."""
+        return bool(self._compared) and all(self._compared)
 
     def note(self, target: Tensor) -> None:
         """Takes a tensor for labels."""
@@ -50,6 +56,8 @@ class Comparisons:
     def look(self, call: Call) -> None:
         """Reads one call: a loss function, or a difference from labels that is squared."""
         name = call.op.name
+        if name in REGRESSION or name in CLASSIFICATION:
+            self._compared.append(self._is_target(call.argument(1, "target")))
         if name in REGRESSION:
             self._regression(call, call.argument(0, "input"), call.argument(1, "target"))
         elif name in CLASSIFICATION:

@@ -15,7 +15,9 @@ from lightning_debug.probes.batch_fields import batch_fields
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_samples import batch_size_of
 from lightning_debug.probes.data_fits import Comparisons
+from lightning_debug.probes.operand_layout import regrouped, roughness, strided
 from lightning_debug.probes.plain_shape import plain_shape
+from lightning_debug.probes.step_turns import StepTurns
 from lightning_debug.probes.thinning import even_step
 from lightning_debug.probes.trace import RESHAPES, Call, Trace, tensors
 
@@ -37,6 +39,7 @@ class ReachTrace:
         batch: The batch that the step is given, on whatever device.
         fields: What its fields are for, as told before it went there.
         stage: ``"train"`` or ``"validate"``.
+        turns: Is shown what the first layers are given.
 
     >>> layer = nn.Linear(3, 1)
     >>> inputs, targets = torch.randn(8, 3), torch.randn(8, 1)
@@ -48,10 +51,17 @@ class ReachTrace:
     ([('batch[0]', 'linear')], 8)
     """
 
-    def __init__(self, root: nn.Module, batch: Any, fields: Sequence[Field], stage: str = "train") -> None:
+    def __init__(
+        self,
+        root: nn.Module,
+        batch: Any,
+        fields: Sequence[Field],
+        stage: str = "train",
+        turns: StepTurns | None = None,
+    ) -> None:
         self.layers: list[FirstLayerInput] = []
         self.error: Exception | None = None
-        self._stage = stage
+        self._stage, self._turns = stage, turns
         self._weights = {id(item) for item in root.parameters()}
         self._from: dict[int, tuple[weakref.ref[Tensor], str]] = {}
         self._after: dict[int, tuple[weakref.ref[Tensor], int]] = {}
@@ -60,8 +70,10 @@ class ReachTrace:
         self._met: set[tuple[str, str]] = set()
         labels = {item.path for item in fields if item.role == "label"}
         self._compared = Comparisons(stage)
+        self._labels: dict[str, Tensor] = {}
         for path, tensor in batch_fields(batch):
             if path in labels:
+                self._labels[path] = tensor
                 self._compared.note(tensor)
             else:
                 self._note(tensor, path)
@@ -75,6 +87,12 @@ class ReachTrace:
         self._trace.__exit__(*raised)  # type: ignore[no-untyped-call]
         self._from, self._after, self._beside = {}, {}, {}
         self._compared.forget()
+
+    def tell_labels(self) -> None:
+        """Shows the turns what the labels are, and whether the loss compared those; once the step is over."""
+        labels, self._labels = self._labels, {}
+        if self._turns is not None and self._met:
+            self._turns.labelled(self._stage, labels, compared=self._compared.unchanged)
 
     @property
     def calls(self) -> int:
@@ -119,6 +137,8 @@ class ReachTrace:
         if weighted and name not in ELEMENTWISE:
             operand, path = pure[0]
             if (path, call.op.module) not in self._met and len(self._met) < 16:
+                if self._turns is not None:
+                    self._turns.met(self._stage, path, operand)
                 self._met.add((path, call.op.module))
                 self._measure(call, operand, path, weighted)
             return
@@ -222,8 +242,8 @@ class ReachTrace:
                 weights=tuple(norms[::step].tolist()) if norms is not None else (),
                 whole=bool((values == values.round()).all()),
                 output=measured,
-                roughness=_roughness(operand),
-                regrouped=_regrouped(operand) if name == "conv2d" else _strided(operand) if name == "conv1d" else (),
+                roughness=roughness(operand),
+                regrouped=regrouped(operand) if name == "conv2d" else strided(operand) if name == "conv1d" else (),
                 layout=axis,
             )
         )
@@ -238,59 +258,3 @@ def _norms(name: str, weights: Sequence[Tensor], features: int) -> Tensor | None
             mean = found.mean()
             return found / mean if bool(mean > 0) else None
     return None
-
-
-def _roughness(operand: Tensor) -> tuple[float, ...]:
-    """How unlike neighbours are along each dimension after the first: 0 smooth, 1 without any order."""
-    part = operand.detach()[:16].float().cpu()
-    found = []
-    for dim in range(1, operand.ndim):
-        size = part.shape[dim]
-        spread = part.var(dim, unbiased=False).mean() if size > 2 else part.new_zeros(())
-        rough = part.diff(dim=dim).square().mean() / 2 / spread if bool(spread > 0) else part.new_ones(())
-        found.append(float(rough) * (size - 1) / size if size > 1 else 1.0)
-    return tuple(found)
-
-
-def _strided(series: Tensor) -> tuple[float, ...]:
-    """Whether (time, channels) were reshaped to (channels, time), see :class:`FirstLayerInput`.
-
-    Then the next value of a channel lies as many values apart as there are channels, and rows go on in the next ones.
-
-    >>> wave = torch.linspace(0, 6, 40)[None, :, None] + torch.tensor([0.0, 2.0])
-    >>> [[round(one) for one in _strided(item)] for item in (wave.sin().mT, wave.sin().reshape(1, 2, 40))]
-    [[3, 51], [0, 0]]
-    """
-    if series.ndim != 3 or not 2 <= series.shape[1] <= 16 or series.shape[2] < 4 * series.shape[1]:
-        return ()
-    part = series.detach()[:64].float().cpu()
-    channels = part.shape[1]
-    flat = part.reshape(len(part), -1)
-    near, far = [(flat[:, lag:] - flat[:, :-lag]).square().mean() for lag in (1, channels)]
-    seam = (part[:, :-1, -channels:] - part[:, 1:, :channels]).square().mean()
-    return (float(far / near), float(seam / near)) if bool(near > 0) else ()
-
-
-def _regrouped(pictures: Tensor) -> tuple[float, ...]:
-    """Whether (height, width, channels) were reshaped to (channels, height, width), see :class:`FirstLayerInput`.
-
-    Then a step of one row lies as many claimed rows apart as there are channels, and most rows go on in the next one.
-
-    >>> across, down = torch.linspace(-3, 3, 12), torch.linspace(-2, 2, 12)[:, None]
-    >>> picture = torch.sin(across + down)[None, :, :, None] * torch.tensor([1.0, 0.8, 0.6])
-    >>> ways = (picture.permute(0, 3, 1, 2), picture.reshape(1, 3, 12, 12))
-    >>> [[round(one) for one in _regrouped(item)] for item in ways]
-    [[5, 6], [0, 0]]
-    """
-    if pictures.ndim != 4 or not 2 <= pictures.shape[1] <= 4 or min(pictures.shape[2:]) < 2 * pictures.shape[1]:
-        return ()
-    part = pictures.detach()[:16].float().cpu()
-    channels, height, width = part.shape[1:]
-    flat = part.reshape(len(part), -1)
-    near, far = [(flat[:, lag:] - flat[:, :-lag]).square().mean() for lag in (width, channels * width)]
-    if not bool(near > 0):
-        return ()
-    rows = part.reshape(len(part), channels * height, width)
-    within = torch.arange(1, channels * height) % channels != 0  # ends of rows that lie inside a row of a reshaped one
-    seam = (rows[:, :-1, -channels:] - rows[:, 1:, :channels])[:, within].square().mean()
-    return float(far / near), float(seam / near)

@@ -3,9 +3,11 @@
 What it sees: training samples of a dataset that has a transform, or gives others when it is asked again, are compared
     with validation samples, which are not augmented. Of those that lie as near to one as these do to each other (at
     least ``samples``), more than ``wrong`` have a nearest neighbour with another label, and ``times`` as many as among
-    validation samples themselves. Or a map beside the picture (the mask of a segmentation) stays as it is in at least
-    ``pairs`` draws of one sample that differ by a flip or a turn of the picture, and never follows it, or is turned in
-    another way than the picture in some of them.
+    validation samples themselves. So are training samples that the step, or a hook before it, was seen to flip, turn,
+    reverse in time or negate on their way from the loader to the net, where it leaves their labels as they are. Or a
+    map beside the picture (the mask of a segmentation) stays as it is in at least ``pairs`` draws of one sample that
+    differ by a flip or a turn of the picture, and never follows it, or is turned in another way than the picture in
+    some of them.
 Why it hurts: a flipped b is a d, an inverted ECG is another finding: the net is shown the picture of one class under
     the name of another, and cannot tell the two any more.
 How to fix: leave out the transform that carries one class into the other (flips of letters, digits, arrows and
@@ -105,8 +107,14 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
-from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedMaps, AugmentedNeighbours
+from lightning_debug.evidence.data_augmentation import (
+    AugmentationDraws,
+    AugmentedMaps,
+    AugmentedNeighbours,
+    TurnedNeighbours,
+)
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -125,6 +133,10 @@ def augmentation_changes_label(
         if maps.astray >= 2 and maps.astray + maps.kept >= pairs:
             yield _astray(maps)
             return
+    for turned in record.of(TurnedNeighbours):
+        if message := _astray_among(turned, samples, wrong, times):
+            yield _turned(turned, message)
+            return
     found = record.last(AugmentedNeighbours)
     if found is None:
         return
@@ -135,34 +147,56 @@ def augmentation_changes_label(
     if found.samples < samples or found.raw_samples < 2 * samples:
         yield Skip("too few augmented samples lie near samples that are not augmented")
         return
+    if message := _astray_among(found, samples, wrong, times):
+        yield Claim(
+            message=message,
+            subject=found.transform or f"{draws.dataset if draws else ''}.__getitem__",
+            measured=_measured(found),
+            fix="Leave out the transform that turns one class into the other, or have it change the label too.",
+            at=found.at,
+        )
+
+
+def _astray_among(found: AugmentedNeighbours, samples: int, wrong: float, times: float) -> str:
+    """How many land among another class, if those are too many; of all labels, or of the two most often confused."""
+    if found.samples < samples or found.raw_samples < 2 * samples:
+        return ""
     pair = f"labels {found.pair[0]} and {found.pair[1]}"
     if _is_more(found.wrong, found.raw_wrong, found.raw_samples, wrong, times):
-        message = (
+        return (
             f"{found.wrong:.0%} of {found.samples} augmented samples are nearest to a sample of another label, "
             f"where {found.raw_wrong:.0%} of samples that are not augmented are (most often {pair})."
         )
-    elif min(found.pair_samples, found.raw_pair_samples) >= samples and _is_more(
+    if min(found.pair_samples, found.raw_pair_samples) >= samples and _is_more(
         found.pair_wrong, found.raw_pair_wrong, found.raw_pair_samples, wrong, times
     ):
-        message = (
+        return (
             f"Among {pair}, {found.pair_wrong:.0%} of {found.pair_samples} augmented samples are nearest to a sample "
             f"of the other one, where {found.raw_pair_wrong:.0%} of samples that are not augmented are."
         )
-    else:
-        return
-    yield Claim(
-        message=message,
-        subject=found.transform or f"{draws.dataset if draws else ''}.__getitem__",
-        measured={
-            "wrong": found.wrong,
-            "samples": found.samples,
-            "wrong without augmentation": found.raw_wrong,
-            "samples without augmentation": found.raw_samples,
-            "pair": list(found.pair),
-            "wrong in that pair": found.pair_wrong,
-            "share of that pair": found.pair_share,
-        },
-        fix="Leave out the transform that turns one class into the other, or have it change the label too.",
+    return ""
+
+
+def _measured(found: AugmentedNeighbours) -> dict[str, Any]:
+    return {
+        "wrong": found.wrong,
+        "samples": found.samples,
+        "wrong without augmentation": found.raw_wrong,
+        "samples without augmentation": found.raw_samples,
+        "pair": list(found.pair),
+        "wrong in that pair": found.pair_wrong,
+        "share of that pair": found.pair_share,
+    }
+
+
+def _turned(found: TurnedNeighbours, message: str) -> Claim:
+    return Claim(
+        message=f"On their way from the loader to the net training samples are {found.turn}, and validation samples "
+        f"are not. {message}",
+        subject="training_step",
+        measured={**_measured(found), "turn": found.turn},
+        fix=f"In the training step, or in the hook before it, leave out what makes samples {found.turn}, or have it "
+        "change the label too.",
         at=found.at,
     )
 

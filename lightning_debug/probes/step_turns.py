@@ -1,0 +1,155 @@
+"""What becomes of pictures and series between the loader and the net: flips, turns, signs that a step draws."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_debug.probes.batch_roles import Field
+from lightning_debug.probes.relation_turns import ALIKE, APART, SMALLEST, TURNS
+
+KEPT_SAMPLES, KEPT_BATCHES, MOST_VALUES = 16, 4, 2**17
+"""The first samples of the last batches, as the loader gave them, if each has no more values than this."""
+SHORTEST = 16
+"""Steps of a series; shorter ones may be features in a row."""
+FEWEST = 4
+"""Samples that must be seen turned in training, and seen as they are in validation."""
+AS_IT_IS = 0.9
+"""Share of validation samples that reach the net unturned."""
+SAME = 1e-3
+"""By so small a part may a value differ from its negative, or from what is missing to 1."""
+
+OF_SERIES: dict[str, Callable[[Tensor], Tensor]] = {"reversed in time": lambda item: item.flip(-1)}
+OF_VALUES: dict[str, Callable[[Tensor], Tensor]] = {"negated": lambda item: -item, "inverted": lambda item: 1 - item}
+_ALL = TURNS | OF_SERIES | OF_VALUES
+
+
+class StepTurns:
+    """Compares what a loader delivered with what the first layer is given, sample by sample.
+
+    Where a step mixes samples, or changes their labels, nothing is said: another sample is at the place, or another
+    label is right.
+
+    >>> from lightning_debug.probes.batch_roles import batch_roles
+    >>> seen, batch = StepTurns(), (torch.randn(16, 1, 8, 8), torch.arange(16) % 2)
+    >>> for stage in ("train", "validate"):
+    ...     seen.delivered(stage, batch_roles(batch))
+    ...     seen.labelled(stage, {"batch[1]": batch[1]}, compared=True)
+    >>> seen.met("train", "batch[0]", batch[0].flip(-1).flatten(1))
+    >>> seen.met("validate", "batch[0]", batch[0])
+    >>> seen.made()
+    ['flipped left to right']
+    """
+
+    def __init__(self) -> None:
+        self._delivered: dict[str, deque[dict[str, Tensor]]] = {}
+        self._found: dict[str, Counter[str]] = {"train": Counter(), "validate": Counter()}
+        self._looked = Counter[str]()
+        self._path = ""
+        self._relabelled = False
+
+    def delivered(self, stage: str, fields: Sequence[Field]) -> None:
+        """Keeps the first samples of a batch, as they are read."""
+        kept = {item.path: item.samples[:KEPT_SAMPLES].clone() for item in fields if _is_kept(item)}
+        self._delivered.setdefault(stage, deque(maxlen=KEPT_BATCHES)).append(kept)
+
+    def labelled(self, stage: str, labels: Mapping[str, Tensor], *, compared: bool) -> None:
+        """Takes the labels of a batch that a step was given, and whether a loss compared them unchanged."""
+        known = self._delivered.get(stage, ())
+        same = any(
+            all(path in batch and _equal(batch[path], values) for path, values in labels.items()) for batch in known
+        )
+        self._relabelled = self._relabelled or not labels or not (same and compared)
+
+    def met(self, stage: str, path: str, operand: Tensor) -> None:
+        """Takes what a first layer is given of a field; reads on the host."""
+        if self._path not in ("", path):
+            return
+        best: Counter[str] = Counter()
+        closest, count = 0.0, 0
+        for batch in self._delivered.get(stage, ()):
+            given = batch.get(path)
+            if given is None or operand.is_complex() or len(operand) < len(given):
+                continue
+            taken = operand[: len(given)].detach()
+            if taken.numel() != given.numel():
+                continue
+            likeness, found = _turns(given.float(), taken.float().cpu().reshape(given.shape))
+            if likeness > closest:  # the batch itself, among those that were read ahead or before
+                closest, best, count = likeness, found, len(given)
+        if count:
+            self._path = path
+            self._found[stage] += best
+            self._looked[stage] += count
+
+    def made(self) -> list[str]:
+        """The turns that training samples meet and validation samples do not."""
+        train, validation = self._found["train"], self._found["validate"]
+        if self._relabelled or self._looked["validate"] < FEWEST:
+            return []
+        if validation[""] < AS_IT_IS * self._looked["validate"]:
+            return []
+        return [name for name, count in train.items() if name and count >= FEWEST]
+
+
+def turned(name: str, rows: Any, shape: Sequence[int]) -> Any:
+    """Rows of samples of a shape, each turned; ``None`` where that makes another shape.
+
+    >>> import numpy as np
+    >>> turned("flipped left to right", np.arange(4.0).reshape(1, 4), (2, 2)).tolist()
+    [[1.0, 0.0, 3.0, 2.0]]
+    """
+    whole = torch.from_numpy(rows).reshape(len(rows), *shape)
+    found = _ALL[name](whole)
+    return found.reshape(len(rows), -1).numpy() if found.shape == whole.shape else None
+
+
+def _is_kept(item: Field) -> bool:
+    if item.role == "label":
+        return True
+    wide = item.role == "input" and item.samples.ndim >= 2 and not item.tensor.is_complex()
+    return wide and item.samples[:1].numel() <= MOST_VALUES
+
+
+def _equal(one: Tensor, two: Tensor) -> bool:
+    two = two[: len(one)].cpu()
+    return one.shape == two.shape and bool((one == two).all())
+
+
+def _turns(given: Tensor, taken: Tensor) -> tuple[float, Counter[str]]:
+    """How alike two batches are, and how often each turn makes one sample from the other; ``""``: it is as it is."""
+    found: Counter[str] = Counter()
+    same = _alike(given, taken)
+    found[""] = int((same >= ALIKE).sum())
+    for name, change in OF_VALUES.items():
+        apart = (change(given) - taken).abs().flatten(1).amax(1)
+        found[name] = int(((apart <= SAME * given.abs().flatten(1).amax(1)) & (same <= -ALIKE)).sum())
+    turns = _candidates(given.shape)
+    likeness = torch.stack([same.abs(), *(_alike(turn(given), taken) for turn in turns.values())])
+    highest, which = likeness.max(0)
+    for place in which[(highest >= ALIKE) & (highest - same >= APART) & (which > 0)].tolist():
+        found[list(turns)[place - 1]] += 1
+    return float(highest.mean()), +found
+
+
+def _candidates(shape: Sequence[int]) -> dict[str, Callable[[Tensor], Tensor]]:
+    if len(shape) >= 3 and min(shape[-2:]) >= SMALLEST:
+        square = shape[-1] == shape[-2]
+        return TURNS if square else {name: turn for name, turn in TURNS.items() if name in _KEEP_SHAPE}
+    return OF_SERIES if shape[-1] >= SHORTEST else {}
+
+
+_KEEP_SHAPE = ("flipped left to right", "flipped upside down", "turned by 180 degrees")
+
+
+def _alike(one: Tensor, two: Tensor) -> Tensor:
+    """Correlation of each sample with its counterpart, whatever the scale and offset of each channel."""
+    flat = [item.flatten(2) if item.ndim >= 4 else item.flatten(1)[:, None] for item in (one, two)]
+    flat = [item - item.mean(-1, keepdim=True) for item in flat]
+    first, second = (item / item.norm(dim=-1, keepdim=True).clamp(min=1e-12) for item in flat)
+    found: Tensor = (first * second).sum(-1).mean(1)
+    return found
