@@ -151,6 +151,42 @@ class Mixes(Net):
         return loss
 
 
+class MixesOneHot(Net):
+    """Mixup with labels that are mixed themselves."""
+
+    def change(self, inputs, labels):
+        share, order = torch.distributions.Beta(0.4, 0.4).sample(), torch.randperm(len(inputs))
+        known = F.one_hot(labels, 2).float()
+        return share * inputs + (1 - share) * inputs[order], share * known + (1 - share) * known[order]
+
+
+class MixesALittle(Net):
+    """As noise, whose share stays small."""
+
+    def change(self, inputs, labels):
+        share = 0.2 * torch.rand(len(inputs)).view(-1, *[1] * (inputs.ndim - 1))
+        return (1 - share) * inputs + share * inputs.roll(1, 0), labels
+
+
+class MixesInputsAlone(Net):
+    def change(self, inputs, labels):
+        share = torch.rand(len(inputs)).view(-1, *[1] * (inputs.ndim - 1))
+        return (share * inputs + (1 - share) * inputs[torch.randperm(len(inputs))]) / 2 - 1, labels
+
+
+class Agrees(Net):
+    """Beside the pictures as they are, flipped ones, whose scores are to agree."""
+
+    def training_step(self, batch, batch_idx):
+        flipped = F.softmax(self.net(half(batch[0].flip(-1), batch[0])), 1)
+        scores = self.net(batch[0])
+        loss = F.cross_entropy(scores, batch[1]) + 0.01 * F.kl_div(
+            F.log_softmax(scores, 1), flipped, reduction="batchmean"
+        )
+        self.log("train_loss", loss)
+        return loss
+
+
 class FlipsEverywhere(Net):
     """The camera hangs upside down, in validation as well."""
 
@@ -216,6 +252,9 @@ def test_a_step_that_makes_one_class_of_another_is_found(kind, make, turn):
         (FlipsLabelsToo, arrows),
         (FlipsLabelsInHook, arrows),
         (Mixes, arrows),
+        (MixesOneHot, arrows),
+        (MixesALittle, arrows),
+        (Agrees, arrows),
         (FlipsEverywhere, arrows),
         (Guesses, arrows),
         (Negates, waves),
@@ -224,3 +263,9 @@ def test_a_step_that_makes_one_class_of_another_is_found(kind, make, turn):
 )
 def test_what_keeps_or_follows_the_label_is_not(kind, make):
     assert "LD512" not in codes(judged(kind, make))
+
+
+def test_samples_that_are_mixed_without_their_labels_are_found():
+    (finding,) = [item for item in judged(MixesInputsAlone, colours).findings if item.code == "LD512"]
+    assert "mixed with another one of their batch" in finding.message
+    assert 0.4 < finding.measured["share of the other"] < 0.9

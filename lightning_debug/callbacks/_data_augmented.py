@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lightning_debug.callbacks._data_part import DataContext, Source
 from lightning_debug.evidence import Evidence
-from lightning_debug.evidence.data_augmentation import AugmentedNeighbours, TurnedNeighbours
+from lightning_debug.evidence.data_augmentation import AugmentedNeighbours, MixedSamples, TurnedNeighbours
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_stream import Samples
 from lightning_debug.probes.step_turns import turned
@@ -30,11 +30,14 @@ def augmentations(
         transform = type(train.transforms[0]).__name__ if train.transforms else ""
         yield AugmentedNeighbours(**augmented_neighbours(validation, first), transform=transform, at=now)
     made = context.turns.made() if first.shape and not first.tokens else []
-    found = [
+    found: list[Evidence] = [
         TurnedNeighbours(**augmented_neighbours(validation, dataclasses.replace(first, rows=rows)), turn=name, at=now)
         for name in made
         if (rows := turned(name, first.rows, first.shape)) is not None
     ]
+    looked, mixed, share = context.turns.mixed()
+    if mixed:
+        found.append(MixedSamples(samples=looked, mixed=mixed, share=share, at=now))
     if found and fixed:
         yield AugmentedNeighbours(at=now)  # of the dataset's own there are none
     yield from found

@@ -120,3 +120,18 @@ class TurnedNeighbours(AugmentedNeighbours):
     """
 
     turn: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MixedSamples(Evidence):
+    """Training samples that meet the net mixed with another of their batch, where losses compare their own labels.
+
+    Args:
+        samples: Training samples looked at.
+        mixed: Those that are mixed, the other one being a large part.
+        share: Mean part of the other one in those.
+    """
+
+    samples: int = 0
+    mixed: int = 0
+    share: float = 0.0

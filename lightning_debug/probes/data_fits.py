@@ -17,7 +17,7 @@ CLASSIFICATION = frozenset({"cross_entropy", "nll_loss"})
 SQUARES = frozenset({"pow", "square", "abs"})
 """What makes a distance of a difference."""
 
-KEEPS = RESHAPES | {"to", "float", "double", "long"}
+KEEPS = RESHAPES | {"to", "float", "double"}
 """What leaves the values of a target as they are."""
 
 MOST_CLASSES = 1000
@@ -36,6 +36,7 @@ class Comparisons:
         self.fits: list[RegressionFit] = []
         self.classes: list[ClassFit] = []
         self._stage = stage
+        self._given: list[Tensor] = []
         self._compared: list[bool] = []  # whether each target was the labels as they were given
         self._targets: dict[int, weakref.ref[Tensor]] = {}
         self._apart: dict[int, tuple[weakref.ref[Tensor], Tensor, Tensor]] = {}
@@ -45,19 +46,21 @@ class Comparisons:
         """Whether losses were seen, and each compared the labels as they were given."""
         return bool(self._compared) and all(self._compared)
 
-    def note(self, target: Tensor) -> None:
-        """Takes a tensor for labels."""
+    def note(self, target: Tensor, *, given: bool = False) -> None:
+        """Takes a tensor for labels; ``given``: for those of the batch, as a whole."""
+        if given:
+            self._given.append(target)
         self._targets[id(target)] = weakref.ref(target)
 
     def forget(self) -> None:
         """Lets go of the step's tensors."""
-        self._targets, self._apart = {}, {}
+        self._targets, self._apart, self._given = {}, {}, []
 
     def look(self, call: Call) -> None:
         """Reads one call: a loss function, or a difference from labels that is squared."""
         name = call.op.name
         if name in REGRESSION or name in CLASSIFICATION:
-            self._compared.append(self._is_target(call.argument(1, "target")))
+            self._compared.append(self._is_given(call.argument(1, "target")))
         if name in REGRESSION:
             self._regression(call, call.argument(0, "input"), call.argument(1, "target"))
         elif name in CLASSIFICATION:
@@ -77,6 +80,13 @@ class Comparisons:
     def _is_target(self, item: Any) -> bool:
         known = self._targets.get(id(item))
         return known is not None and known() is item
+
+    def _is_given(self, item: Any) -> bool:
+        """Whether a target holds the values of labels in their order, whatever its shape and type."""
+        return isinstance(item, Tensor) and any(
+            item.numel() == given.numel() and bool((item.reshape(-1) == given.reshape(-1)).all())
+            for given in self._given
+        )
 
     def _difference(self, call: Call) -> None:
         operands = list(tensors(call.arguments))

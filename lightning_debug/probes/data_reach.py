@@ -74,7 +74,7 @@ class ReachTrace:
         for path, tensor in batch_fields(batch):
             if path in labels:
                 self._labels[path] = tensor
-                self._compared.note(tensor)
+                self._compared.note(tensor, given=True)
             else:
                 self._note(tensor, path)
         self._trace = Trace(root, {"*": self._saw})
@@ -136,9 +136,10 @@ class ReachTrace:
         weighted = [item for item in given if id(item) in self._weights]
         if weighted and name not in ELEMENTWISE:
             operand, path = pure[0]
-            if (path, call.op.module) not in self._met and len(self._met) < 16:
-                if self._turns is not None:
-                    self._turns.met(self._stage, path, operand)
+            known = (path, call.op.module) in self._met
+            if self._turns is not None:
+                self._turns.met(self._stage, path, operand, again=known)
+            if not known and len(self._met) < 16:
                 self._met.add((path, call.op.module))
                 self._measure(call, operand, path, weighted)
             return

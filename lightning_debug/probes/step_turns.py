@@ -14,12 +14,17 @@ from lightning_debug.probes.relation_turns import ALIKE, APART, SMALLEST, TURNS
 
 KEPT_SAMPLES, KEPT_BATCHES, MOST_VALUES = 16, 4, 2**17
 """The first samples of the last batches, as the loader gave them, if each has no more values than this."""
+WHOLE = 2**19
+"""Batches of no more values are kept whole: what is mixed into a sample may be any other."""
 SHORTEST = 16
 """Steps of a series; shorter ones may be features in a row."""
 FEWEST = 4
 """Samples that must be seen turned in training, and seen as they are in validation."""
 AS_IT_IS = 0.9
 """Share of validation samples that reach the net unturned."""
+MANY, EXPLAINED, OWN, LEAST_MIXED, SHARE = 64, 0.999, 0.99, 8, 0.3
+"""Samples of at least so many values are mixed if they are, but for so little, two samples of the batch taken together
+and not one of them alone; so many of them tell, that hold the other one to such a part."""
 SAME = 1e-3
 """By so small a part may a value differ from its negative, or from what is missing to 1."""
 
@@ -51,10 +56,11 @@ class StepTurns:
         self._looked = Counter[str]()
         self._path = ""
         self._relabelled = False
+        self._mixed: dict[str, list[float]] = {"train": [], "validate": []}
 
     def delivered(self, stage: str, fields: Sequence[Field]) -> None:
         """Keeps the first samples of a batch, as they are read."""
-        kept = {item.path: item.samples[:KEPT_SAMPLES].clone() for item in fields if _is_kept(item)}
+        kept = {item.path: item.samples[: _count(item)].clone() for item in fields if _is_kept(item)}
         self._delivered.setdefault(stage, deque(maxlen=KEPT_BATCHES)).append(kept)
 
     def labelled(self, stage: str, labels: Mapping[str, Tensor], *, compared: bool) -> None:
@@ -65,33 +71,50 @@ class StepTurns:
         )
         self._relabelled = self._relabelled or not labels or not (same and compared)
 
-    def met(self, stage: str, path: str, operand: Tensor) -> None:
-        """Takes what a first layer is given of a field; reads on the host."""
-        if self._path not in ("", path):
+    def met(self, stage: str, path: str, operand: Tensor, *, again: bool = False) -> None:
+        """Takes what a first layer is given of a field; reads on the host.
+
+        Where it is given the field ``again`` in the same step, what is compared may be of the other time.
+        """
+        self._relabelled = self._relabelled or again
+        if again or self._path not in ("", path):
             return
         best: Counter[str] = Counter()
-        closest, count = 0.0, 0
+        closest, count, mixed = 0.0, 0, list[float]()
         for batch in self._delivered.get(stage, ()):
             given = batch.get(path)
             if given is None or operand.is_complex() or len(operand) < len(given):
                 continue
-            taken = operand[: len(given)].detach()
-            if taken.numel() != given.numel():
+            taken, given = operand[:KEPT_SAMPLES].detach(), given.float()
+            if taken.numel() != given[:KEPT_SAMPLES].numel():
                 continue
-            likeness, found = _turns(given.float(), taken.float().cpu().reshape(given.shape))
+            taken = taken.float().cpu().reshape(given[:KEPT_SAMPLES].shape)
+            likeness, found = _turns(given[:KEPT_SAMPLES], taken)
             if likeness > closest:  # the batch itself, among those that were read ahead or before
-                closest, best, count = likeness, found, len(given)
+                closest, best, count, mixed = likeness, found, len(taken), mixed_shares(given, taken)
         if count:
             self._path = path
             self._found[stage] += best
             self._looked[stage] += count
+            self._mixed[stage] += mixed
+
+    @property
+    def _is_known(self) -> bool:
+        """Whether labels stay as they are, and validation samples as well."""
+        seen = self._looked["validate"]
+        return not self._relabelled and seen >= FEWEST and self._found["validate"][""] >= AS_IT_IS * seen
+
+    def mixed(self) -> tuple[int, int, float]:
+        """Training samples looked at, those that meet the net mixed with another, and their mean share of that."""
+        shares = [share for share in self._mixed["train"] if share >= SHARE]
+        if not self._is_known or len(shares) < LEAST_MIXED or any(self._mixed["validate"]):
+            return self._looked["train"], 0, 0.0
+        return self._looked["train"], len(shares), sum(shares) / len(shares)
 
     def made(self) -> list[str]:
         """The turns that training samples meet and validation samples do not."""
-        train, validation = self._found["train"], self._found["validate"]
-        if self._relabelled or self._looked["validate"] < FEWEST:
-            return []
-        if validation[""] < AS_IT_IS * self._looked["validate"]:
+        train = self._found["train"]
+        if not self._is_known:
             return []
         return [name for name, count in train.items() if name and count >= FEWEST]
 
@@ -106,6 +129,42 @@ def turned(name: str, rows: Any, shape: Sequence[int]) -> Any:
     whole = torch.from_numpy(rows).reshape(len(rows), *shape)
     found = _ALL[name](whole)
     return found.reshape(len(rows), -1).numpy() if found.shape == whole.shape else None
+
+
+def mixed_shares(batch: Tensor, taken: Tensor) -> list[float]:
+    """How much of another sample there is in each of the first ones; 0 where they are not two taken together.
+
+    Args:
+        batch: ``(samples, ...)`` as delivered.
+        taken: The first of them as a layer is given them.
+
+    >>> batch = torch.randn(8, 100)
+    >>> [round(share, 2) for share in mixed_shares(batch, 0.75 * batch[:2] + 0.25 * batch[5:7])]
+    [0.25, 0.25]
+    """
+    rows, mixtures = batch.flatten(1), taken.flatten(1)
+    if rows.shape[1] < MANY or len(rows) < 3 or not bool(rows.isfinite().all() & mixtures.isfinite().all()):
+        return [0.0] * len(mixtures)
+    rows, mixtures = (item - item.mean(1, keepdim=True) for item in (rows.double(), mixtures.double()))
+    sizes = rows.norm(dim=1).clamp(min=1e-12)
+    units, whole = rows / sizes[:, None], mixtures / mixtures.norm(dim=1, keepdim=True).clamp(min=1e-12)
+    with_all, among = whole @ units.T, units[: len(whole)] @ units.T
+    own = with_all.diagonal()[:, None]
+    apart = (1 - among.square()).clamp(min=1e-6)
+    explained = (own.square() + with_all.square() - 2 * own * with_all * among) / apart
+    explained.fill_diagonal_(-1.0)
+    highest, which = explained.max(1)
+    places = torch.arange(len(whole))
+    other = ((with_all - own * among) / apart)[places, which] / sizes[which]
+    mine = ((own - with_all * among) / apart)[places, which] / sizes[places]
+    share = other / (mine + other)
+    is_mixed = (highest >= EXPLAINED) & (own[:, 0].square() < OWN) & (mine > 0) & (other > 0)
+    return [float(value) for value in torch.where(is_mixed, share, torch.zeros_like(share))]
+
+
+def _count(item: Field) -> int:
+    """How many samples of a field are kept."""
+    return len(item.samples) if item.tensor.numel() <= WHOLE else KEPT_SAMPLES
 
 
 def _is_kept(item: Field) -> bool:

@@ -4,16 +4,16 @@ What it sees: training samples of a dataset that has a transform, or gives other
     with validation samples, which are not augmented. Of those that lie as near to one as these do to each other (at
     least ``samples``), more than ``wrong`` have a nearest neighbour with another label, and ``times`` as many as among
     validation samples themselves. So are training samples that the step, or a hook before it, was seen to flip, turn,
-    reverse in time or negate on their way from the loader to the net, where it leaves their labels as they are. Or a
-    map beside the picture (the mask of a segmentation) stays as it is in at least ``pairs`` draws of one sample that
-    differ by a flip or a turn of the picture, and never follows it, or is turned in another way than the picture in
-    some of them.
+    reverse in time or negate on their way from the loader to the net, where it leaves their labels as they are. Or it
+    mixes samples of a batch (mixup) and compares them with the label of one alone. Or a map beside the picture (the
+    mask of a segmentation) stays as it is in at least ``pairs`` draws of one sample that differ by a flip or a turn of
+    the picture, and never follows it, or is turned in another way than the picture in some of them.
 Why it hurts: a flipped b is a d, an inverted ECG is another finding: the net is shown the picture of one class under
     the name of another, and cannot tell the two any more.
 How to fix: leave out the transform that carries one class into the other (flips of letters, digits, arrows and
     signals; strong crops; inversion), or have it change the label as well: flip picture and mask by one draw.
-When to ignore: when labels are that noisy. Silent on augmentations that keep neighbours, and on those that carry
-    samples far from any real one.
+When to ignore: when labels are that noisy, and when samples are mixed without their labels on purpose. Silent on
+    augmentations that keep neighbours, and on those that carry samples far from any real one.
 Broken:
     class ArrowNet(LightningModule):
         def __init__(self):
@@ -113,6 +113,7 @@ from lightning_debug.evidence.data_augmentation import (
     AugmentationDraws,
     AugmentedMaps,
     AugmentedNeighbours,
+    MixedSamples,
     TurnedNeighbours,
 )
 from lightning_debug.finding import WARNING, Claim, Skip
@@ -133,10 +134,10 @@ def augmentation_changes_label(
         if maps.astray >= 2 and maps.astray + maps.kept >= pairs:
             yield _astray(maps)
             return
-    for turned in record.of(TurnedNeighbours):
-        if message := _astray_among(turned, samples, wrong, times):
-            yield _turned(turned, message)
-            return
+    met = _met(record, samples, wrong, times)
+    if met is not None:
+        yield met
+        return
     found = record.last(AugmentedNeighbours)
     if found is None:
         return
@@ -187,6 +188,29 @@ def _measured(found: AugmentedNeighbours) -> dict[str, Any]:
         "wrong in that pair": found.pair_wrong,
         "share of that pair": found.pair_share,
     }
+
+
+def _met(record: Record, samples: int, wrong: float, times: float) -> Claim | None:
+    """What becomes of samples on their way from the loader to the net."""
+    mixed = record.last(MixedSamples)
+    if mixed is not None:
+        return _mixed(mixed)
+    for turned in record.of(TurnedNeighbours):
+        if message := _astray_among(turned, samples, wrong, times):
+            return _turned(turned, message)
+    return None
+
+
+def _mixed(found: MixedSamples) -> Claim:
+    return Claim(
+        message=f"{found.mixed} of {found.samples} training samples meet the net mixed with another one of their batch "
+        f"(to {found.share:.0%} on average), and validation samples do not; but every loss compares them with their "
+        "own label alone.",
+        subject="training_step",
+        measured={"mixed": found.mixed, "samples": found.samples, "share of the other": found.share},
+        fix="Mix the loss as well: `lam * loss(scores, y) + (1 - lam) * loss(scores, y[order])`, with the same order.",
+        at=found.at,
+    )
 
 
 def _turned(found: TurnedNeighbours, message: str) -> Claim:
