@@ -121,7 +121,7 @@ from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
 
-@rule("LD512", severity=WARNING, needs=AugmentedNeighbours)
+@rule("LD512", severity=WARNING, needs=AugmentedNeighbours, explains=("LD702", "LD705", "LD712"))
 def augmentation_changes_label(
     record: Record, *, samples: int = 40, wrong: float = 0.15, times: float = 3.0, pairs: int = 4
 ) -> Iterator[Claim | Skip]:
