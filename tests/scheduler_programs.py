@@ -89,6 +89,17 @@ class SetByOwnHook(Scheduled):
         scheduler.step(self.current_epoch)
 
 
+class InItsOwnStep(Scheduled):
+    """Steps its scheduler with each batch, and keeps Lightning from stepping it as well."""
+
+    def training_step(self, batch, batch_idx):
+        self.lr_schedulers().step()
+        return super().training_step(batch, batch_idx)
+
+    def lr_scheduler_step(self, scheduler, metric):
+        """Nothing."""
+
+
 class FastForward(Scheduled):
     def on_train_start(self):
         for _ in range(4):

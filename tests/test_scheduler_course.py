@@ -14,6 +14,7 @@ from tests.scheduler_programs import (
     AtEpochEnd,
     AtEpochStart,
     FastForward,
+    InItsOwnStep,
     Scheduled,
     SetAfterBatch,
     SetAtStart,
@@ -150,13 +151,20 @@ HEALTHY = {
         lambda o: schedules.LambdaLR(o, lambda step: 0.1 * min((step + 1) ** -0.5, (step + 1) * 4**-1.5)), 0.1,
         interval="step",
     ),
+    "steps made by hand alone": lambda: InItsOwnStep(lambda o: schedules.OneCycleLR(o, 0.05, total_steps=13)),
     "steps made by hand": lambda: AtEachBatch(lambda o: schedules.CosineAnnealingLR(o, 12)),
     "a warm-up whose steps are made by hand": lambda: AtEachBatch(
         lambda o: schedules.LambdaLR(o, lambda step: min((step + 1) / 20, 1.0))
     ),
     "constant gamma": lambda: Scheduled(lambda o: schedules.ExponentialLR(o, 1.0)),
 }  # fmt: skip
-QUICK_HEALTHY = ("most of an accuracy", "logged there, and let be", "restarts set by fractions", "range test")
+QUICK_HEALTHY = (
+    "most of an accuracy",
+    "steps made by hand alone",
+    "logged there, and let be",
+    "restarts set by fractions",
+    "range test",
+)
 
 
 @pytest.mark.parametrize("name", parameters(HEALTHY, QUICK_HEALTHY))

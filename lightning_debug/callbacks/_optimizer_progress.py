@@ -87,16 +87,17 @@ class Following:
 
     def _compare(self, trainer: Trainer, pl_module: LightningModule, interval: str, expected: int) -> None:
         ours = [id(config.scheduler) for config in trainer.lr_scheduler_configs]
+        stepped_by = str(getattr(type(pl_module).lr_scheduler_step, "__module__", "")).partition(".")[0]
+        usual = stepped_by in ("pytorch_lightning", "lightning")  # not the user's own way
         for place, (config, count) in enumerate(zip(self._configs, self._counts or (), strict=True)):
             kind = type(config.scheduler)
             if interval == "epoch" and expected and may_be_stepped(pl_module, config):
-                self._release(trainer, place, count_of(config.scheduler) - count - expected, expected)
+                self._release(trainer, place, count_of(config.scheduler) - count - expected * usual, expected)
             if config.interval != interval or config.reduce_on_plateau or count < 0 or config.frequency != 1:
                 continue
             if id(config.scheduler) not in ours:  # another has taken its place (averaging does that)
                 continue
             plain = kind.__module__ == "torch.optim.lr_scheduler" and kind.__name__ not in _RESTARTS
-            stepped_by = str(getattr(type(pl_module).lr_scheduler_step, "__module__", "")).partition(".")[0]
             self._callback.session.observe(
                 ScheduleProgress(
                     at=moment(trainer),
@@ -106,7 +107,7 @@ class Following:
                     made=count_of(config.scheduler) - count,
                     automatic=True,
                     batches=self._looked,
-                    plain=plain and stepped_by in ("pytorch_lightning", "lightning"),  # not the user's own way
+                    plain=plain and usual,
                     line=self._line,
                 )
             )
