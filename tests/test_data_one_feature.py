@@ -1,10 +1,13 @@
 """LD515 on a few of many features: one that was prepared otherwise, and those that drift, tick or have heavy tails."""
 
+import dataclasses
+
 import pytest
 import torch
+from torch import nn
 
 from lightning_debug.evidence.data_values import FirstLayerInput
-from tests.test_data_values_rules import claims, values
+from tests.test_data_values_rules import claims, reached, values
 
 COUNT = 400
 
@@ -102,3 +105,22 @@ def test_one_channel_that_one_step_alone_normalises(train, validation, told):
     pictures = 1.6 + 1.8 * torch.randn(2, 96, 1, 12, 12, generator=torch.Generator().manual_seed(0))
     loaders = [*values(pictures[0]), *values(pictures[1], stage="validate")]
     assert bool(claims("LD515", *loaders, layer("train", *train), layer("validate", *validation))) is told
+
+
+def test_a_loader_beside_one_that_is_like_training_is_another_test():
+    """Earlier tasks, whose columns come in another order; the same after the task that is trained is quiet."""
+    order = torch.tensor([5, 0, 3, 7, 1, 6, 2, 4])
+    lie = torch.arange(8) * 40.0
+    train, same, earlier = table(0) + lie, table(1) + lie, (table(2) + lie)[:, order]
+
+    def loader(inputs, index):
+        return [dataclasses.replace(item, loader=index) for item in values(inputs, stage="validate")]
+
+    assert claims("LD515", *values(train), *loader(earlier, 0))
+    assert not claims("LD515", *values(train), *loader(earlier, 0), *loader(same, 1))
+    assert claims("LD515", *values(train), *loader(earlier, 0), *loader(100 + 3 * table(1), 1))
+    unscaled = torch.where(torch.arange(8) == 3, 5000 + 900 * same, same)
+    assert claims("LD515", *values(train), *loader(unscaled, 0), *loader(unscaled[::2], 1))
+    layers = reached(nn.Linear(8, 2), train), reached(nn.Linear(8, 2), earlier, stage="validate")
+    assert claims("LD515", *layers[0], *layers[1])
+    assert not claims("LD515", *layers[0], *layers[1], *loader(earlier, 0), *loader(same, 1))

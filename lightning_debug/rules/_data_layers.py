@@ -147,3 +147,43 @@ def standardised_alone(
         if untouched and abs(at) < 2 * same and 0.7 < spread < 1.2:
             return True
     return False
+
+
+def another_loader_agrees(record: Record, field: str) -> bool | None:
+    """Whether a validation loader behind the first gives a field as training does where the first one does not.
+
+    So it is where earlier tasks, or other domains, are validated beside what is trained. ``None`` where loaders differ
+    and what training is given is not known yet.
+
+    >>> one = FieldValues(field="batch[0]", stage="train", means=(0.0, 9.0), deviations=(1.0, 2.0))
+    >>> first = dataclasses.replace(one, stage="validate", means=(0.0, 90.0))
+    >>> other = dataclasses.replace(one, stage="validate", loader=1)
+    >>> [another_loader_agrees(Record(seen), "batch[0]") for seen in ([one, first, other], [one, first], [first, other])]
+    [True, False, None]
+    """
+    last = {(item.stage, item.loader): item for item in record.of(FieldValues) if item.field == field and item.means}
+    train, first = last.get(("train", 0)), last.get(("validate", 0))
+    others = [item for (stage, loader), item in last.items() if stage == "validate" and loader]
+    if first is None or not others:
+        return False
+    if train is None:
+        return None if any(not all(_near(first, item)) for item in others) else False
+    apart = [not near for near in _near(train, first)]
+    for item in others:
+        near = _near(train, item)
+        if any(apart) and sum(near) >= 0.8 * len(near):
+            there = [one for one, odd in zip(near, apart, strict=False) if odd]
+            if sum(there) >= 0.8 * len(there):
+                return True
+    return False
+
+
+def _near(one: FieldValues, other: FieldValues) -> list[bool]:
+    """Of each feature: whether its mean and its deviation are about the same."""
+    if len(one.means) != len(other.means):
+        return [False]
+    both = zip(one.means, one.deviations, other.means, other.deviations, strict=True)
+    return [
+        abs(second - first) <= max(deviation, spread) and max(deviation, spread) <= 2 * min(deviation, spread)
+        for first, deviation, second, spread in both
+    ]

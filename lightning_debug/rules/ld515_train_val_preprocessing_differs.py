@@ -23,7 +23,8 @@ Why it hurts: the network is asked about inputs that it was not trained on. Vali
 How to fix: put both sets through the same preparation, with the mean and the deviation of the training set.
 When to ignore: when validation is meant to come from elsewhere. Silent where the classes of the validation set
     are others, on drift of moderate size, on series whose level wanders while their windows spread as before,
-    on a few wild samples in one set, and on further validation loaders.
+    on a few wild samples in one set, on further validation loaders, and where one of these gives what training does
+    (earlier tasks and other domains beside the one that is trained).
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -109,7 +110,14 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._data_floors import moved_floors
-from lightning_debug.rules._data_layers import delivered_alike, first_layers, number, pooled, standardised_alone
+from lightning_debug.rules._data_layers import (
+    another_loader_agrees,
+    delivered_alike,
+    first_layers,
+    number,
+    pooled,
+    standardised_alone,
+)
 from lightning_debug.rules._data_renumbered import targets_in_other_units
 from lightning_debug.rules._data_scales import (
     counts_in_one,
@@ -143,7 +151,7 @@ def train_val_preprocessing_differs(
     if _other_classes(record):
         yield Skip("validation holds other classes than training, so other values are to be expected")
         return
-    told = set()
+    told = {train.field for train, _ in pairs if another_loader_agrees(record, train.field) is not False}
     for train, val in pairs:
         if train.field in told or min(train.samples, val.samples) < samples or _categorical(train, val):
             continue
