@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from tests.optimizer_programs import ByHand, Classifier, loader
-from tests.optimizer_programs_unusual import Decayed, Reversed, Skips, Spare, WarmFromZero
+from tests.optimizer_programs_unusual import Decayed, Places, Reversed, Skips, Spare, WarmFromZero
 
 
 class Gan(pl.LightningModule):
@@ -288,4 +288,5 @@ PROGRAMS = {
     "decay groups": Decayed,
     "reversed": Reversed,
     "skips": Skips,
+    "places": Places,
 }

@@ -58,6 +58,23 @@ class Block(nn.Module):
         return hidden + self.onward(gated), self.skip(gated)
 
 
+class Places(Classifier):
+    """As nets of molecules are: edges move places, nodes make the next block's edges, and the places are asked."""
+
+    def __init__(self):
+        super().__init__()
+        self.edges = nn.ModuleList(nn.Linear(16, 8) for _ in range(3))
+        self.nodes = nn.ModuleList(nn.Sequential(nn.Linear(16, 8), nn.Tanh()) for _ in range(3))
+        self.body, self.head = nn.Identity(), nn.Linear(8, 2)
+
+    def scores(self, inputs):
+        places = hidden = inputs
+        for edge, node in zip(self.edges, self.nodes, strict=True):
+            both = torch.cat([places, hidden], 1)
+            places, hidden = places + torch.tanh(edge(both)), hidden + node(both)
+        return self.head(places)
+
+
 class Skips(Classifier):
     """The head takes the sum of the skips, so that what the last block hands on is not used."""
 

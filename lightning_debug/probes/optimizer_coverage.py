@@ -203,7 +203,8 @@ def made_like(one: nn.Module, other: nn.Module) -> bool:
 def is_spare_end(name: str, reached: Mapping[str, bool]) -> bool:
     """Whether a parameter is what the last block of a row has to spare: what it hands on, and nobody takes.
 
-    The same part of an earlier block is reached by a gradient, and other parts of its own block are.
+    The same part of an earlier block is reached by a gradient, and other parts of its own block are: in its own row,
+    or in rows of as many blocks beside it (``self.edges[i]``, ``self.nodes[i]``).
 
     Args:
         name: Its path.
@@ -214,6 +215,9 @@ def is_spare_end(name: str, reached: Mapping[str, bool]) -> bool:
     True
     >>> is_spare_end("row.1.on.weight", reached | {"row.1.on.weight": False, "row.2.skip.weight": True})
     False
+    >>> beside = {"net.on.0.weight": True, "net.on.1.weight": False, "net.off.0.bias": True, "net.off.1.bias": True}
+    >>> is_spare_end("net.on.1.weight", beside), is_spare_end("net.on.1.weight", beside | {"net.off.2.bias": True})
+    (True, False)
     """
     parts = name.split(".")
     for place, part in enumerate(parts[:-1]):
@@ -221,17 +225,40 @@ def is_spare_end(name: str, reached: Mapping[str, bool]) -> bool:
         if number is None:
             continue
         row = ".".join([*parts[:place], part[: number.start()]])
-        tail = "." + ".".join(parts[place + 1 :])
-        blocks: dict[int, dict[str, bool]] = {}
-        for other, told in reached.items():
-            index, dot, rest = other[len(row) :].partition(".")
-            if other.startswith(row) and index.isdecimal():
-                blocks.setdefault(int(index), {})[dot + rest] = told
-        own = int(number[0])
+        blocks = _blocks(row, reached)
+        own, tail = int(number[0]), "." + ".".join(parts[place + 1 :])
         earlier = any(block.get(tail) for index, block in blocks.items() if index < own)
-        if earlier and own == max(blocks) and any(blocks[own].values()):
+        if not earlier or own != max(blocks):
+            continue
+        if any(blocks[own].values()):
             return True
+        if row.endswith(".") and place:
+            around = "".join(f"{one}." for one in parts[: place - 1])
+            if any(_ends_alike(beside, own, len(blocks), reached) for beside in _rows(around, reached)):
+                return True
     return False
+
+
+def _blocks(row: str, reached: Mapping[str, bool]) -> dict[int, dict[str, bool]]:
+    """The parameters of each block of a row, by what is left of their paths."""
+    blocks: dict[int, dict[str, bool]] = {}
+    for other, told in reached.items():
+        index, dot, rest = other[len(row) :].partition(".")
+        if other.startswith(row) and index.isdecimal():
+            blocks.setdefault(int(index), {})[dot + rest] = told
+    return blocks
+
+
+def _rows(around: str, reached: Mapping[str, bool]) -> set[str]:
+    """The rows of blocks that a module holds."""
+    split = [other[len(around) :].split(".") for other in reached if other.startswith(around)]
+    return {f"{around}{parts[0]}." for parts in split if len(parts) > 2 and parts[1].isdecimal()}
+
+
+def _ends_alike(row: str, own: int, count: int, reached: Mapping[str, bool]) -> bool:
+    """Whether a row has as many blocks, all of which a gradient reaches."""
+    blocks = _blocks(row, reached)
+    return len(blocks) == count and max(blocks) == own and all(any(block.values()) for block in blocks.values())
 
 
 def is_metric(root: nn.Module, path: str) -> bool:

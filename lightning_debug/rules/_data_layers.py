@@ -158,7 +158,8 @@ def another_loader_agrees(record: Record, field: str) -> bool | None:
     >>> one = FieldValues(field="batch[0]", stage="train", means=(0.0, 9.0), deviations=(1.0, 2.0))
     >>> first = dataclasses.replace(one, stage="validate", means=(0.0, 90.0))
     >>> other = dataclasses.replace(one, stage="validate", loader=1)
-    >>> [another_loader_agrees(Record(seen), "batch[0]") for seen in ([one, first, other], [one, first], [first, other])]
+    >>> records = Record([one, first, other]), Record([one, first]), Record([first, other])
+    >>> [another_loader_agrees(record, "batch[0]") for record in records]
     [True, False, None]
     """
     last = {(item.stage, item.loader): item for item in record.of(FieldValues) if item.field == field and item.means}
