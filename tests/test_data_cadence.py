@@ -193,6 +193,24 @@ def test_states_that_follow_from_the_action_before_are_no_shift(agents):
     assert label_alignment(raw_samples(TensorDataset(mixed, given.roll(8)))).shift == 8
 
 
+def test_states_of_agents_in_turn_need_not_be_each_others_nearest():
+    """Two numbers, in which 512 states lie close: the nearest are seldom those of the same agent."""
+    torch.manual_seed(0)
+    actions = torch.randint(0, 2, (64, 8))
+    states = [0.2 * torch.rand(8, 2) - 0.1]
+    for step in actions[:-1]:  # pendulums that fall, and are put up again
+        angle, speed = states[-1].T
+        speed = speed + 0.45 * angle.sin() + 0.3 * (2.0 * step - 1)
+        moved = torch.stack([angle + 0.05 * speed, speed], 1)
+        states.append(torch.where(moved[:, :1].abs() > 0.5, 0.2 * torch.rand(8, 2) - 0.1, moved))
+    rows = torch.stack(states)
+    found = label_alignment(raw_samples(TensorDataset(rows.flatten(0, 1), actions.flatten())), "epoch")
+    assert found.shift == 0
+    order = torch.randperm(512)
+    signs = (rows[..., 1].flatten()[order] > 0).long()
+    assert label_alignment(raw_samples(TensorDataset(rows.flatten(0, 1)[order], signs.roll(8)))).shift == 8
+
+
 def test_best_shift_leaves_short_data_alone():
     assert best_shift(None, numpy.zeros(20), 20).rows == 0
 

@@ -21,6 +21,8 @@ FEWEST_PAIRS = 0.2
 PERMUTATIONS = 199
 SERIES = 0.05
 """With a larger share of the nearest samples at the distance of the shift, or twice that, none is claimed."""
+FOLLOWS = 0.75
+"""Likewise with a larger share of samples that are nearer to the one at that distance than to those beside it."""
 CLEAR = 0.05
 """With a larger p-value against other shifts, permutations are not asked as well."""
 AT_ONCE = 256
@@ -47,7 +49,8 @@ def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
 
     A shift that fits is far from all other shifts, and from the same labels permuted: where a few samples are the
     neighbours of most others, scores vary more than their number lets expect. Where the nearest samples are often
-    those that many rows away, samples follow each other there (an agent's states), and may follow from labels.
+    those that many rows away, or samples are nearer to those than to the ones beside them, samples follow each other
+    there (an agent's states), and may follow from labels.
 
     Args:
         near: The nearest of the first samples.
@@ -73,7 +76,7 @@ def best_shift(near: Neighbours, labels: Array, count: int) -> Shift:
     best = int(values.argmax())
     rows = int(np.concatenate(moves)[best])
     low, high = max(0, -rows), min(count, len(labels) - rows)
-    if near.lie_apart(rows) > SERIES:
+    if near.lie_apart(rows) > SERIES or near.follow(rows) > FOLLOWS:
         return Shift()
     fits = Shift(rows, float(values[best]), _p_value(float(values[best]), np.delete(values, best), len(values)))
     if fits.p_value > CLEAR:
