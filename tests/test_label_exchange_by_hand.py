@@ -5,7 +5,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 from torch import nn
-from torch.utils.data import DataLoader, TensorDataset
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_debug.callbacks import _data_relations
 from lightning_debug.callbacks.data_auditor import DataAuditor
@@ -100,6 +100,43 @@ def test_labels_that_were_learned_are_known(kind, monkeypatch):
     _, known, _ = learned(kind, strange=False)
     assert known.p_value <= 0.05
     assert torch.Tensor.backward is backward
+
+
+class Moves(IterableDataset):
+    """Actions that the net itself draws, or that another one has drawn."""
+
+    def __init__(self, player):
+        self.player = player
+
+    def __iter__(self):
+        for _ in range(320):
+            state = torch.randn(10)
+            with torch.no_grad():
+                yield state, torch.distributions.Categorical(logits=self.player(state)).sample()
+
+
+class Player(pl.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(10, 32), nn.ReLU(), nn.Linear(32, 2))
+
+    def training_step(self, batch, batch_idx):
+        chosen = torch.distributions.Categorical(logits=self.net(batch[0])).log_prob(batch[1])
+        return -(chosen * torch.randn(len(chosen))).mean()
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 1e-3)
+
+
+@pytest.mark.parametrize(("own", "reloads", "count"), [(True, 0, 0), (False, 0, 1), (False, 1, 0)])
+def test_moves_of_the_net_that_is_trained_are_no_strange_labels(own, reloads, count):
+    pl.seed_everything(0, verbose=False)
+    auditor, model = DataAuditor(), Player()
+    loader = DataLoader(Moves(model.net if own else lambda state: torch.zeros(2)), 16)
+    run = trainer(auditor, max_epochs=10, reload_dataloaders_every_n_epochs=reloads)
+    run.fit(model, loader)
+    claims = [item for item in labels_misaligned(auditor.session.record) if isinstance(item, Claim)]
+    assert len(claims) == count
 
 
 @pytest.mark.parametrize(("late", "error", "said"), [(-0.1, 0.01, False), (-0.1, 0.04, True), (-0.01, 0.001, True)])

@@ -12,6 +12,7 @@ from lightning_debug.experiments.loss_experiments import NotJudged
 from lightning_debug.experiments.relation_runs import NothingCompared, scores_and_labels, told_by_loss
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.batch_shelf import BatchShelf
+from lightning_debug.probes.order_loader import holds_net
 from lightning_debug.probes.relation_alignment import ENOUGH, label_alignment
 from lightning_debug.probes.relation_knowledge import knowledge
 from lightning_debug.probes.relation_several import several_of
@@ -68,6 +69,8 @@ def label_learning(
         reason = Hindrance("training did not come to its end")
         return Unavailable(evidence="LabelLearning", reason=reason, at=context.moment())
     stage: Stage = "validate" if kept["validate"].samples >= ENOUGH_HELD_OUT else "train"
+    if stage == "train" and (anew := _made_anew(context)) is not None:
+        return Unavailable(evidence="LabelLearning", reason=anew, at=context.moment())
     steps = ["validation_step", "training_step"] if stage == "validate" else ["training_step"]
     try:
         found, by_loss = _asked(context, steps, kept[stage].batches.first(), kept["train"])
@@ -91,6 +94,15 @@ def label_learning(
         neighbours=told.agreement - told.by_chance if told is not None and depend else 0.0,
         by_loss=by_loss,
     )
+
+
+def _made_anew(context: DataContext) -> Hindrance | None:
+    """Why the batches that were kept may be other ones than those that the net has learned from."""
+    if getattr(context.trainer, "reload_dataloaders_every_n_epochs", 0):
+        return Hindrance("the loaders are made anew in later epochs, perhaps of other samples")
+    if any(holds_net(source.dataset, context.pl_module) for source in context.sources("train")):
+        return Hindrance("the dataset holds the net that is trained: what it gave at first may be the net's own play")
+    return None
 
 
 def _asked(context: DataContext, steps: Sequence[str], batches: Sequence[Any], train: KeptBatches) -> tuple[Any, bool]:

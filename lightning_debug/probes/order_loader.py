@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
+from functools import partial
+from types import CellType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from torch import nn
 from torch.utils.data import (
     BatchSampler,
     DistributedSampler,
@@ -17,6 +20,9 @@ from torch.utils.data import (
 )
 
 _DRAWS = frozenset({"randperm", "shuffle", "permutation", "permuted"})
+
+MOST_HELD = 64
+"""Attributes, or items, among which a net is looked for: datasets that hold their samples in lists hold more."""
 
 Indices = npt.NDArray[np.int64]
 
@@ -98,6 +104,42 @@ def is_filled(dataset: Any) -> bool:
     (True, False, False)
     """
     return any(isinstance(held, deque) for held in getattr(dataset, "__dict__", {}).values())
+
+
+def holds_net(dataset: Any, trained: nn.Module, depth: int = 3) -> bool:
+    """Whether a dataset keeps the net that is trained, or an agent that keeps it: what it gives may be its own play.
+
+    >>> from types import SimpleNamespace
+    >>> net, other = nn.Linear(2, 2), nn.Linear(2, 2)
+    >>> agent = SimpleNamespace(policy=net)
+    >>> [holds_net(SimpleNamespace(one=one), net) for one in (net, agent, agent.policy.forward, other, 3)]
+    [True, True, True, False, False]
+    """
+    parameters = {id(item) for item in trained.parameters() if item.requires_grad}
+    return _holds(dataset, parameters, depth)
+
+
+def _holds(held: Any, parameters: set[int], depth: int) -> bool:
+    if isinstance(held, nn.Module):
+        return any(id(item) in parameters for item in held.parameters())
+    if not depth or isinstance(held, type | ModuleType):
+        return False
+    if isinstance(held, MethodType | partial):
+        held = (held.__self__,) if isinstance(held, MethodType) else (held.func, *held.args, *held.keywords.values())
+    elif isinstance(held, FunctionType):
+        held = tuple(_content(cell) for cell in held.__closure__ or ())
+    elif isinstance(held, dict):
+        held = tuple(held.values())
+    elif not isinstance(held, tuple | list):
+        held = tuple(getattr(held, "__dict__", {}).values())
+    return len(held) <= MOST_HELD and any(_holds(item, parameters, depth - 1) for item in held)
+
+
+def _content(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # not assigned yet
+        return None
 
 
 def delivered(sampler: Any, length: int) -> Indices | None:

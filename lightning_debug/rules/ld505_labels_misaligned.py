@@ -19,7 +19,9 @@ When to ignore: when labels are random on purpose. Silent on tasks that are hard
     that are more than numbers a sample (one, several classes at once, a vector, a small map), and on fewer than
     ``samples`` samples unless a shift fits. Of samples that differ in length (padded text, sound), moments, spectra and
     shares of tokens are compared, and only moved labels are told. No shift is told of samples that follow each other
-    at that distance (states of an agent, or of several in turn), which may follow from the labels.
+    at that distance (states of an agent, or of several in turn), which may follow from the labels. Training
+    labels alone are not judged by what the net has learned where the dataset holds the net (its own play, with other
+    policies from epoch to epoch) or loaders are made anew.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
