@@ -21,6 +21,15 @@ def arrows(count, channels=1, shades=slice(0, 4)):
     return pictures + 0.4 * torch.randn(count, channels, 12, 12), labels
 
 
+def strokes(count):
+    """White on black, in the upper or the lower half, the upper ones being a class; a part is black in many."""
+    labels = torch.randint(0, 2, (count,))
+    pictures = torch.rand(count, 1, 24, 24) * (torch.rand(count, 1, 24, 24) < 0.7)
+    pictures[:, :, :12] *= labels.view(-1, 1, 1, 1)
+    pictures[:, :, 12:] *= 1 - labels.view(-1, 1, 1, 1)
+    return pictures, labels
+
+
 def waves(count):
     """Series that rise slowly and fall at once, or the other way round; negated, they are neither."""
     labels = torch.randint(0, 2, (count,))
@@ -174,6 +183,24 @@ class MixesInputsAlone(Net):
         return (share * inputs + (1 - share) * inputs[torch.randperm(len(inputs))]) / 2 - 1, labels
 
 
+class Pastes(Net):
+    """A part of another picture, as CutMix does, whose label nobody asks for."""
+
+    def change(self, inputs, labels):
+        inputs = inputs.clone()
+        inputs[:, :, 3:] = inputs[torch.randperm(len(inputs)), :, 3:]
+        return inputs, labels
+
+
+class Erases(Net):
+    """A part of each picture, as random erasing does."""
+
+    def change(self, inputs, labels):
+        inputs = inputs.clone()
+        inputs[:, :, len(inputs[0, 0]) // 2 :] = 0
+        return inputs, labels
+
+
 class Agrees(Net):
     """Beside the pictures as they are, flipped ones, whose scores are to agree."""
 
@@ -255,6 +282,8 @@ def test_a_step_that_makes_one_class_of_another_is_found(kind, make, turn):
         (MixesOneHot, arrows),
         (MixesALittle, arrows),
         (Agrees, arrows),
+        (Erases, arrows),
+        (Erases, strokes),
         (FlipsEverywhere, arrows),
         (Guesses, arrows),
         (Negates, waves),
@@ -265,7 +294,8 @@ def test_what_keeps_or_follows_the_label_is_not(kind, make):
     assert "LD512" not in codes(judged(kind, make))
 
 
-def test_samples_that_are_mixed_without_their_labels_are_found():
-    (finding,) = [item for item in judged(MixesInputsAlone, colours).findings if item.code == "LD512"]
+@pytest.mark.parametrize(("kind", "make"), [(MixesInputsAlone, colours), (MixesInputsAlone, upright), (Pastes, arrows)])
+def test_samples_that_are_mixed_without_their_labels_are_found(kind, make):
+    (finding,) = [item for item in judged(kind, make).findings if item.code == "LD512"]
     assert "mixed with another one of their batch" in finding.message
     assert 0.4 < finding.measured["share of the other"] < 0.9

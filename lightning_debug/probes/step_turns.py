@@ -25,6 +25,8 @@ AS_IT_IS = 0.9
 MANY, EXPLAINED, OWN, LEAST_MIXED, SHARE = 64, 0.999, 0.99, 8, 0.3
 """Samples of at least so many values are mixed if they are, but for so little, two samples of the batch taken together
 and not one of them alone; so many of them tell, that hold the other one to such a part."""
+PASTED = 0.2
+"""What is pasted varies, by so much of the whole: what is erased does not, and may be as dark as other pictures are."""
 SAME = 1e-3
 """By so small a part may a value differ from its negative, or from what is missing to 1."""
 
@@ -141,6 +143,8 @@ def mixed_shares(batch: Tensor, taken: Tensor) -> list[float]:
     >>> batch = torch.randn(8, 100)
     >>> [round(share, 2) for share in mixed_shares(batch, 0.75 * batch[:2] + 0.25 * batch[5:7])]
     [0.25, 0.25]
+    >>> [round(share, 2) for share in mixed_shares(batch, torch.cat([batch[:2, :20], batch[5:7, 20:]], 1))]
+    [0.8, 0.8]
     """
     rows, mixtures = batch.flatten(1), taken.flatten(1)
     if rows.shape[1] < MANY or len(rows) < 3 or not bool(rows.isfinite().all() & mixtures.isfinite().all()):
@@ -159,7 +163,21 @@ def mixed_shares(batch: Tensor, taken: Tensor) -> list[float]:
     mine = ((own - with_all * among) / apart)[places, which] / sizes[places]
     share = other / (mine + other)
     is_mixed = (highest >= EXPLAINED) & (own[:, 0].square() < OWN) & (mine > 0) & (other > 0)
-    return [float(value) for value in torch.where(is_mixed, share, torch.zeros_like(share))]
+    pasted = _pasted_shares(batch.flatten(1), taken.flatten(1))
+    return [float(value) for value in torch.where(is_mixed, share, pasted)]
+
+
+def _pasted_shares(rows: Tensor, taken: Tensor) -> Tensor:
+    """The part of each of the first samples in whose place another one's values stand; 0 where none's do."""
+    found = torch.zeros(len(taken), dtype=torch.float64)
+    for place, sample in enumerate(taken):
+        changed = (sample - rows[place]).abs() > SAME * rows[place].abs().amax()
+        part = float(changed.double().mean())
+        varies = int(changed.sum()) >= MANY and bool(sample[changed].std() > PASTED * rows[place].std())
+        if varies and part < 1:
+            equal = ((rows[:, changed] - sample[changed]).abs() <= SAME * sample.abs().amax()).double().mean(1)
+            found[place] = part if float(equal.amax()) >= OWN else 0.0
+    return found
 
 
 def _count(item: Field) -> int:

@@ -5,9 +5,9 @@ What it sees: training samples of a dataset that has a transform, or gives other
     least ``samples``), more than ``wrong`` have a nearest neighbour with another label, and ``times`` as many as among
     validation samples themselves. So are training samples that the step, or a hook before it, was seen to flip, turn,
     reverse in time or negate on their way from the loader to the net, where it leaves their labels as they are. Or it
-    mixes samples of a batch (mixup) and compares them with the label of one alone. Or a map beside the picture (the
-    mask of a segmentation) stays as it is in at least ``pairs`` draws of one sample that differ by a flip or a turn of
-    the picture, and never follows it, or is turned in another way than the picture in some of them.
+    mixes samples of a batch (mixup, CutMix) and compares them with the label of one alone. Or a map beside the picture
+    (the mask of a segmentation) stays as it is in at least ``pairs`` draws of one sample that differ by a flip or a
+    turn of the picture, and never follows it, or is turned in another way than the picture in some of them.
 Why it hurts: a flipped b is a d, an inverted ECG is another finding: the net is shown the picture of one class under
     the name of another, and cannot tell the two any more.
 How to fix: leave out the transform that carries one class into the other (flips of letters, digits, arrows and
