@@ -1,5 +1,7 @@
 """LD512 where the step, or a hook before it, flips, turns, reverses or negates what the loader delivered."""
 
+import functools
+
 import pytest
 import pytorch_lightning as pl
 import torch
@@ -243,12 +245,8 @@ def judged(kind, make):
     return debugged(kind(inputs[0].numel()), *loaders, debugger=debugger, max_epochs=2)
 
 
-def colours(count):
-    return arrows(count, channels=3)
-
-
-def upright(count):
-    return arrows(count, shades=slice(0, 0))
+colours = functools.partial(arrows, channels=3)
+upright = functools.partial(arrows, shades=slice(0, 0))
 
 
 @pytest.mark.parametrize(
