@@ -32,6 +32,7 @@ class Slotted:
         self.x = randn(4, 2)
 
 
+PADDED = torch.ones(4, 6, 5).cumsum(1) * (torch.arange(6) < torch.tensor([[6], [4], [2], [3]]))[..., None]
 tokens = randint(0, 50, (8, 12))
 CASES = {
     "images": ((randn(8, 3, 16, 16), randint(0, 10, (8,))), "input:image label:classes"),
@@ -44,6 +45,14 @@ CASES = {
     "multi-hot": ((randn(8, 5), torch.tensor([[1.0, 1, 0]] * 8)), "input:values label:multi-hot"),
     "segmentation": ((randn(8, 3, 16, 16), randint(0, 4, (8, 16, 16))), "input:image label:classes"),
     "forecast": ((randn(8, 24, 3), randn(8, 6)), "input:series label:values"),
+    "lengths behind the label": (
+        (PADDED, torch.tensor([0, 2, 0, 1]), torch.tensor([6, 4, 2, 3])),
+        "input:counts label:classes tokens:ids",
+    ),
+    "no lengths": (
+        (randn(4, 6), torch.tensor([0, 2, 0, 1]), torch.tensor([6, 2, 2, 3])),
+        "input:values tokens:ids label:classes",
+    ),
     "particles": (
         {"position": randn(8, 5, 3), "charge": randn(8, 5, 1), "future": randn(8, 5, 3)},
         "input:series input:series label:values",

@@ -14,7 +14,15 @@ from torch import Tensor
 
 from lightning_debug.probes.batch_fields import plain_tensors, tensors_and_texts
 from lightning_debug.probes.batch_samples import batch_size_of, numbered_samples, sample_dim
-from lightning_debug.probes.field_kinds import Kind, all_differ, come_again, input_kind, label_kind, sampled
+from lightning_debug.probes.field_kinds import (
+    Kind,
+    all_differ,
+    are_lengths,
+    come_again,
+    input_kind,
+    label_kind,
+    sampled,
+)
 
 Role = Literal["input", "label", "mask", "tokens", "other"]
 
@@ -233,13 +241,20 @@ class _Roles:
             beside = "input" in others or any(item.is_floating_point() for item in wide)
             chosen = whole if whole and (beside or whole[-1] == candidates[-1]) else candidates
             groups = [index for index in chosen if not all_differ(self.fields[index].tensor)]  # no running index
-            self._set((groups or chosen)[-1], "label")
+            free = [index for index in groups if not self._counts_steps(index)]
+            self._set((free or groups or chosen)[-1], "label")
         elif left and len(left) + len(others) == 2 and left[-1]:
             first, last = self.fields[left[0]], self.fields[left[-1]]
             smaller = last.tensor[:1].numel() < first.tensor[:1].numel()
             dense = not last.tensor.is_floating_point() or last.tensor.ndim < first.tensor.ndim
             if smaller or dense or last.tensor.ndim == 2:
                 self._set(left[-1], "label")
+
+    def _counts_steps(self, index: int) -> bool:
+        """Whether a field says how many steps of another are not padding."""
+        tensor = self.fields[index].tensor
+        others = (item for item in self.fields if item.tensor.ndim > 1 and item.kind != "texts" and item.dim == 0)
+        return any(are_lengths(tensor, item.tensor) for item in others)
 
     def _is_narrow(self, index: int) -> bool:
         """One value a sample, or one of several units."""

@@ -67,3 +67,22 @@ def come_again(tensor: Tensor) -> bool:
     (True, False, True)
     """
     return len(torch.unique(tensor)) <= tensor.numel() / 2
+
+
+def are_lengths(lengths: Tensor, padded: Tensor) -> bool:
+    """Whether whole numbers say how long the samples of another field are: what lies beyond is one value, padding.
+
+    >>> steps = torch.tensor([[5, 2, 7], [4, 9, 0], [3, 0, 0]])
+    >>> are_lengths(torch.tensor([3, 2, 1]), steps), are_lengths(torch.tensor([3, 1, 1]), steps)
+    (True, False)
+    """
+    if lengths.is_floating_point() or lengths.ndim != 1 or padded.ndim < 2 or len(padded) != len(lengths):
+        return False
+    steps = padded.shape[1]
+    if int(lengths.min()) < 1 or int(lengths.max()) != steps:
+        return False
+    beyond = padded[torch.arange(steps) >= lengths[:, None]]
+    last = padded[torch.arange(len(padded)), lengths - 1]
+    if not beyond.numel() or not bool((beyond == beyond.reshape(-1)[0]).all()):
+        return False
+    return bool((last != beyond.reshape(-1)[0]).reshape(len(last), -1).any(1).all())

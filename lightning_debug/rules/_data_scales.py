@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import statistics
 
-from lightning_debug.evidence.data import FieldValues
+from lightning_debug.evidence.data import FieldValues, LabelCounts
 from lightning_debug.evidence.data_values import FirstLayerInput
+from lightning_debug.record import Record
 from lightning_debug.rules._data_layers import pooled
 
 Feature = tuple[float, float, float, float]
@@ -66,3 +67,36 @@ def counts_in_one(train: FieldValues | FirstLayerInput, val: FieldValues | First
         return ""
     whole, other = ("training", "validation") if kinds[0] == "counts" else ("validation", "training")
     return f"; {whole} holds whole numbers and {other} does not"
+
+
+def is_signed(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> bool:
+    """Whether one set lies on both sides of 0 and the other on one side."""
+    sides = (train, val), (val, train)
+    negatives = [one.negatives if isinstance(one, FieldValues) else 1.0 for one, _ in sides]
+    return any(b.lowest >= 0 and n >= 0.2 and a.lowest < -0.3 for (a, b), n in zip(sides, negatives, strict=True))
+
+
+def is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput, same: float) -> bool:
+    """Whether both sets reach as many of their deviations below and above their means: one is the other, rescaled."""
+    (first, deviation), (second, other) = pooled(train), pooled(val)
+    low = (train.lowest - first) / deviation - (val.lowest - second) / other
+    high = (train.highest - first) / deviation - (val.highest - second) / other
+    return max(abs(low), abs(high)) <= same
+
+
+def holds_other_classes(record: Record) -> bool:
+    """Whether half of the labels of one set would have to change to give the other's."""
+    last = {item.stage: item for item in record.of(LabelCounts) if item.loader == 0 and item.counts}
+    train, val = last.get("train"), last.get("validate")
+    if train is None or val is None:
+        return False
+    first, second = (dict(zip(item.classes, item.counts, strict=True)) for item in (train, val))
+    shares = [
+        abs(first.get(one, 0) / sum(train.counts) - second.get(one, 0) / sum(val.counts)) for one in {*first, *second}
+    ]
+    return sum(shares) / 2 > 0.5
+
+
+def is_categorical(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> bool:
+    flags = [isinstance(item, FieldValues) and item.holds in ("one-hot", "binary", "ids") for item in (train, val)]
+    return any(flags) and max(abs(train.highest), abs(val.highest)) <= 1

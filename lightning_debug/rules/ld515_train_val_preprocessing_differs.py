@@ -100,11 +100,12 @@ References:
 
 from __future__ import annotations
 
+import functools
 import math
 import statistics
 from collections.abc import Iterator
 
-from lightning_debug.evidence.data import FieldValues, LabelCounts
+from lightning_debug.evidence.data import FieldValues
 from lightning_debug.evidence.data_values import FirstLayerInput
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
@@ -118,11 +119,16 @@ from lightning_debug.rules._data_layers import (
     pooled,
     standardised_alone,
 )
+from lightning_debug.rules._data_parts import by_part
 from lightning_debug.rules._data_renumbered import targets_in_other_units
 from lightning_debug.rules._data_scales import (
     counts_in_one,
+    holds_other_classes,
+    is_categorical,
     is_on_another_scale,
+    is_rescaled,
     is_scaled_by_column,
+    is_signed,
     made_by_few,
     spread_alike,
 )
@@ -144,16 +150,48 @@ def train_val_preprocessing_differs(
 ) -> Iterator[Claim | Skip]:
     """Claims one finding for each field."""
     yield from targets_in_other_units(record)
-    pairs = _pairs(record)
-    if not pairs:
-        yield Skip("no field was seen in training and in validation")
+    judged = functools.partial(
+        _judged,
+        shift=shift,
+        scale=scale,
+        bounded=bounded,
+        same=same,
+        alike=alike,
+        single=single,
+        huge=huge,
+        uneven=uneven,
+        samples=samples,
+    )
+    if _pairs(record):
+        yield from judged(record)
         return
-    if _other_classes(record):
+    parts = [list(judged(part)) for part in by_part(record)]
+    if not parts:
+        yield Skip("no field was seen in training and in validation")
+    elif all(parts):  # validation is prepared as none of the loaders that training joins
+        yield from parts[0]
+
+
+def _judged(
+    record: Record,
+    *,
+    shift: float,
+    scale: float,
+    bounded: float,
+    same: float,
+    alike: float,
+    single: float,
+    huge: float,
+    uneven: float,
+    samples: int,
+) -> Iterator[Claim | Skip]:
+    if holds_other_classes(record):
         yield Skip("validation holds other classes than training, so other values are to be expected")
         return
+    pairs = _pairs(record)
     told = {train.field for train, _ in pairs if another_loader_agrees(record, train.field) is not False}
     for train, val in pairs:
-        if train.field in told or min(train.samples, val.samples) < samples or _categorical(train, val):
+        if train.field in told or min(train.samples, val.samples) < samples or is_categorical(train, val):
             continue
         both = zip(train.means, train.deviations, val.means, val.deviations, strict=True)
         features = [item for item in both if item[1] > 0 and item[3] > 0]
@@ -164,8 +202,8 @@ def train_val_preprocessing_differs(
         ratio = statistics.median_low([other / deviation for _, deviation, _, other in features])
         close = statistics.median_low([abs(second - first) / min(one, other) for first, one, second, other in features])
         factor = max(ratio, 1 / ratio)
-        rescaled = close >= 1.0 or _is_rescaled(train, val, same) or spread_alike(features, ratio, alike)
-        signed = _signed(train, val) and rescaled and factor >= bounded
+        rescaled = close >= 1.0 or is_rescaled(train, val, same) or spread_alike(features, ratio, alike)
+        signed = is_signed(train, val) and rescaled and factor >= bounded
         by_column = factor >= scale / 2 and is_scaled_by_column(features, uneven)
         wide = (factor >= scale * few or by_column) and not made_by_few(train, val, close)
         counts = counts_in_one(train, val) if factor >= bounded else ""
@@ -247,39 +285,6 @@ def _made_equal(layers: dict[tuple[str, str, str], FirstLayerInput], field: str)
             if deviation > 0 and spread > 0:
                 return abs(first - second) < deviation and 0.5 < spread / deviation < 2.0
     return False
-
-
-def _other_classes(record: Record) -> bool:
-    """Whether half of the labels of one set would have to change to give the other's."""
-    last = {item.stage: item for item in record.of(LabelCounts) if item.loader == 0 and item.counts}
-    train, val = last.get("train"), last.get("validate")
-    if train is None or val is None:
-        return False
-    first, second = (dict(zip(item.classes, item.counts, strict=True)) for item in (train, val))
-    shares = [
-        abs(first.get(one, 0) / sum(train.counts) - second.get(one, 0) / sum(val.counts)) for one in {*first, *second}
-    ]
-    return sum(shares) / 2 > 0.5
-
-
-def _categorical(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> bool:
-    flags = [isinstance(item, FieldValues) and item.holds in ("one-hot", "binary", "ids") for item in (train, val)]
-    return any(flags) and max(abs(train.highest), abs(val.highest)) <= 1
-
-
-def _signed(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> bool:
-    """Whether one set lies on both sides of 0 and the other on one side."""
-    sides = (train, val), (val, train)
-    negatives = [one.negatives if isinstance(one, FieldValues) else 1.0 for one, _ in sides]
-    return any(b.lowest >= 0 and n >= 0.2 and a.lowest < -0.3 for (a, b), n in zip(sides, negatives, strict=True))
-
-
-def _is_rescaled(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput, same: float) -> bool:
-    """Whether both sets reach as many of their deviations below and above their means: one is the other, rescaled."""
-    (first, deviation), (second, other) = pooled(train), pooled(val)
-    low = (train.lowest - first) / deviation - (val.lowest - second) / other
-    high = (train.highest - first) / deviation - (val.highest - second) / other
-    return max(abs(low), abs(high)) <= same
 
 
 def _wanders(record: Record, field: str, ratio: float) -> bool:
