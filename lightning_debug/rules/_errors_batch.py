@@ -168,9 +168,33 @@ def hard_coded_batch(error: ErrorRaised) -> Diagnosis | None:
         return None
     if error.error not in ("RuntimeError", "ValueError", "AssertionError", "IndexError"):
         return None
-    written = full if full is not None and full != size else None
+    written = full if full is not None and full != size and not _is_second(error, full) else None
     found = _reshaped(error, size, written)
     return found if found is not None or written is None else _kept(error, size, written)
+
+
+def _is_second(error: ErrorRaised, full: int) -> bool:
+    """Whether the batch is full, its samples in dimension 1: time comes first."""
+    shapes = [item.shape for item in error.fields if item.kind == "batch" or not item.kind]
+    return len(shapes) > 1 and all(shape[1:2] == (full,) for shape in shapes)
+
+
+FACTORIES = ("zeros", "ones", "full", "arange", "empty", "rand", "randn", "tensor")
+
+
+def constant_target(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> Diagnosis | None:
+    """Targets made in the step, as many as a full batch has, where the batch is smaller (one of several, perhaps)."""
+    sizes = {item.shape[0] for item in error.fields if item.shape}
+    if target.made_by not in FACTORIES or not scores.shape or not target.shape or scores.shape[0] not in sizes:
+        return None
+    size, written = scores.shape[0], target.shape[0]
+    if size >= written or written == error.batch_size or len(target.shape) > len(scores.shape):
+        return None
+    fix = (
+        f"Take the size from the tensor (x.size(0)) where {named(target, 'the target')} is made"
+        f"{f' ({target.made_at})' if target.made_at else ''}, instead of {written}."
+    )
+    return _hard_coded(error, written, size, fix, target.made_at)
 
 
 def _reshaped(error: ErrorRaised, size: int, written: int | None) -> Diagnosis | None:

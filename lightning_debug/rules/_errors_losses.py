@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised, ShapeRow
-from lightning_debug.rules._errors_range import OUTSIDE, not_probabilities
+from lightning_debug.rules._errors_batch import constant_target
+from lightning_debug.rules._errors_range import NEGATIVE, OUTSIDE, negative_variance, not_probabilities
 from lightning_debug.rules._errors_types import REAL, WHOLE, below_zero, loss_weight
 from lightning_debug.rules._errors_words import Diagnosis, call_of, described, named, numel
 
@@ -23,9 +24,13 @@ def loss_faults(error: ErrorRaised) -> Diagnosis | None:
     """What is wrong between prediction and target."""
     if error.operation in CLASSES and len(error.operands) >= 2:
         scores, target = error.operands[0], _target(error)
-        return loss_weight(error) or _classes(error, scores, target) or _scores_against_labels(error, scores, target)
+        found = loss_weight(error) or constant_target(error, scores, target)
+        return found or _classes(error, scores, target) or _scores_against_labels(error, scores, target)
     if error.operation in PAIRS and len(error.operands) >= 2:
-        return _pairs(error, error.operands[0], _target(error))
+        pair = error.operands[0], _target(error)
+        return constant_target(error, *pair) or _pairs(error, *pair)
+    if NEGATIVE.search(error.message):
+        return negative_variance(error)
     if OUTSIDE.search(error.message):
         return not_probabilities(error)
     return None

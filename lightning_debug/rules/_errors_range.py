@@ -1,4 +1,4 @@
-"""Errors at a loss on probabilities: outputs or targets outside 0..1."""
+"""Errors at losses that take what lies in a range: probabilities outside 0..1, variances below 0."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised
 from lightning_debug.rules._errors_words import Diagnosis, call_of, described, named
 
 OUTSIDE = re.compile("all elements of (input|target) should be between 0 and 1")
+
+NEGATIVE = re.compile("var has negative entr")
 
 BYTES = 255.0
 """The largest value of a byte."""
@@ -33,6 +35,21 @@ def not_probabilities(error: ErrorRaised, target: ErrorOperand | None = None) ->
     return Diagnosis(
         "LD117", "logits-for-probabilities", f"{call_of(error)} gets values outside 0..1: raw outputs.", fix
     )
+
+
+def negative_variance(error: ErrorRaised) -> Diagnosis:
+    """A raw output in the place of a variance."""
+    variance = next((item for item in error.operands if item.argument == "var"), None) or (
+        error.operands[2] if len(error.operands) > 2 else None
+    )
+    name = "the output" if variance is None else named(variance, "the output")
+    what = "" if variance is None or variance.lowest is None else f" (down to {variance.lowest:.4g})"
+    fix = (
+        f"Make a variance of the raw output: torch.exp({name}), if the net is to learn its logarithm, or"
+        f" F.softplus({name}) + 1e-6."
+    )
+    message = f"{call_of(error)} gets a variance below 0{what}: a raw output."
+    return Diagnosis("LD117", "raw-output-for-variance", message, fix)
 
 
 def _targets(error: ErrorRaised, target: ErrorOperand | None) -> Diagnosis:

@@ -1,10 +1,12 @@
 """A loss on probabilities gets values outside 0..1.
 
 What it sees: the exception of binary_cross_entropy (nn.BCELoss), which takes probabilities, and compares them with
-    probabilities: raw outputs, or targets such as the grey values of an image.
+    probabilities: raw outputs, or targets such as the grey values of an image. Or that of gaussian_nll_loss, which
+    takes a variance, and gets one below 0.
 Why it hurts: the run ends; where raw outputs happen to lie in 0..1 it goes on for some steps first.
 How to fix: F.binary_cross_entropy_with_logits (nn.BCEWithLogitsLoss) on the raw outputs, or a sigmoid before. Targets:
-    divide by the largest value that is possible; classes of -1 and 1 are (y + 1) / 2; amounts need another loss.
+    divide by the largest value that is possible; classes of -1 and 1 are (y + 1) / 2; amounts need another loss. A
+    variance: torch.exp of what the net gives, or softplus.
 When to ignore: never: the loss has raised. A NaN in the outputs is another fault, and told by LD302.
 Broken:
     class Classifier(LightningModule):

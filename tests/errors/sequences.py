@@ -46,6 +46,22 @@ CASES = (
         "torch.zeros(1, 8, 12)", "torch.zeros(1, x.size(0), 12)", r"x\.size\(0\)",
     ),
     Case(
+        "batch_first_on_time_first", "LD101", "target-shape", "",
+        net("self.rnn = nn.GRU(5, 4, batch_first=True)",
+            "return self.rnn(x)[0][:6]", "x, y = batch\nreturn F.mse_loss(self(x.flip(0)).transpose(0, 1)[:6], y)",
+            "DataLoader(TensorDataset(torch.randn(32, 9, 5), torch.randn(32, 6, 4)), 16,"
+            " collate_fn=lambda rows: [torch.stack(part, 1) for part in zip(*rows)])"),
+    ),
+    Case(
+        "domain_of_full_batch", "LD103", "hard-coded-batch-size", "",
+        net("self.net = nn.Linear(10, 2)", "return self.net(x)",
+            "(x, _), (z, _) = batch\ndomain = torch.zeros(8, dtype=torch.long)\nreturn F.cross_entropy(self(x), domain)"
+            " + self(z).square().mean()",
+            "CombinedLoader([loader(torch.randn(19, 10), torch.zeros(19)), loader(torch.randn(64, 10), torch.zeros(64))],"
+            " 'min_size')", extra="from pytorch_lightning.utilities import CombinedLoader"),
+        "torch.zeros(8,", "torch.zeros(len(x),", r"x\.size\(0\)",
+    ),
+    Case(
         "class_token_of_full_batch", "LD103", "hard-coded-batch-size", "",
         net("self.token = nn.Parameter(torch.zeros(1, 1, 5))\nself.head = nn.Linear(5, 3)",
             "token = self.token.expand(8, -1, -1)\nx = torch.cat([token, x], dim=1)\nreturn self.head(x.mean(1))",

@@ -110,6 +110,13 @@ CASES = (
         "F.binary_cross_entropy(", "F.binary_cross_entropy_with_logits(", r"with_logits",
     ),
     Case(
+        "raw_output_for_variance", "LD117", "raw-output-for-variance", "",
+        net("self.net = nn.Linear(10, 2)", "return self.net(x).unbind(1)",
+            "x, y = batch\nmean, spread = self(x)\nreturn F.gaussian_nll_loss(mean, y, spread)",
+            f"loader({TABLE}, torch.randn(16))"),
+        "mean, y, spread)", "mean, y, torch.exp(spread))", r"torch\.exp\(spread\)",
+    ),
+    Case(
         "grey_values_into_bce", "LD117", "targets-outside-probabilities", "",
         net("self.net = nn.Linear(5, 5)", "return self.net(x).sigmoid()",
             "x, y = batch\nreturn F.binary_cross_entropy(self(x), x)",
