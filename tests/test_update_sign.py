@@ -15,6 +15,7 @@ from lightning_debug.rules.ld608_steps_go_uphill import steps_go_uphill
 
 DATA = torch.randn(8)
 LABELS = torch.arange(8) % 3
+ONE_HOT = F.one_hot(LABELS, 3).float()
 SIDES = 1.0 - 2.0 * (torch.arange(8) % 2)
 
 
@@ -65,6 +66,11 @@ SIGNS = {
     "kernel": (lambda: -torch.exp(-(((out() - DATA) / 2) ** 2)).mean(), 0),
     "labels chosen by hand": (lambda: -rows().gather(1, LABELS[:, None]).mean(), 1),
     "labels chosen, no minus": (lambda: rows()[torch.arange(8), LABELS].mean(), -1),
+    "labels as rows of 0 and 1": (lambda: -(ONE_HOT * rows()).sum(1).mean(), 1),
+    "labels as rows of 0 and 1, no minus": (lambda: (ONE_HOT * rows()).sum(1).mean(), -1),
+    "labels as rows, softmax, no minus": (lambda: (torch.log(rows().exp().softmax(1) + 1e-8) * ONE_HOT).sum(), -1),
+    "returns of actions": (lambda: -((ONE_HOT * DATA[:, None]) * rows()).sum(1).mean(), 0),
+    "entropy": (lambda: (rows().exp() * rows()).sum(1).mean(), 0),
     "policy of actions": (lambda: -(rows().gather(1, LABELS[:, None])[:, 0] * DATA).mean(), 0),
     "policy gradient": (lambda: -(Normal(out(), 1.0).log_prob(DATA) * torch.randn(8)).mean(), 0),
     "distance of two outputs": (lambda: -(out() - out()).pow(2).mean(), 0),
@@ -131,6 +137,10 @@ def test_terms_against_each_other(name):
         (0.4, -800.0, {"against": "mse_loss"}, ["loss"]),
         (0.4, -0.6, {"against": "mse_loss"}, []),  # a term that two outputs keep within bounds
         (12.0, -90.0, {"against": "cross_entropy"}, []),
+        (-1.6, -15.4, {"against": "cross_entropy"}, ["loss"]),
+        (-1.6, -7.0, {"against": "cross_entropy"}, []),  # two players keep it within bounds
+        (-220.0, -300.0, {"against": "cross_entropy"}, []),  # a sum
+        (-1.6, -15.4, {"against": "mse_loss"}, []),
         (0.4, -800.0, {}, []),  # a likelihood may fall below zero
         (0.4, -800.0, {"against": "mse_loss", "words": ("adversarial",)}, []),
         (0.4, -800.0, {"against": "mse_loss", "optimizers": 2}, []),

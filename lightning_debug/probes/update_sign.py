@@ -98,6 +98,9 @@ def _walk(node: Any, sign: int, found: list[tuple[int, str]], left: int) -> bool
     if _is_hinge(name, node):
         found.append((sign, "the hinge loss"))
         return True
+    if name == "MulBackward" and _weighs(node, inputs) and _is_log_softmax(next(item for item in inputs if item), 8):
+        found.append((-sign, "cross_entropy"))  # the log-probabilities of labels, chosen by rows of 0 and 1 or shares
+        return True
     if _is_likelihood(name, node):
         found.append((-sign, "the loss of a likelihood"))
         return True
@@ -181,6 +184,21 @@ def _is_log_probability(node: Any, name: str) -> bool:
         ):
             return False
         inner = next(item for item, _ in inner.next_functions if item is not None)
+    return False
+
+
+def _is_log_softmax(node: Any, left: int) -> bool:
+    """``log_softmax``, or the logarithm of a softmax, kept off 0 or not."""
+    inside = False
+    while node is not None and left > 0:
+        kind = type(node).__name__.rstrip("0123456789")
+        if kind == "LogSoftmaxBackward" or (inside and kind == "SoftmaxBackward"):
+            return True
+        inputs = [item for item, _ in node.next_functions if item is not None]
+        kept = inside and kind in ("AddBackward", "ClampBackward", "ClampMinBackward") and len(inputs) == 1
+        if kind not in (*_SAME[3:], *_PARTS, "LogBackward") and not kept:
+            return False
+        inside, left, node = inside or kind == "LogBackward", left - 1, inputs[0] if inputs else None
     return False
 
 

@@ -156,9 +156,11 @@ def _falls_without_end(record: Record, min_steps: int, far: float) -> Iterator[C
     course = reading.training if reading is not None else None
     if len(looks) < min_steps or course is None or looks[-1].words or looks[-1].frozen_share > 1 / 2:
         return
-    if course.end >= -1.0 or course.end >= -far * abs(course.start):
-        return
     name = looks[-1].against
+    negated = name == "cross_entropy" and course.start < 0  # more than far nats each: all labels are all but ruled out
+    limit = max(far, far / 2 * abs(course.start)) if negated else max(1.0, far * abs(course.start))
+    if course.end >= -limit:
+        return
     head = name.capitalize() if " " in name else name
     yield Claim(
         message=f"{head} enters the loss of training_step with a minus: in {course.steps} steps the loss falls from "
