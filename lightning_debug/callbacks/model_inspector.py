@@ -218,6 +218,8 @@ class ModelInspector(DebugCallback):
                     raise NotJudged(f"the step {how}, and may mix samples on purpose") from error
                 if not (again.mixed or again.misaligned):
                     raise NotJudged(f"training_step {how} and mixes samples, and validation_step does not")
+                if runs.switches and runs.draws:
+                    raise NotJudged("the step switches to train mode itself, in which it draws random numbers")
                 found = again
         self.session.observe(dataclasses.replace(found, at=moment(trainer)))
 

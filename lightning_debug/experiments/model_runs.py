@@ -32,6 +32,7 @@ class Passes:
         samples: How many samples a pass has.
         draws: Whether the step draws random numbers in eval mode.
         writes: Whether it writes to buffers or frozen parameters in eval mode.
+        switches: Whether the last pass, begun in eval mode, left a module in train mode.
         step: Which step is run.
         price: Seconds that the first pass has taken; 0 before.
 
@@ -48,7 +49,7 @@ class Passes:
         limit: Callable[[float], float] | None = None,
     ) -> None:
         self.samples = usual_count(batch, fewest=1)
-        self.draws = self.writes = False
+        self.draws = self.writes = self.switches = False
         self.step = "training_step"
         self._sandbox, self._module, self._index = sandbox, pl_module, batch_idx
         self._rewinds = not pl_module.automatic_optimization
@@ -82,6 +83,7 @@ class Passes:
         try:
             with self._sandbox.mode(training=False), unstepped(self._module), trace:  # rewinding brings back modes
                 getattr(self._sandbox, self.step)(batch, self._index)
+                self.switches = any(item.training for item in self._module.modules())
         except Unrepeatable:
             raise
         except Exception as error:
