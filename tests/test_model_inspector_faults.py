@@ -292,37 +292,3 @@ def test_a_pair_in_a_deeper_net():
     net = nn.Sequential(nn.Linear(8, 32), nn.Dropout(0.1), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 2))
     found = findings(net, classify, *vectors())
     assert found["LD412"].subject == "net.2"
-
-
-class Sorting(pl.LightningModule):
-    """Sorts its samples, as packing does, and sets its own mode in forward."""
-
-    def __init__(self, *, back=True):
-        super().__init__()
-        self.first, self.dropout, self.second = nn.Linear(8, 16), nn.Dropout(0.3), nn.Linear(16, 2)
-        self.back = back
-
-    def forward(self, inputs, evaluate=False):
-        self.train(not evaluate)
-        order = inputs[:, 0].argsort()
-        hidden = self.dropout(self.first(inputs[order]))
-        return self.second(hidden[order.argsort()] if self.back else hidden)
-
-    def training_step(self, batch, batch_idx):
-        return F.cross_entropy(self(batch[0]), batch[1])
-
-    def validation_step(self, batch, batch_idx):
-        self.log("val_loss", F.cross_entropy(self(batch[0], evaluate=not self.back), batch[1]))
-
-    def configure_optimizers(self):
-        return torch.optim.Adam(self.parameters(), lr=1e-2)
-
-
-@pytest.mark.parametrize("back", [True, False])
-def test_dropout_of_sorted_samples_is_no_mixing(back):
-    torch.manual_seed(0)
-    watch = ModelInspector()
-    data = TensorDataset(*vectors())
-    loader, validation = DataLoader(data, batch_size=16, shuffle=True), DataLoader(data, batch_size=16)
-    trainer(watch, max_epochs=2).fit(Sorting(back=back), loader, validation)
-    assert ("LD409" in {item.code for item in watch.report.findings}) is not back

@@ -180,3 +180,10 @@ def test_features_concatenated_over_the_batch(rows, word):
         32,
     )
     assert word in found.fix
+
+
+@pytest.mark.parametrize(("reached", "word"), [(True, "Lower the learning rate"), (False, "Look at")])
+def test_what_training_has_made_constant_is_put_down_to_it(reached, word):
+    now = InputDependence(samples=13, steps=300, scale=0.5, cause=Place(name="sigmoid", line="train.py:9"))
+    [found] = claims("LD309", SampleMixing(samples=13, judged=4, reached=reached), now)
+    assert found.fix.startswith(word)

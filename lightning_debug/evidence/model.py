@@ -35,6 +35,7 @@ class SampleMixing(Evidence):
     Args:
         samples: How many samples the batch held.
         judged: How many outputs of layers, and predictions, were compared.
+        reached: Whether a prediction changed with the sample that was replaced.
         mixed: Outputs with elements that changed with each of two samples.
         first: The first call whose output is such a mixture; empty where it was not found.
         output: The output farthest on that mixes.
@@ -49,6 +50,7 @@ class SampleMixing(Evidence):
 
     samples: int = 0
     judged: int = 0
+    reached: bool = False
     mixed: int = 0
     first: Place = Place()
     output: Place = Place()

@@ -63,7 +63,8 @@ def sample_mixing(passes: Passes, pl_module: nn.Module, base: ModelTrace) -> Sam
         if not symmetrical and _has_samples(tuple(item.scores.shape), count) and _overlap(item.masks) is not None
     ]
     declared = next((name for name in _names(pl_module) if DECLARED.search(name)), "")
-    known: dict[str, Any] = {"samples": count, "judged": len(judged) + len(losses)}
+    reached = any(bool(mask.any()) for item in losses for mask in item.masks.values())
+    known: dict[str, Any] = {"samples": count, "judged": len(judged) + len(losses), "reached": reached}
     if mixed or by_loss:
         masks = judged[mixed[-1]] if mixed else by_loss[-1].masks
         op = base.ops[mixed[-1]] if mixed else by_loss[-1].prediction.made

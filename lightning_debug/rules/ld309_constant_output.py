@@ -77,7 +77,7 @@ Repaired:
     trainer.fit(Classifier(), train, val)
 
 Example:
-    >>> from lightning_debug.evidence.model import InputDependence, Place
+    >>> from lightning_debug.evidence.model import InputDependence, Place, SampleMixing
     >>> from lightning_debug.record import Record
     >>> relu = Place(name="relu", line="train.py:9")
     >>> seen = InputDependence(function="cross_entropy", line="train.py:14", module="second", samples=13, steps=32,
@@ -95,7 +95,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.model import InputDependence, Place
+from lightning_debug.evidence.model import InputDependence, Place, SampleMixing
 from lightning_debug.evidence.overfit import OverfitCheck
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
@@ -115,7 +115,7 @@ def constant_output(
 ) -> Iterator[Claim]:
     """Claims one finding for each prediction that is constant now."""
     for now in constant_outputs(record, minimum_steps, rounding, share):
-        yield _claim(now, _input(record, now))
+        yield _claim(now, _input(record, now), _still(record, now))
 
 
 def _input(record: Record, seen: InputDependence) -> Cause | None:
@@ -124,7 +124,13 @@ def _input(record: Record, seen: InputDependence) -> Cause | None:
     return next((found for found in (alike_input(*pair) for pair in checks) if found is not None), None)
 
 
-def _claim(seen: InputDependence, alike: Cause | None) -> Claim:
+def _still(record: Record, now: InputDependence) -> int | None:
+    """An early step after which predictions still changed with the samples; ``None`` where none was seen."""
+    early = [item.at.step for item in record.of(SampleMixing) if item.reached and item.at.step < now.steps / 2]
+    return max(early, default=None)
+
+
+def _claim(seen: InputDependence, alike: Cause | None, still: int | None = None) -> Claim:
     cause = seen.cause
     where = f"; differences between samples end at {named(cause)}" if cause.name else ""
     first = seen.unreached if alike is None and not cause.name else Place()
@@ -145,7 +151,7 @@ def _claim(seen: InputDependence, alike: Cause | None) -> Claim:
             "to_tell_apart": seen.spread,
             "optimizer_steps": seen.steps,
         },
-        fix=_cure(cause, line)
+        fix=_cure(cause, line, still)
         if cause.name
         else alike.fix
         if alike is not None
@@ -156,10 +162,16 @@ def _claim(seen: InputDependence, alike: Cause | None) -> Claim:
     )
 
 
-def _cure(cause: Place, line: str) -> str:
+def _cure(cause: Place, line: str, still: int | None) -> str:
     if cause.module_type in ("LayerNorm", "RMSNorm") and cause.shape[-1:] == (1,):
         return (
             f"Take {named(cause)} away, or let it normalise more than one value: one value less its own mean is 0 for "
             "every sample."
+        )
+    if still is not None:
+        return (
+            f"Lower the learning rate, by a factor of 10 to begin with, and what presses on the weights (decay, "
+            f"penalties): at step {still} predictions still changed with the samples, and training has made them alike, "
+            f"at {named(cause)}{line}."
         )
     return f"Look at {named(cause)}{line}, where all samples become alike."

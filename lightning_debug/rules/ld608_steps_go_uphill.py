@@ -158,7 +158,7 @@ def _falls_without_end(record: Record, min_steps: int, far: float) -> Iterator[C
         return
     name = looks[-1].against
     negated = name == "cross_entropy" and course.start < 0  # more than far nats each: all labels are all but ruled out
-    limit = max(far, far / 2 * abs(course.start)) if negated else max(1.0, far * abs(course.start))
+    limit = max(far, 1.5 * abs(course.start)) if negated else max(1.0, far * abs(course.start))
     if course.end >= -limit:
         return
     head = name.capitalize() if " " in name else name
