@@ -171,7 +171,7 @@ def _cure(cause: Place, line: str, still: int | None) -> str:
     if still is not None:
         return (
             f"Lower the learning rate, by a factor of 10 to begin with, and what presses on the weights (decay, "
-            f"penalties): at step {still} predictions still changed with the samples, and training has made them alike, "
-            f"at {named(cause)}{line}."
+            f"penalties): at step {still} predictions still changed with the samples, and training has made them "
+            f"alike, at {named(cause)}{line}."
         )
     return f"Look at {named(cause)}{line}, where all samples become alike."

@@ -78,7 +78,10 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 
-_SYMPTOMS = ("LD305", "LD307", "LD309", "LD504", "LD701", "LD702", "LD704", "LD712", "LD713")
+_SYMPTOMS = (
+    *("LD305", "LD307", "LD308", "LD309", "LD504", "LD505"),
+    *("LD701", "LD702", "LD704", "LD712", "LD713"),
+)
 """A net that sees one label for long forgets the others, and lurches where the next one begins."""
 
 
