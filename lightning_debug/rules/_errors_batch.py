@@ -179,24 +179,6 @@ def _is_second(error: ErrorRaised, full: int) -> bool:
     return len(shapes) > 1 and all(shape[1:2] == (full,) for shape in shapes)
 
 
-FACTORIES = ("zeros", "ones", "full", "arange", "empty", "rand", "randn", "tensor")
-
-
-def constant_target(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> Diagnosis | None:
-    """Targets made in the step, as many as a full batch has, where the batch is smaller (one of several, perhaps)."""
-    sizes = {item.shape[0] for item in error.fields if item.shape}
-    if target.made_by not in FACTORIES or not scores.shape or not target.shape or scores.shape[0] not in sizes:
-        return None
-    size, written = scores.shape[0], target.shape[0]
-    if size >= written or written == error.batch_size or len(target.shape) > len(scores.shape):
-        return None
-    fix = (
-        f"Take the size from the tensor (x.size(0)) where {named(target, 'the target')} is made"
-        f"{f' ({target.made_at})' if target.made_at else ''}, instead of {written}."
-    )
-    return _hard_coded(error, written, size, fix, target.made_at)
-
-
 def _reshaped(error: ErrorRaised, size: int, written: int | None) -> Diagnosis | None:
     """A size in the arguments of view, expand and their like."""
     if error.operation not in ("view", "reshape", "expand", "repeat", "unflatten", "broadcast_to"):
@@ -211,7 +193,7 @@ def _reshaped(error: ErrorRaised, size: int, written: int | None) -> Diagnosis |
         name = "x" if name.startswith("the output of") else name
         free = error.operation in ("view", "reshape") and -1 not in integers(" ".join(error.arguments.values()))
         fix = f"Take the size from the tensor: .{error.operation}({name}.size(0), ...) instead of {first}"
-        return _hard_coded(error, first, size, f"{fix}, or write -1 there." if free else f"{fix}.")
+        return hard_coded(error, first, size, f"{fix}, or write -1 there." if free else f"{fix}.")
     return None
 
 
@@ -224,7 +206,7 @@ def _kept(error: ErrorRaised, size: int, written: int) -> Diagnosis | None:
     )
     if row is not None:
         fix = f"At {row.line}, take the size from the tensor (x.size(0)) instead of {written}."
-        return _hard_coded(error, written, size, fix, row.line)
+        return hard_coded(error, written, size, fix, row.line)
     if odd is not None:
         line = odd.made_at
         if odd.kind in ("buffer", "attribute", "parameter"):
@@ -237,21 +219,21 @@ def _kept(error: ErrorRaised, size: int, written: int) -> Diagnosis | None:
                 f"Take the size from the tensor (x.size(0)) where {named(odd, 'it')} is"
                 f" made{f' ({line})' if line else ''}, instead of {written}."
             )
-        return _hard_coded(
+        return hard_coded(
             error, written, size, fix, line or (odd.name if odd.kind in ("buffer", "attribute", "parameter") else "")
         )
     numbers = integers(error.message)
     if "indexing tensors" in error.message and sorted(numbers) == sorted((written, size)):
         fix = f"Count the rows where the index is made: range(len(y)) or torch.arange(len(y)) instead of {written}."
-        return _hard_coded(error, written, size, fix)
+        return hard_coded(error, written, size, fix)
     if not error.operands and written in numbers and size in numbers:
-        return _hard_coded(error, written, size, f"Take the size from the tensor (x.size(0)) instead of {written}.")
+        return hard_coded(error, written, size, f"Take the size from the tensor (x.size(0)) instead of {written}.")
     if error.operation in ("LSTM", "GRU", "RNN") and written in numbers and size in numbers:
         fix = (
             f"Make the hidden state in the step: torch.zeros(layers, x.size(0), hidden), not with {written}; or pass"
             " none."
         )
-        return _hard_coded(error, written, size, fix)
+        return hard_coded(error, written, size, fix)
     return None
 
 
@@ -278,7 +260,8 @@ def _fits_but_for_batch(error: ErrorRaised, given: tuple[int, ...]) -> bool:
     return bool(rest) and -1 not in rest and numel(rest) == numel(given[1:])
 
 
-def _hard_coded(error: ErrorRaised, written: int, size: int, fix: str, subject: str = "") -> Diagnosis:
+def hard_coded(error: ErrorRaised, written: int, size: int, fix: str, subject: str = "") -> Diagnosis:
+    """LD103, with the edit."""
     what = "; ".join(map(described, error.operands[:2]))
     message = (
         f"{call_of(error)} is written for batches of {written}, and gets one of {size}{f': {what}' if what else ''}."

@@ -60,11 +60,8 @@ def _aligned(one: ErrorOperand, two: ErrorOperand) -> str:
     if len(shorter.shape) == 1 and len(longer.shape) > 1 and shorter.shape[0] == longer.shape[0]:
         ones = ", None" * (len(longer.shape) - 1)
         return f"Give the shorter its missing dimensions: {named(shorter, 'b')}[:{ones}]."
-    if len(shorter.shape) == len(longer.shape) - 1:
-        for at in range(len(longer.shape)):
-            padded = (*shorter.shape[:at], 1, *shorter.shape[at:])
-            if all(a == b or 1 in (a, b) for a, b in zip(padded, longer.shape, strict=True)):
-                return f"Give the shorter a dimension: {named(shorter, 'b')}.unsqueeze({at})."
+    if len(shorter.shape) == len(longer.shape) - 1 and (fix := _one_dimension(longer, shorter)):
+        return fix
     if len(one.shape) == len(two.shape) and sorted(one.shape) == sorted(two.shape):
         apart = [at for at, (a, b) in enumerate(zip(one.shape, two.shape, strict=True)) if a != b]
         if len(apart) == 2:
@@ -77,6 +74,18 @@ def _aligned(one: ErrorOperand, two: ErrorOperand) -> str:
                 " projection, padding or a crop)."
             )
     return "Bring both to shapes that are equal, or 1, in every dimension counted from the end (unsqueeze, transpose)."
+
+
+def _one_dimension(longer: ErrorOperand, shorter: ErrorOperand) -> str:
+    """The edit where one has a dimension more than the other, which is spare or which the other lacks."""
+    for at, size in enumerate(longer.shape):
+        if size == 1 and longer.shape[:at] + longer.shape[at + 1 :] == shorter.shape:
+            return f"Drop the dimension of size 1: {named(longer, 'a')}.squeeze({at - len(longer.shape)})."
+    for at in range(len(longer.shape)):
+        padded = (*shorter.shape[:at], 1, *shorter.shape[at:])
+        if all(a == b or 1 in (a, b) for a, b in zip(padded, longer.shape, strict=True)):
+            return f"Give the shorter a dimension: {named(shorter, 'b')}.unsqueeze({at})."
+    return ""
 
 
 def einsum(error: ErrorRaised) -> Diagnosis | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from lightning_debug.evidence.errors import ErrorOperand, ErrorRaised, ShapeRow
-from lightning_debug.rules._errors_batch import constant_target
+from lightning_debug.rules._errors_counts import constant_target, turned_input
 from lightning_debug.rules._errors_range import NEGATIVE, OUTSIDE, negative_variance, not_probabilities
 from lightning_debug.rules._errors_types import REAL, WHOLE, below_zero, loss_weight
 from lightning_debug.rules._errors_words import Diagnosis, call_of, described, named, numel
@@ -285,7 +285,7 @@ def _pairs(error: ErrorRaised, scores: ErrorOperand, target: ErrorOperand) -> Di
     if row is not None and error.batch_size and given[:1] != wanted[:1]:
         return concatenated(error, row, given[0], error.batch_size)
     if given[:1] == wanted[:1] and len(given) == len(wanted) == 2:
-        fix = (
+        fix = turned_input(error, given[1], wanted[1]) or (
             f"Give the last layer {wanted[1]} outputs: it makes {given[1]}, and there are {wanted[1]} targets a sample."
         )
         return Diagnosis(

@@ -146,6 +146,10 @@ def _reshape(error: ErrorRaised) -> Diagnosis | None:
     if len(given.shape) > 1 and samples:
         each = numel(given.shape[1:])
         rest = [item for item in wanted[1:] if item != -1]
+        if wanted[:1] == (-1,) and len(wanted) == 2 and given.made_by == "linear" and len(given.shape) > 2:
+            last = given.shape[-1]
+            fix = f"Give the last layer {wanted[1]} outputs: it makes {last}; or write {name}.view(-1, {last})."
+            return Diagnosis("LD101", "last-size", message, fix, measured={"last": last})
         if wanted[:1] == (-1,) and len(wanted) == 2:
             fix = (
                 f"Each sample has {each} values: {name}.view({name}.size(0), -1) (or flatten(1)), and the next layer"

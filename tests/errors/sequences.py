@@ -1,6 +1,6 @@
 """Programs about sequences: recurrent nets, attention, embeddings."""
 
-from tests.errors.base import CLASSIFY, LABELS, Case, net
+from tests.errors.base import CLASSIFY, LABELS, REGRESS, Case, net
 
 TOKENS = "torch.randint(20, (16, 6))"
 SERIES = "torch.randn(16, 6, 5)"
@@ -60,6 +60,28 @@ CASES = (
             "CombinedLoader([loader(torch.randn(19, 10), torch.zeros(19)), loader(torch.randn(64, 10), torch.zeros(64))],"
             " 'min_size')", extra="from pytorch_lightning.utilities import CombinedLoader"),
         "torch.zeros(8,", "torch.zeros(len(x),", r"x\.size\(0\)",
+    ),
+    Case(
+        "channels_for_steps", "LD101", "output-size", "",
+        net("self.rnn = nn.GRU(5, 8, batch_first=True)\nself.head = nn.Linear(8, 1)",
+            "out, _ = self.rnn(x.flatten(0, 1))\nreturn self.head(out[:, -1]).view(x.shape[0], x.shape[1])", REGRESS,
+            "loader(torch.randn(16, 6, 9, 5), torch.randn(16, 9))"),
+        "out, _ = self.rnn(x.flatten", "x = x.transpose(1, 2)\n        out, _ = self.rnn(x.flatten",
+        r"batch\[0\]\.transpose\(1, 2\)",
+    ),
+    Case(
+        "scores_of_another_vocabulary", "LD101", "last-size", "",
+        net("self.embedding, self.head = nn.Embedding(20, 8), nn.Linear(8, 19)",
+            "return self.head(self.embedding(x))", "x, y = batch\nreturn F.cross_entropy(self(x).view(-1, 20), y.view(-1))",
+            "loader(torch.randint(20, (16, 6)), torch.randint(20, (16, 6)))"),
+        "nn.Linear(8, 19)", "nn.Linear(8, 20)", r"20 outputs",
+    ),
+    Case(
+        "bias_of_size_1", "LD101", "sizes-do-not-broadcast", "",
+        net("self.one, self.bias = nn.Embedding(20, 8), nn.Embedding(20, 1)",
+            "return self.one(x).sum(-1) + self.bias(x)", "x, y = batch\nreturn F.mse_loss(self(x), y)",
+            "loader(torch.randint(20, (16, 6)), torch.randn(16, 6))"),
+        "self.bias(x)", "self.bias(x).squeeze(-1)", r"squeeze\(-1\)",
     ),
     Case(
         "class_token_of_full_batch", "LD103", "hard-coded-batch-size", "",
