@@ -98,5 +98,6 @@ def holds_other_classes(record: Record) -> bool:
 
 
 def is_categorical(train: FieldValues | FirstLayerInput, val: FieldValues | FirstLayerInput) -> bool:
+    """Whether the values are flags or ids, of which shares and not amounts may change."""
     flags = [isinstance(item, FieldValues) and item.holds in ("one-hot", "binary", "ids") for item in (train, val)]
     return any(flags) and max(abs(train.highest), abs(val.highest)) <= 1

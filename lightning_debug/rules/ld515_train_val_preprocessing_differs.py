@@ -214,8 +214,7 @@ def _judged(
         if apart < shift * few and not scaled and one is None:
             continue
         told.add(train.field)
-        first, deviation = pooled(train)
-        second, other = pooled(val)
+        (first, deviation), (second, other) = pooled(train), pooled(val)
         what = train.field
         if apart < shift * few and not scaled and one is not None:
             first, deviation, second, other = one
