@@ -85,6 +85,24 @@ def test_finds_a_rate_that_trains_a_network(optimizer, low, high):
     assert useless.score > found.start_loss - 0.1 > best.score + 0.2
 
 
+def test_trials_go_through_the_schedule_and_a_good_peak_is_taken():
+    class Noted(Network):
+        def rewind(self, order):
+            super().rewind(order)
+            self.rates = []
+
+        def step(self, lr):
+            self.rates.append(lr)
+            return super().step(lr)
+
+    runner = Noted(lambda p: torch.optim.SGD(p, 1.0, momentum=0.9))
+    found = search(runner, Plan(trial_steps=60), shape=lambda share: 1 - share)
+    assert runner.rates[-1] == pytest.approx(runner.rates[0] / 60)
+    best = min(one.merit for one in found.trials)
+    taken = next(one for one in found.trials if one.lr == found.suggestion)
+    assert taken.merit <= best + 0.015 * (found.start_loss - best)
+
+
 def test_labels_that_cannot_be_learnt_give_no_rate():
     found = search(Network(lambda p: torch.optim.SGD(p, 1.0), learnable=False), Plan(trial_steps=30))
     assert found.suggestion is None or min(one.score for one in found.trials) > found.start_loss - 0.1

@@ -198,7 +198,8 @@ def _whole(
     progress: Callable[[str], None],
     base: LRRange,
 ) -> LRRange:
-    outcome: Search = search(runner, plan, also=[found.peak], progress=progress, budget=budget)
+    shape = None if found.constant else found.shape
+    outcome: Search = search(runner, plan, also=[found.peak], progress=progress, budget=budget, shape=shape)
     curve = outcome.range
     base = dataclasses.replace(
         base,
@@ -222,10 +223,8 @@ def _whole(
         base.optimizers > 1 and math.isfinite(used.score)
     ):
         return base
-    shape = None if found.constant else found.shape
     progress(f"{found.peak:.2g} against {best.lr:.2g}")
-    known = outcome.trials if shape is None else ()
-    held = contest(runner, plan, found.peak, best.lr, start, budget=budget, shape=shape, known=known)
+    held = contest(runner, plan, found.peak, best.lr, start, budget=budget, shape=shape, known=outcome.trials)
     return base if held is None else dataclasses.replace(base, contest=_told(held, runner.measurable))
 
 

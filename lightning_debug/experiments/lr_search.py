@@ -3,7 +3,8 @@
 The range test (L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3) raises
 the learning rate geometrically and watches the loss. Where the loss falls fastest is a poor guide to where training
 ends best, and a single sweep is noisy; so several short sweeps are pooled for the range, and the suggestion is the
-winner of short trainings at constant learning rates, compared on held-out examples of the training set.
+winner of short trainings, compared on held-out examples of the training set. Where the run has a schedule, they go
+through all of it: the highest rate of one that warms up and decays is another than the best constant one.
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lightning_debug.experiments.lr_trials import Budget, Plan, Runner, Trial, run_sweep, run_trial
+from lightning_debug.experiments.lr_trials import Budget, Plan, Runner, Shape, Trial, run_sweep, run_trial
 from lightning_debug.experiments.lr_valley import Range, Sweep, pool
+
+ENDS_LOW = 0.25
+"""Share of its peak below which a schedule ends low."""
+ANNEALED = 0.25
+"""How much of the tolerance is left there: the steps at low rates that a longer run would reward have been made."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,7 @@ def search(
     also: Sequence[float] = (),
     progress: Callable[[str], None] | None = None,
     budget: Budget | None = None,
+    shape: Shape | None = None,
 ) -> Search:
     """Searches for a learning rate.
 
@@ -57,6 +64,7 @@ def search(
         also: Learning rates to try besides, such as the one in use.
         progress: Called with half a sentence before each sweep and trial.
         budget: When to stop; unlimited by default.
+        shape: The run's schedule, which every trial goes through; constant by default.
     """
     say = progress or (lambda _: None)
     budget = budget or Budget()
@@ -71,18 +79,24 @@ def search(
         return Search(None, None, reason, sweeps=tuple(sweeps), cut_short=budget.cut)
     found = pool(usable)
     start = float(np.median([one.losses[0] for one in usable]))
-    trials = _climb(runner, plan, found, budget, say)
+
+    def attempt(lr: float) -> Trial:
+        say(f"a trial at {lr:.2g}")
+        return run_trial(runner, plan, lr, budget, shape=shape, watched=True)
+
+    trials = _climb(attempt, plan, found, budget)
     for lr in also:
         if budget.left() and not any(math.isclose(lr, one.lr, rel_tol=1e-3) for one in trials) and lr > 0:
-            say(f"a trial at {lr:.2g}")
-            trials.append(run_trial(runner, plan, lr, budget, watched=True))
+            trials.append(attempt(lr))
     trials = [one for one in trials if one.losses]
-    suggestion, reason = _choose(trials, found, start, plan)
+    decays = shape is not None and shape(1.0) < ENDS_LOW
+    tolerance = plan.tolerance * (ANNEALED if decays else 1.0)
+    suggestion, reason = _choose(trials, found, start, plan, tolerance)
     ordered = tuple(sorted(trials, key=lambda one: one.lr))
     return Search(found, suggestion, reason, ordered, tuple(sweeps), budget.cut, start)
 
 
-def _climb(runner: Runner, plan: Plan, found: Range, budget: Budget, say: Callable[[str], None]) -> list[Trial]:
+def _climb(attempt: Callable[[float], Trial], plan: Plan, found: Range, budget: Budget) -> list[Trial]:
     """Tries learning rates on a geometric grid, towards lower merits, until both neighbours are worse."""
     step = math.log(plan.grid)
     here = round(math.log(min(found.lr_max / 3, found.blow_up / 10)) / step)
@@ -94,9 +108,7 @@ def _climb(runner: Runner, plan: Plan, found: Range, budget: Budget, say: Callab
         if not lowest <= index <= highest:
             return math.inf
         if index not in tried and budget.left():
-            lr = math.exp(index * step)
-            say(f"a trial at {lr:.2g}")
-            one = run_trial(runner, plan, lr, budget, watched=True)
+            one = attempt(math.exp(index * step))
             if one.losses:
                 tried[index] = one
         return tried[index].merit if index in tried else math.inf
@@ -114,7 +126,10 @@ def _climb(runner: Runner, plan: Plan, found: Range, budget: Budget, say: Callab
     return list(tried.values())
 
 
-def _choose(trials: Sequence[Trial], found: Range, start: float, plan: Plan) -> tuple[float | None, str]:
+def _choose(
+    trials: Sequence[Trial], found: Range, start: float, plan: Plan, tolerance: float
+) -> tuple[float | None, str]:
+    """The lowest rate that is about as good as the best: ``tolerance`` is a share of the fall."""
     finite = [one for one in trials if math.isfinite(one.score)]
     if not finite:
         if trials:
@@ -128,5 +143,5 @@ def _choose(trials: Sequence[Trial], found: Range, start: float, plan: Plan) -> 
     noise = float(np.std(np.diff(best.losses[-50:]))) / math.sqrt(2) if len(best.losses) > 2 else 0.0
     if fall <= 2 * noise / math.sqrt(10) and not found.clear:
         return None, f"no clear valley: in {plan.trial_steps} steps the loss goes from {start:.3g} to {best.score:.3g}"
-    enough = [one.lr for one in finite if one.merit <= best.merit + plan.tolerance * max(fall, 0.0)]
+    enough = [one.lr for one in finite if one.merit <= best.merit + tolerance * max(fall, 0.0)]
     return min(enough), f"in {plan.trial_steps} steps the loss goes from {start:.3g} to {best.score:.3g}"

@@ -64,10 +64,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Trial:
-    """One training at a constant learning rate.
+    """One training at a learning rate.
 
     Args:
-        lr: The learning rate.
+        lr: The learning rate; the highest one where it goes through a schedule.
         losses: Training loss by step.
         score: Held-out loss towards the end (training loss where nothing is held out); infinite if it blew up.
         merit: What learning rates are chosen by, the lower the better: the score, together with the lowest held-out
