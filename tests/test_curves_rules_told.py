@@ -19,7 +19,7 @@ from lightning_debug.evidence.curves import (
     ValidationCourse,
 )
 from lightning_debug.evidence.schedules import PlateauWatch
-from lightning_debug.evidence.selection import MonitoredValue
+from lightning_debug.evidence.selection import EpochSelection, MonitoredValue
 from lightning_debug.finding import Claim
 from lightning_debug.record import Record
 from lightning_debug.registry import get
@@ -28,6 +28,16 @@ from tests.helpers import trainer
 
 def claims(code, *evidence):
     return [item for item in get(code).function(Record(evidence)) if isinstance(item, Claim)]
+
+
+def test_the_epoch_that_was_chosen_is_the_only_one_to_keep():
+    """The choice knows scores and the epochs before a resume; a second epoch beside it would contradict it."""
+    best = BestEpoch(epoch=6, reason="why", rule="loss", loss=0.3)
+    reading = CurveReading(final=True, epochs=9, best=best)
+    assert [claim.subject for claim in claims("LD714", reading)] == ["epoch 6"]
+    chosen = EpochSelection(epoch=3, validations=9)
+    (skip,) = get("LD714").function(Record([reading, chosen]))
+    assert skip.reason == "EarlyStoppingSelector has chosen epoch 3 (LD716)"
 
 
 SQUARES = {

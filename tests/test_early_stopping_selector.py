@@ -156,7 +156,8 @@ def test_it_resumes_exactly(tmp_path):
 def test_a_run_without_validation_is_left_alone():
     selector = EarlyStoppingSelector(monitor="val_acc")
     watch = trainer(selector, max_epochs=2, limit_val_batches=0)
-    watch.fit(Scripted(RISING, LEARNING), loader(), loader())
+    with pytest.warns(UserWarning, match=r"EarlyStoppingSelector has chosen no epoch: 'val_acc' was not logged"):
+        watch.fit(Scripted(RISING, LEARNING), loader(), loader())
     assert watch.current_epoch == 2
     assert selector.best_epoch is None
     assert "'val_acc' was not logged" in next(skip.reason for skip in selector.report.skips if skip.code == "LD716")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import warnings
 from typing import Any, Literal
 
 from lightning_debug.callbacks import _arguments
@@ -161,6 +162,8 @@ class EarlyStoppingSelector(DebugCallback):
             wanted = " and ".join(repr(name) for name in (self.monitor, self.loss) if name)
             reason = f"{wanted or 'a validation metric or loss'} was not logged with finite values (logged: {names})"
             self.unavailable(EpochSelection, reason, trainer)
+            if trainer.global_rank == 0 and trainer.global_step:
+                warnings.warn(f"EarlyStoppingSelector has chosen no epoch: {reason}", stacklevel=2)
             return
         restored, reason = False, ""
         if self.restore and is_sharded(trainer):
@@ -207,10 +210,7 @@ class EarlyStoppingSelector(DebugCallback):
 
     def _clear(self) -> None:
         self._scores = ScoreWatch()
-        self._metrics = []
-        self._losses = []
-        self._refined = []
-        self._epochs = []
+        self._metrics, self._losses, self._refined, self._epochs = [], [], [], []
         self._names = ("", "")
         self._paths = {}
         self._weights = KeptWeights()

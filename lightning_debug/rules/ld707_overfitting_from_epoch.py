@@ -86,7 +86,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.curves import CurveReading, ValidationCourse
 from lightning_debug.evidence.selection import EpochSelection
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
@@ -157,12 +157,6 @@ def overfitting_from_epoch(
         return
     between = f"epoch {seen.lowest_epoch}" if low == high else f"epoch {seen.lowest_epoch} (between {low} and {high})"
     reading = newest(record)
-    best = reading.best if reading.final else None  # LD714 names it: two epochs to keep would be one too many
-    keep = (
-        f"epoch {seen.lowest_epoch if best is None else best.epoch}"
-        if best is None or low <= best.epoch <= high
-        else f"epoch {best.epoch}, {_BEST[best.rule == 'loss']} (LD714)"
-    )
     yield Claim(
         message=f"Validation loss is lowest at {between} with {seen.lowest:.3g} and rises to {seen.end:.3g} by epoch "
         f"{seen.epochs[1]} (more than {min(seen.rise.sigmas, 100):.0f} standard errors), while training falls "
@@ -175,6 +169,19 @@ def overfitting_from_epoch(
             "end": seen.end,
             "sigmas": min(seen.rise.sigmas, 1e6),
         },
-        fix=f"Keep the weights of {keep}; EarlyStoppingSelector does. To get below its loss, train on more or "
-        "augmented data, or add dropout or decay.",
+        fix=f"{_advice(reading, seen, kept)} To get below its loss, train on more or augmented data, or add dropout or "
+        "decay.",
     )
+
+
+def _advice(reading: CurveReading, seen: ValidationCourse, kept: EpochSelection | None) -> str:
+    """The epoch to keep, the one that LD716 or LD714 names, too: two would be one too many."""
+    low, high = seen.lowest_between
+    best = reading.best if reading.final else None
+    if kept is not None:
+        return f"Keep the weights of epoch {kept.epoch} (LD716)."
+    if best is None or low <= best.epoch <= high:
+        keep = f"epoch {seen.lowest_epoch if best is None else best.epoch}"
+    else:
+        keep = f"epoch {best.epoch}, {_BEST[best.rule == 'loss']} (LD714)"
+    return f"Keep the weights of {keep}; EarlyStoppingSelector does."

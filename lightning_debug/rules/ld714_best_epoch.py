@@ -6,7 +6,8 @@ What it sees: validation metric and loss of the whole run, smoothed in the logar
     are those that a ModelCheckpoint or EarlyStopping of the run monitors, or else known by their names.
 Why it hurts: the last weights are rarely the best, and the single best value of a noisy metric is luck.
 How to fix: keep the checkpoint of that epoch.
-When to ignore: always, where another choice is wanted. This is information, no alarm.
+When to ignore: always, where another choice is wanted. This is information, no alarm. Where EarlyStoppingSelector has
+    chosen, only its choice is told: it sees more than is logged, and the epochs before a run was resumed.
 Broken:
     class Classifier(LightningModule):
         def __init__(self):
@@ -76,6 +77,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.curves import CurveReading
+from lightning_debug.evidence.selection import EpochSelection
 from lightning_debug.finding import INFO, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -88,6 +90,9 @@ def best_epoch(record: Record) -> Iterator[Claim | Skip]:
     reading = newest(record)
     if not reading.final:
         yield Skip("the run is not over")
+        return
+    if (chosen := record.last(EpochSelection)) is not None:
+        yield Skip(f"EarlyStoppingSelector has chosen epoch {chosen.epoch} (LD716)")
         return
     best = reading.best
     if best is None:
