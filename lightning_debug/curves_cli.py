@@ -104,6 +104,10 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
         told = ", ".join(sorted(read.present)[:MOST_TOLD])
         options = " and ".join(f"{option} NAME" for option in unknown.values())
         run.notes.append(f"no {' and no '.join(unknown)} was recognised among {told}; say which it is: {options}")
+    if late := _late(validations.epochs):
+        run.notes.append(
+            f"validation begins at epoch {late}: if the run was resumed, another log holds what was before"
+        )
     count = validations.epochs[-1] + 1 if validations.epochs else 0
     reading = read_curves(read.train, validations, epochs=count, final=True, assumed=True, baseline=baseline)
     rules = [one for one in registry.all_rules() if CurveReading in one.needs or one.code == "LD302"]
@@ -120,6 +124,11 @@ def diagnose(folder: Path, *, train: str = "", val: str = "", metric: str = "", 
     run.notes += [f"{name} is not judged: {kept[code]}" for code, name in asked if name and code in kept]
     run.reading, run.read = reading, read
     return run
+
+
+def _late(epochs: Sequence[int]) -> int:
+    """The first epoch that was validated, where it comes later than the next one after it; 0 otherwise."""
+    return epochs[0] if len(epochs) > 1 and epochs[0] > max(1, epochs[1] - epochs[0]) else 0
 
 
 def _broken(train: Series) -> list[Evidence]:

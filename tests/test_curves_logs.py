@@ -101,6 +101,14 @@ def test_what_is_too_short_to_be_judged_is_told(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(("first", "every", "told"), [(6, 1, True), (0, 1, False), (1, 1, False), (2, 3, False)])
+def test_the_log_of_a_resumed_run_says_that_it_is_not_all(tmp_path, first, every, told):
+    rows = [[first + every * index, *row] for index, row in enumerate(zip(TRAIN, VAL, strict=True))]
+    _table(tmp_path / "log.csv", ["epoch", "loss", "val_loss"], rows)
+    note = f"validation begins at epoch {first}: if the run was resumed, another log holds what was before"
+    assert (note in diagnose(tmp_path / "log.csv").notes) is told
+
+
 @pytest.mark.parametrize("mark", [";", "\t"])
 def test_fields_may_be_parted_otherwise(tmp_path, mark):
     lines = [
