@@ -103,6 +103,27 @@ def test_trials_go_through_the_schedule_and_a_good_peak_is_taken():
     assert taken.merit <= best + 0.015 * (found.start_loss - best)
 
 
+def test_a_suggestion_that_held_out_examples_do_not_support_says_so():
+    class Memory(Network):
+        def held_out(self):
+            return 1.4 + 0.01 * sum(
+                float((one - two).abs().sum()) for one, two in zip(self.now(), self.first, strict=True)
+            )
+
+        def now(self):
+            return [one.detach().clone() for one in self.net.parameters()]
+
+        def rewind(self, order):
+            super().rewind(order)
+            self.first = self.now()
+
+    found = search(Memory(lambda p: torch.optim.SGD(p, 1.0, momentum=0.9)), Plan(trial_steps=60))
+    assert found.suggestion is not None
+    assert not found.falls
+    assert "but the held-out loss does not (1.4 before, " in found.reason
+    assert search(Network(lambda p: torch.optim.SGD(p, 1.0, momentum=0.9)), Plan(trial_steps=60)).falls
+
+
 def test_labels_that_cannot_be_learnt_give_no_rate():
     found = search(Network(lambda p: torch.optim.SGD(p, 1.0), learnable=False), Plan(trial_steps=30))
     assert found.suggestion is None or min(one.score for one in found.trials) > found.start_loss - 0.1

@@ -205,7 +205,7 @@ def _whole(
         base,
         suggestion=outcome.suggestion,
         reason=outcome.reason,
-        confidence="none" if outcome.suggestion is None else "rough" if budget.cut else "high",
+        confidence="none" if outcome.suggestion is None else "rough" if budget.cut or not outcome.falls else "high",
         trials=_trials(outcome.trials),
         lr_min=curve.lr_min if curve is not None and curve.clear else None,
         lr_max=curve.lr_max if curve is not None and curve.clear else None,

@@ -9,8 +9,11 @@ import os
 from typing import Any
 
 from lightning_debug.callbacks._lightning import Trainer, report_folder, summary_writers
-from lightning_debug.evidence.lr_range import LRRange
+from lightning_debug.evidence.lr_range import LRRange, LRTrial
 from lightning_debug.settings import Settings
+
+HEADS = ("learning rate", "loss on held-out examples", "training loss, last fifth", "steps")
+"""Of the table of trials: the suggestion weighs both losses."""
 
 
 class Progress:
@@ -76,8 +79,13 @@ def show(found: LRRange, trainer: Trainer, settings: Settings, *, console: bool)
 
 def table(found: LRRange) -> str:
     """The trials as a Markdown table."""
-    rows = [f"| {one.lr:.2g} | {one.score:.4g} | {len(one.losses)} |" for one in found.trials]
-    return "\n".join(["| learning rate | loss on held-out examples | steps |", "|---|---|---|", *rows])
+    rows = [f"| {' | '.join(cells)} |" for cells in (HEADS, ("---",) * len(HEADS), *map(_cells, found.trials))]
+    return "\n".join(rows)
+
+
+def _cells(one: LRTrial) -> tuple[str, ...]:
+    last = one.losses[-max(1, len(one.losses) // 5) :]
+    return f"{one.lr:.2g}", f"{one.score:.4g}", f"{sum(last) / max(1, len(last)):.4g}", f"{len(one.losses)}"
 
 
 def figure(found: LRRange) -> Any:
@@ -110,14 +118,13 @@ def page(found: LRRange, drawing: Any) -> str:
     text = io.StringIO()
     drawing.savefig(text, format="svg")
     svg = text.getvalue()
-    cells = "".join(
-        f"<tr><td>{one.lr:.2g}</td><td>{one.score:.4g}</td><td>{len(one.losses)}</td></tr>" for one in found.trials
-    )
+    rows = [f"<tr><th>{'</th><th>'.join(HEADS)}</th></tr>"]
+    rows += [f"<tr><td>{'</td><td>'.join(_cells(one))}</td></tr>" for one in found.trials]
     return (
         '<!doctype html><html lang="en"><meta charset="utf-8"><title>Learning rate</title>'
         "<style>body{font:16px/1.5 sans-serif;max-width:48rem;margin:2rem auto;padding:0 1rem}"
         "td,th{padding:.2rem 1rem .2rem 0;text-align:left}svg{max-width:100%;height:auto}</style>"
         f"<h1>Learning rate</h1><p>{html.escape(summary(found))}</p>{svg[svg.index('<svg') :]}"
-        f"<table><tr><th>learning rate</th><th>loss on held-out examples</th><th>steps</th></tr>{cells}</table>"
+        f"<table>{''.join(rows)}</table>"
         "</html>\n"
     )

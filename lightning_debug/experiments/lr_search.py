@@ -36,6 +36,7 @@ class Search:
         sweeps: The sweeps.
         cut_short: Whether time ran out.
         start_loss: Loss before any training.
+        falls: Whether the loss on held-out examples falls at the suggestion, where there are such.
     """
 
     range: Range | None
@@ -45,6 +46,7 @@ class Search:
     sweeps: tuple[Sweep, ...] = ()
     cut_short: bool = False
     start_loss: float = math.nan
+    falls: bool = True
 
 
 def search(
@@ -68,7 +70,10 @@ def search(
     """
     say = progress or (lambda _: None)
     budget = budget or Budget()
-    sweeps = []
+    sweeps, held = [], math.nan
+    if budget.left():
+        runner.rewind(0)
+        held = runner.held_out()
     for order in range(plan.sweeps):
         if budget.left():
             say(f"sweep {order + 1} of {plan.sweeps}")
@@ -92,8 +97,11 @@ def search(
     decays = shape is not None and shape(1.0) < ENDS_LOW
     tolerance = plan.tolerance * (ANNEALED if decays else 1.0)
     suggestion, reason = _choose(trials, found, start, plan, tolerance)
+    falls = True
+    if suggestion is not None and trials:
+        falls, reason = _told(trials, suggestion, start, held, plan)
     ordered = tuple(sorted(trials, key=lambda one: one.lr))
-    return Search(found, suggestion, reason, ordered, tuple(sweeps), budget.cut, start)
+    return Search(found, suggestion, reason, ordered, tuple(sweeps), budget.cut, start, falls)
 
 
 def _climb(attempt: Callable[[float], Trial], plan: Plan, found: Range, budget: Budget) -> list[Trial]:
@@ -144,4 +152,15 @@ def _choose(
     if fall <= 2 * noise / math.sqrt(10) and not found.clear:
         return None, f"no clear valley: in {plan.trial_steps} steps the loss goes from {start:.3g} to {best.score:.3g}"
     enough = [one.lr for one in finite if one.merit <= best.merit + tolerance * max(fall, 0.0)]
-    return min(enough), f"in {plan.trial_steps} steps the loss goes from {start:.3g} to {best.score:.3g}"
+    return min(enough), ""
+
+
+def _told(trials: Sequence[Trial], lr: float, start: float, held: float, plan: Plan) -> tuple[bool, str]:
+    """Whether the held-out loss falls at the rate ``lr``, and what supports that."""
+    taken = min(trials, key=lambda one: abs(one.lr - lr))
+    if not math.isfinite(held):
+        return True, f"in {plan.trial_steps} steps the loss goes from {start:.3g} to {taken.score:.3g}"
+    if taken.score < held:
+        return True, f"in {plan.trial_steps} steps the held-out loss goes from {held:.3g} to {taken.score:.3g}"
+    told = f"in {plan.trial_steps} steps at it the training loss falls, but the held-out loss does not"
+    return False, f"{told} ({held:.3g} before, {taken.score:.3g} after)"
