@@ -12,6 +12,7 @@ from lightning_debug.evidence.data_values import FitsOver, RegressionFit
 from lightning_debug.evidence.loss import LossCall, LossGraph, Operand
 from lightning_debug.evidence.model import LinearChain, LinearPair, Place
 from lightning_debug.evidence.modes import ModeGap, NormState
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import Claim, Severity
 from lightning_debug.probes.batch_roles import batch_roles
 from lightning_debug.probes.data_reach import ReachTrace
@@ -50,6 +51,18 @@ def test_momentum_of_another_framework(momentum, fix):
     known = {"samples": 64, "first_loss": 1.1, "train_loss": 0.5, "cured_loss": 0.52, "norms": (norm,)}
     found = claims("LD413", *(ModeGap(steps=steps, eval_loss=2.6, **known) for steps in (100, 200)))
     assert fix in found[0].fix
+
+
+@pytest.mark.parametrize(
+    ("momentum", "planned", "last", "claimed"),
+    [(0.01, 400, False, False), (0.01, 400, True, True), (0.01, 40, False, True), (0.001, 400, False, True)],
+)
+def test_statistics_that_the_planned_run_brings_there_are_waited_for(momentum, planned, last, claimed):
+    """EEGNet and single-cell models ask for a momentum of 0.01."""
+    norm = NormState(path="net.9", momentum=momentum, updates=29, distance=0.6)
+    gap = ModeGap(samples=32, steps=29, first_loss=1.1, train_loss=0.15, eval_loss=0.53, cured_loss=0.12,
+                  norms=(norm,), last=last)  # fmt: skip
+    assert bool(claims("LD413", RunContext(planned_steps=planned), gap)) is claimed
 
 
 def test_statistics_that_are_tracked_again():

@@ -5,7 +5,7 @@ What it sees: at the end of the first epochs, up to 64 samples of the first batc
     eval loss is at least ``ratio`` times the train loss and above it by ``excess`` of the loss before training, and
     right statistics take away ``cured`` of that. Two looks in a row must agree, after ``minimum_steps`` steps each,
     the difference must not have shrunk below ``closing`` of what it was, and no later look may take it back; one is
-    enough where statistics were never updated, or are too slow (``momentum``) to have arrived.
+    enough where statistics were never updated, or are too slow (``momentum``) to arrive in the steps of the run.
 Why it hurts: eval mode normalises by running statistics. Where these do not fit what the layers compute, validation
     and every later use of the model see another network than the one that is trained.
 How to fix: leave ``momentum`` at 0.1 (PyTorch's is the share of the new batch: Keras's 0.99 is 0.01 here), do not set
@@ -91,6 +91,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lightning_debug.evidence.modes import ModeGap, NormState
+from lightning_debug.evidence.run import RunContext
 from lightning_debug.finding import ERROR, Claim
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
@@ -118,14 +119,17 @@ def eval_mode_differs(
             and gap.eval_loss - gap.cured_loss >= cured * more
         )
 
-    gaps = record.of(ModeGap)
+    gaps, context = record.of(ModeGap), record.last(RunContext)
+    planned = (context.planned_steps if context is not None else None) or 0
     for before, now in zip((None, *gaps), gaps, strict=False):
         if not large(now):
             continue
         lasting = before is not None and large(before) and before.steps >= minimum_steps
         if before is not None and _excess(now) < closing * _excess(before):
             lasting = False  # weights that move fast leave the statistics behind for a while
-        plain = now.steps >= minimum_steps // 5 and any(map(_never_arrives, now.norms))
+        plain = now.steps >= minimum_steps // 5 and any(
+            _never_arrives(norm, 0 if now.last else planned) for norm in now.norms
+        )
         if (lasting or plain) and large(gaps[-1]):
             yield _claim(now)
             return
@@ -135,12 +139,14 @@ def _excess(gap: ModeGap) -> float:
     return gap.eval_loss - gap.train_loss
 
 
-def _never_arrives(norm: NormState) -> bool:
-    """Whether most of a running mean is still its starting value, however long the layer has been at work."""
+def _never_arrives(norm: NormState, planned: int) -> bool:
+    """Whether most of a running mean is still its starting value, and will be after as many steps as are planned."""
     if norm.untouched:
         return True
     momentum, updates = norm.momentum, norm.updates
-    return momentum is not None and updates is not None and (1.0 - momentum) ** updates > 0.5 and momentum < 0.05
+    if momentum is None or updates is None:
+        return False
+    return (1.0 - momentum) ** max(updates, planned) > 0.5 and momentum < 0.05
 
 
 def _claim(gap: ModeGap) -> Claim:
