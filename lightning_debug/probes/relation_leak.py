@@ -28,6 +28,8 @@ HELD, TIMES, FRACTIONS, SPACE = 0.9, 4, 3, 100
 combinations there may be for each sample."""
 SHORTEST, LONGEST = 12, 2048
 """Lengths of series that are searched for stretches of others."""
+KNOWN = 0.5
+"""Of the augmented samples, the share with a label that raw samples have, at least."""
 PRECEDING = 0.25
 """Of the samples that hold a stretch of a training sample, the share that begin before one, at least, if drawn."""
 
@@ -226,6 +228,9 @@ def _median(values: Array) -> float:
 def augmented_neighbours(raw: Samples, augmented: Samples) -> dict[str, Any]:
     """Whose neighbours augmented samples are, of those that lie as near to raw samples as raw ones to each other.
 
+    Nothing of samples of another make, or where most samples have labels that no raw sample has: one of 16 people is
+    another question than whether two voices are of one.
+
     Returns:
         The fields of :class:`AugmentedNeighbours` that samples alone decide.
     """
@@ -235,6 +240,9 @@ def augmented_neighbours(raw: Samples, augmented: Samples) -> dict[str, Any]:
         return nothing
     if augmented.kind != "classes" or not (np.isfinite(one).all() and np.isfinite(two).all()):
         return nothing
+    known = np.isin(augmented.kept_labels, raw.kept_labels)
+    if raw.shape != augmented.shape or known.mean() < KNOWN:
+        return nothing
     centre = one.mean(0)
     one, two = (part - centre for part in (one, two))  # which leaves more digits for what differs
     own = squared_distances(one, one)
@@ -243,7 +251,7 @@ def augmented_neighbours(raw: Samples, augmented: Samples) -> dict[str, Any]:
     usual = _median(own.min(1))
     among_raw = np.stack([raw_labels, raw_labels[own.argmin(1)]], 1)
     across = squared_distances(two, one)
-    at_home = across.min(1) <= usual
+    at_home = known & (across.min(1) <= usual)
     if not at_home.any():
         return nothing
     among = np.stack([augmented.kept_labels, raw_labels[across.argmin(1)]], 1)[at_home]
