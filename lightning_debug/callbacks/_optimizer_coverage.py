@@ -10,6 +10,7 @@ from torch import Tensor
 from lightning_debug.callbacks._base import DebugCallback
 from lightning_debug.callbacks._lightning import LightningModule, Trainer, moment
 from lightning_debug.callbacks._optimizer_audit import UpdateAudits
+from lightning_debug.evidence.idle import IdleOptimizer
 from lightning_debug.evidence.optimization import (
     ParameterCoverage,
     ParametersWithoutGradient,
@@ -30,6 +31,7 @@ from lightning_debug.probes.optimizer_coverage import (
     readable,
     untrained,
 )
+from lightning_debug.probes.update_ratio import plain_rate
 from lightning_debug.probes.update_watch import Track
 
 ENOUGH = 2
@@ -208,10 +210,36 @@ class Coverage:
         alike = {key for key, item in self._audits.repeated.items() if made_like(item, track.held.owner)}
         return next((readable(path) for path, item in pl_module.named_modules() if id(item) in alike), "")
 
+    def _tell_idle(self, trainer: Trainer) -> None:
+        """Names optimizers that never stepped, though gradients came for them, beside others that did."""
+        watch = self._audits.watch
+        known = [id(item) for item in trainer.optimizers]
+        for key, item in watch.steppings.items():
+            if item.steps or item.lost < ENOUGH or not watch.steps:
+                continue
+            held = [watch.tracks[own] for own in optimized([item.optimizer]) if own in watch.tracks]
+            if not held or any(track.changed() for track in held) or not any(track.nonzero for track in held):
+                continue
+            rates = [plain_rate(group.get("lr")) for group in item.optimizer.param_groups]
+            self._callback.session.observe(
+                IdleOptimizer(
+                    at=moment(trainer),
+                    optimizer=type(item.optimizer).__name__,
+                    index=known.index(key) if key in known else -1,
+                    optimizers=len(watch.steppings),
+                    parts=tuple(dict.fromkeys(track.held.name.partition(".")[0] for track in held)),
+                    parameters=len(held),
+                    lost=item.lost,
+                    batches=self._audits.batches,
+                    rate=max((rate for rate in rates if rate is not None), default=None),
+                )
+            )
+
     def finish(self, trainer: Trainer, pl_module: LightningModule, future_rate: float | None) -> None:
         """Says at the end what no gradient has reached, and whether nothing moved."""
         if not self._moved:
             self._tell_effect(trainer, pl_module, future_rate, ended=True)
+        self._tell_idle(trainer)
         watch, known = self._audits.watch, self._known()
         found: list[WatchedParameter] = []
         waiting = [watch.tracks[id(held.parameter)] for held in self.candidates()]

@@ -4,7 +4,8 @@ What it sees: after the optimizer stepped (or, under manual optimization, never 
     could be compared equals its value at the start, bit for bit, and the reason: the optimizer holds other tensors,
     ``training_step`` returns nothing, no gradient arrives, the gradient is zero, or zeroed between the backward pass
     and the step, the learning rate is 0, the updates are lost to rounding, a line search takes no step, or nothing
-    steps. Except for the first reason it waits for ``min_batches`` batches or the end of training.
+    steps. Except for the first reason it waits for ``min_batches`` batches or the end of training. Of several
+    optimizers, one that never steps, though gradients come for its parameters and are zeroed in each batch.
 Why it hurts: nothing is learned; the loss only wanders with the batches.
 How to fix: what the reason says: build the optimizer from the parameters of the model as it is; return a loss that was
     not detached; set the learning rate; call ``optimizer.step()``.
@@ -80,6 +81,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lightning_debug.evidence.idle import IdleOptimizer
 from lightning_debug.evidence.optimization import GradientCarryover, ParametersWithoutGradient, TrainingEffect
 from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
@@ -95,7 +97,8 @@ Reason = tuple[str, str, str]
     explains=("LD406", "LD407", "LD505", "LD602", "LD605", "LD702", "LD703", "LD704", "LD705", "LD712"),
 )
 def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim | Skip]:
-    """Claims one finding with the reason."""
+    """Claims one finding with the reason, or one for each of several optimizers that never steps."""
+    yield from _idle(record, min_batches)
     evidence = record.last(TrainingEffect)
     if evidence is None or evidence.changed or not evidence.compared:
         return
@@ -127,6 +130,23 @@ def nothing_trains(record: Record, *, min_batches: int = 10) -> Iterator[Claim |
         fix=fix,
         at=(sooner or [evidence])[0].at,
     )
+
+
+def _idle(record: Record, min_batches: int) -> Iterator[Claim]:
+    for seen in record.of(IdleOptimizer):
+        if seen.batches < min_batches or not seen.rate:
+            continue
+        place = f" number {seen.index} (of {seen.optimizers}, counted from 0)" if seen.index >= 0 else ""
+        parts = ", ".join(f"`{part}`" for part in seen.parts[:3])
+        yield Claim(
+            message=f"{seen.optimizer}{place} never steps: gradients come for its {seen.parameters} parameters "
+            f"({parts}) and are deleted in batch after batch, and after {seen.batches} batches all are, to the last "
+            "bit, what they were.",
+            subject="training_step",
+            measured={"parameters": seen.parameters, "batches": seen.batches, "lost": seen.lost},
+            fix=f"Call step() of the optimizer that holds {parts}, after its backward pass.",
+            at=seen.at,
+        )
 
 
 def _known(seen: TrainingEffect, min_batches: int, wiped: bool, called: bool) -> str | None:
