@@ -287,3 +287,12 @@ def test_weights_that_add_up_to_one_make_a_mean_of_a_sum():
         return (errors * torch.rand(len(errors)).softmax(0)).sum()
 
     assert not findings(Trained(mlp(8, 8), loss), loader(*blobs()), select=MINE)
+
+
+@pytest.mark.parametrize("said", [True, False])
+def test_sums_whose_draws_hardly_differ(said):
+    def loss(self, batch):  # by luck halves seem to add up, to within a hundredth
+        errors = (self.net(batch[0]) - batch[0]).square().mean(1) * (1 + 0.01 * torch.rand(()))
+        return errors.sum() if said else errors.mean()
+
+    assert ("LD211" in findings(Trained(mlp(8, 8), loss), loader(*blobs()), select=MINE)) is said
