@@ -105,6 +105,14 @@ def test_a_skipped_step_never_was(step, optimizer, clip):
     assert guard.session.record.first(NonFiniteStep).action == "skip"
 
 
+@pytest.mark.parametrize(("step", "code"), [(of_gradient, "LD303"), (of_loss, "LD302")])
+def test_how_many_steps_were_left_out_is_told(step, code):
+    guard, _ = run(Program(step, adamw, net()), data(), NonFiniteGuard(action="skip"), max_epochs=3)
+    assert next(item.measured["steps_left_out"] for item in guard.report.findings if item.code == code) == 3
+    warned, _ = run(Program(step, adamw, net()), data(), NonFiniteGuard())
+    assert all("steps_left_out" not in item.measured for item in warned.report.findings)
+
+
 def test_a_skipped_step_of_our_own_clipping_never_was():
     skipping, without = Program(of_gradient, adamw, net()), Program(of_gradient, adamw, net())
     run(skipping, data(), NonFiniteGuard(action="skip", max_norm=0.3, clip_value=0.05))

@@ -80,6 +80,16 @@ def history(record: Record, event: NonFiniteStep) -> History:
     return History(tuple(steps), tuple(losses), tuple(norms))
 
 
+def left_out(record: Record) -> dict[str, int]:
+    """How many optimizer steps the guard has left out, where it has; at least, in a run of many windows.
+
+    >>> left_out(Record([StepWindow(skipped=1), StepWindow(), StepWindow(skipped=2)]))
+    {'steps_left_out': 3}
+    """
+    count = sum(window.skipped for window in record.of(StepWindow))
+    return {"steps_left_out": count} if count else {}
+
+
 @dataclass(frozen=True)
 class Run:
     """Steps in a row with one loss and one optimizer step each, all finite.

@@ -81,6 +81,7 @@ from lightning_debug.rules._step_history import (
     driven,
     history,
     kind,
+    left_out,
     rate_fix,
     replay,
     unknown,
@@ -131,6 +132,7 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
         "loss": event.loss,
         "learning_rate": event.learning_rate,
         "gradients": event.gradient_count,
+        **left_out(record),
     }
     origin = event.origin
     if event.causes:

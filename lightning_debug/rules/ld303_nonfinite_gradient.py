@@ -77,7 +77,16 @@ from lightning_debug.finding import ERROR, Claim, Skip
 from lightning_debug.record import Record
 from lightning_debug.rule import rule
 from lightning_debug.rules._operations import explain, place, subject
-from lightning_debug.rules._step_history import broken_before, divergence, driven, history, rate_fix, replay, unknown
+from lightning_debug.rules._step_history import (
+    broken_before,
+    divergence,
+    driven,
+    history,
+    left_out,
+    rate_fix,
+    replay,
+    unknown,
+)
 
 
 @rule("LD303", severity=ERROR, needs=StepWindow, explains=("LD304", "LD309", "LD312"))
@@ -111,6 +120,7 @@ def _claim(record: Record, event: NonFiniteStep, growth: float) -> Claim:
         "learning_rate": event.learning_rate,
         "scale": event.scale,
         "action": event.action,
+        **left_out(record),
     }
     first = event.gradients[0] if event.gradients else "gradients"
     end = f" {event.cannot_skip[:1].upper()}{event.cannot_skip[1:]}: the step was applied." if event.cannot_skip else ""
