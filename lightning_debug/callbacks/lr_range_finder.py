@@ -42,10 +42,11 @@ _SECOND = "through the graph a second time"
 class LRRangeFinder(DebugCallback):
     """Finds the range of learning rates in which training works, and judges the one in use.
 
-    Several short sweeps over learning rates give the range, short trainings inside it the suggestion. All of it runs
-    when training starts, in place, on private batches of the training set, and is undone bit for bit. Loaders that
-    only yield batches in turn are followed for a few batches first, and so are steps that raise before any was made.
-    None is made, which it says, for models sharded over ranks and optimizers without a rate to sweep, such as LBFGS.
+    Several short sweeps over learning rates give the range; short trainings inside it, each through the run's whole
+    schedule, give the suggestion. All of it runs when training starts, in place, on private batches of the training
+    set, and is undone bit for bit. Loaders that only yield batches in turn are followed for a few batches first, and so
+    are steps that raise before any was made. None is made, which it says, for models sharded over ranks and optimizers
+    without a rate to sweep, such as LBFGS.
     Inside ``Debugger`` it keeps to ``experiment_seconds`` and to a small share of the planned training: mostly a few
     trials at the learning rate in use and far from it.
 
