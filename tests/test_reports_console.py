@@ -59,6 +59,15 @@ def test_what_was_told_and_holds_no_longer_is_taken_back_once():
     assert stream.getvalue().splitlines()[1:] == ["lightning_debug: LD201, told above, no longer holds at the end"]
 
 
+def test_what_is_taken_back_has_its_reason():
+    stream = io.StringIO()
+    sink = ConsoleSink(stream=stream)
+    sink.on_finding(SOFTMAX)
+    sink.on_report(Report((), (Skip("the scores are no probabilities any more", code="LD201"),), "finished"), Record())
+    (line,) = stream.getvalue().splitlines()[1:]
+    assert line.endswith("LD201, told above, no longer holds at the end: the scores are no probabilities any more")
+
+
 def test_information_that_comes_after_the_summary_is_told():
     stream = io.StringIO()
     sink = ConsoleSink(stream=stream)

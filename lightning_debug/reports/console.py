@@ -259,7 +259,8 @@ class ConsoleSink:
         """Takes back what no longer holds, and prints the summary; again only for a new warning or error."""
         for code in sorted(self._told.keys() - {finding.code for finding in report.findings}):
             del self._told[code]
-            text = f"{NAME}: {code}, told above, no longer holds at the end"
+            why = next((f": {skip.reason}" for skip in report.skips if skip.code == code), "")
+            text = f"{NAME}: {code}, told above, no longer holds at the end{why}"
             self._print(f"{text}\n", Text(text), wrap=False)
         fresh = {finding.key for finding in alarms(report)} - self._summed
         if not fresh:
