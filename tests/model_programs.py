@@ -102,3 +102,30 @@ class AlongDimensions(Program):
     def data():
         inputs = torch.randn(COUNT, 4, 20)
         return inputs, (inputs[:, 0].mean(dim=1) > 0).long()
+
+
+class Transported(Program):
+    """Noise is dealt to samples so that the ways between them are short, and the net learns the way."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(9, 32), nn.ReLU(), nn.Linear(32, 8))
+
+    def order(self, inputs, noise):
+        return noise[:, 0].argsort()[inputs[:, 0].argsort().argsort()]
+
+    def training_step(self, batch, batch_idx):
+        inputs, noise, time = batch[0], torch.randn_like(batch[0]), torch.rand(len(batch[0]), 1)
+        noise = noise[self.order(inputs, noise)]
+        between = torch.cat([(1 - time) * noise + time * inputs, time], dim=1)
+        return F.mse_loss(self.net(between), inputs - noise)
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val_loss", self.training_step(batch, batch_idx))
+
+    data, val = staticmethod(vectors), True
+
+
+class TransportedByNumpy(Transported):
+    def order(self, inputs, noise):
+        return torch.tensor(super().order(inputs, noise).tolist())

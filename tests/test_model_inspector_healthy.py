@@ -8,7 +8,17 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_debug import ModelInspector
 from tests.helpers import alarms, trainer
-from tests.model_programs import COUNT, AlongDimensions, Closure, MovingAverage, Program, TwiceABatch, vectors
+from tests.model_programs import (
+    COUNT,
+    AlongDimensions,
+    Closure,
+    MovingAverage,
+    Program,
+    Transported,
+    TransportedByNumpy,
+    TwiceABatch,
+    vectors,
+)
 from tests.model_sequences import Causal, CopyTask, MaskedLanguageModel, Pairs
 
 
@@ -273,7 +283,7 @@ KINDS = [
     *(Mlp, TimeMajor, Packed, Contrastive, Mixup, Triplets, Gan, Vae, LinearAutoencoder, Segmentation, Causal),
     *(MaskedLanguageModel, CopyTask, Pairs, ZeroHead, LowRank, AttentionOfOnesOwn, Correlation, ConstantTargets),
     *(HardTriplets, TruthValues, Closure, TwiceABatch, SplitConvolutions, MovingAverage),
-    AlongDimensions,
+    *(AlongDimensions, Transported, TransportedByNumpy),
 ]
 
 

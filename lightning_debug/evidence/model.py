@@ -46,6 +46,7 @@ class SampleMixing(Evidence):
         batch_first: Whether the module of the first call was built with ``batch_first=True``.
         declared: A name that says samples are meant to meet.
         paired: The line that puts samples in the places of others before the model, for a loss without targets.
+        dealt: The line where samples meet first, if it only deals rows anew that none of them made (noise, say).
     """
 
     samples: int = 0
@@ -61,6 +62,7 @@ class SampleMixing(Evidence):
     batch_first: bool = False
     declared: str = ""
     paired: str = ""
+    dealt: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -69,7 +69,7 @@ def sample_mixing(passes: Passes, pl_module: nn.Module, base: ModelTrace) -> Sam
         masks = judged[mixed[-1]] if mixed else by_loss[-1].masks
         op = base.ops[mixed[-1]] if mixed else by_loss[-1].prediction.made
         pair, both = _overlap(masks) or ((0, 0), torch.zeros(1))
-        met, paired = _first(passes, pair)
+        met, paired, dealt = _first(passes, pair)
         first = place(met)
         owner = dict(pl_module.named_modules()).get(first.module)
         known |= {
@@ -80,6 +80,7 @@ def sample_mixing(passes: Passes, pl_module: nn.Module, base: ModelTrace) -> Sam
             "first": first,
             "batch_first": getattr(owner, "batch_first", False) is True,
             "declared": declared,
+            "dealt": dealt,
             "paired": "" if any(bool(mask.any()) for item in losses for mask in item.targets.values()) else paired,
         }
         return SampleMixing(**known)
@@ -167,28 +168,47 @@ def _misaligned(item: _Compared) -> float:
     return 0.0 if wrong is None else float(wrong.float().mean())
 
 
-def _first(passes: Passes, pair: tuple[int, int]) -> tuple[Op | None, str]:
-    """The first call whose output depends on both samples, and the line before it that only exchanged samples."""
+def _first(passes: Passes, pair: tuple[int, int]) -> tuple[Op | None, str, str]:
+    """The first call whose output depends on both samples, and two lines.
+
+    The line before it that only exchanged samples; and its own, if it only deals other numbers than the samples' anew.
+    """
     try:
         base = passes.run(passes.batch(), every=True)
         masks: Effects = {}
+        kept: dict[int, bool] = {}
         for sample in pair:
             other = passes.run(passes.batch(_without(passes.samples, sample)), every=True)
             for op, before, after in comparable(base, other):
                 mask = changed(before, after)
                 if mask is not None:
                     masks.setdefault(op.index, {})[sample] = mask
+                    kept[op.index] = kept.get(op.index, True) and _same_rows(before, after)
             other.release()
     except NotJudged:
-        return None, ""
+        return None, "", ""
     paired = ""
     for index, found in sorted(masks.items()):
         op = base.ops[index]
         if op.name in MOVES and not op.module and all(_elsewhere(mask, sample) for sample, mask in found.items()):
             paired = op.line
         if _has_samples(op.shape, passes.samples) and _overlap(found) is not None:
-            return _regrouped(op, masks) or op, paired
-    return None, ""
+            deals = op.name in MOVES and not op.module and kept[index]
+            return _regrouped(op, masks) or op, paired, op.line if deals else ""
+    return None, "", ""
+
+
+def _same_rows(before: Tensor, after: Tensor) -> bool:
+    """Whether one holds the very rows of the other, in another order.
+
+    >>> rows = torch.tensor([[1.0, 2.0], [3.0, 4.0]])
+    >>> _same_rows(rows, rows.flip(0)), _same_rows(rows, rows.flip(1))
+    (True, False)
+    """
+    if not before.ndim or before.shape != after.shape or not before.is_floating_point():
+        return False
+    one, two = (sorted(item.reshape(len(item), -1).tolist()) for item in (before, after))
+    return one == two
 
 
 def _regrouped(op: Op, masks: Effects) -> Op | None:

@@ -10,8 +10,8 @@ How to fix: look at the line named. Usual causes: ``view`` or ``reshape`` where 
     (batch, time, features), softmax or a mean over dimension 0, and normalising by statistics of the whole batch.
 When to ignore: when samples are meant to meet. It is silent on batch-norm in train mode, losses that compare
     samples (contrastive, in-batch negatives: only outputs count), pairs that ``roll``, ``flip`` or an index makes of
-    whole samples for a loss without targets from the batch, mixup and other mixing at random in
-    ``training_step``, several optimizers (minibatch discrimination), batches that no DataLoader puts together from
+    whole samples for a loss without targets from the batch, noise that a matching deals to samples, mixup and other
+    mixing at random in ``training_step``, several optimizers (minibatch discrimination), batches that no DataLoader puts together from
     single samples (graphs, episodes), and classes whose names say so (Graph, Set, Episode, Relation, Contrast …).
 Broken:
     class Recurrent(LightningModule):
@@ -117,6 +117,8 @@ def samples_mix(record: Record) -> Iterator[Claim | Skip]:
             yield Skip(f"the name of {seen.declared} says that samples are meant to meet")
         elif seen.mixed and seen.paired:
             yield Skip(f"{seen.paired} pairs samples with others, for a loss that takes no target from the batch")
+        elif seen.mixed and seen.dealt:
+            yield Skip(f"{seen.dealt} deals rows to samples that no sample made, noise for example")
         elif seen.mixed:
             yield _mixing(seen)
         else:
