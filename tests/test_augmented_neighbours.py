@@ -33,6 +33,7 @@ def told(train, held_out):
     [
         (2, (2, 8), 1),  # samples lie among the other label's
         (16, (2, 8), 0),  # training asks for one of 16 people, validation whether two voices are of one
+        (3, (2, 8), 0),  # training asks for one of three clusters, validation for one of two kinds
         (2, (), 0),  # validation gives two inputs for one
     ],
 )

@@ -28,8 +28,8 @@ HELD, TIMES, FRACTIONS, SPACE = 0.9, 4, 3, 100
 combinations there may be for each sample."""
 SHORTEST, LONGEST = 12, 2048
 """Lengths of series that are searched for stretches of others."""
-KNOWN = 0.5
-"""Of the augmented samples, the share with a label that raw samples have, at least."""
+MISSED = 5.0
+"""So many raw samples would have a label, by its share, where none has it: labels that ask for something else."""
 PRECEDING = 0.25
 """Of the samples that hold a stretch of a training sample, the share that begin before one, at least, if drawn."""
 
@@ -225,11 +225,21 @@ def _median(values: Array) -> float:
     return float(np.sort(values)[(len(values) - 1) // 2])
 
 
+def labels_in(labels: Array, others: Array) -> tuple[list[float], npt.NDArray[np.bool_]]:
+    """The shares of those labels that others lack, and which samples have a label that others have.
+
+    >>> labels_in(np.array([0, 0, 1, 2]), np.array([1, 2, 3]))
+    ([0.5], array([False, False,  True,  True]))
+    """
+    known = np.isin(labels, others)
+    return [float((labels == one).mean()) for one in np.unique(labels[~known])], known
+
+
 def augmented_neighbours(raw: Samples, augmented: Samples) -> dict[str, Any]:
     """Whose neighbours augmented samples are, of those that lie as near to raw samples as raw ones to each other.
 
-    Nothing of samples of another make, or where most samples have labels that no raw sample has: one of 16 people is
-    another question than whether two voices are of one.
+    Nothing of samples of another make, or where raw samples lack a label that is no rare one: one of 16 people is
+    another question than whether two voices are of one, and a cluster's number another than a class's.
 
     Returns:
         The fields of :class:`AugmentedNeighbours` that samples alone decide.
@@ -240,8 +250,8 @@ def augmented_neighbours(raw: Samples, augmented: Samples) -> dict[str, Any]:
         return nothing
     if augmented.kind != "classes" or not (np.isfinite(one).all() and np.isfinite(two).all()):
         return nothing
-    known = np.isin(augmented.kept_labels, raw.kept_labels)
-    if raw.shape != augmented.shape or known.mean() < KNOWN:
+    shares, known = labels_in(augmented.kept_labels, raw.kept_labels)
+    if raw.shape != augmented.shape or any(share * len(one) >= MISSED for share in shares):
         return nothing
     centre = one.mean(0)
     one, two = (part - centre for part in (one, two))  # which leaves more digits for what differs

@@ -11,8 +11,9 @@ How to fix: look at the line named. Usual causes: ``view`` or ``reshape`` where 
 When to ignore: when samples are meant to meet. It is silent on batch-norm in train mode, losses that compare
     samples (contrastive, in-batch negatives: only outputs count), pairs that ``roll``, ``flip`` or an index makes of
     whole samples for a loss without targets from the batch, noise that a matching deals to samples, mixup and other
-    mixing at random in ``training_step``, several optimizers (minibatch discrimination), batches that no DataLoader puts together from
-    single samples (graphs, episodes), and classes whose names say so (Graph, Set, Episode, Relation, Contrast …).
+    mixing at random in ``training_step``, several optimizers (minibatch discrimination), batches that no DataLoader
+    puts together from single samples (graphs, episodes), and classes whose names say so (Graph, Set, Episode,
+    Relation, Contrast …).
 Broken:
     class Recurrent(LightningModule):
         def __init__(self):

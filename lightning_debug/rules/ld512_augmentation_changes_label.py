@@ -13,7 +13,8 @@ Why it hurts: a flipped b is a d, an inverted ECG is another finding: the net is
 How to fix: leave out the transform that carries one class into the other (flips of letters, digits, arrows and
     signals; strong crops; inversion), or have it change the label as well: flip picture and mask by one draw.
 When to ignore: when labels are that noisy, and when samples are mixed without their labels on purpose. Silent on
-    augmentations that keep neighbours, and on those that carry samples far from any real one.
+    augmentations that keep neighbours, on those that carry samples far from any real one, and where validation lacks
+    common labels of training or gives samples of another make: it asks for something else.
 Broken:
     class ArrowNet(LightningModule):
         def __init__(self):
