@@ -100,9 +100,25 @@ class Adapted(nn.Module):
         return self.out(h + self.gate * torch.tanh(h))
 
 
+class Factors(nn.Module):
+    """Scores of classes from the product of two embeddings and a bias of each class."""
+
+    def __init__(self, *zeros):
+        super().__init__()
+        self.groups, self.classes = nn.Embedding(4, 6), nn.Embedding(3, 6)
+        self.bias = nn.Embedding(3, 1)
+        for name in (*zeros, "bias"):
+            nn.init.zeros_(getattr(self, name).weight)
+
+    def forward(self, x):
+        return self.groups(x[:, :4].argmax(1)) @ self.classes.weight.T + self.bias.weight.T
+
+
 @pytest.mark.parametrize(
     ("build", "expected"),
     [
+        (lambda: Factors("groups", "classes"), ["groups.weight", "classes.weight"]),
+        (lambda: Factors("classes"), []),
         (lambda: nn.Sequential(Dense(8, 6, 0), nn.ReLU(), Dense(6, 3, 0)), ["0.weight", "2.weight"]),
         (lambda: nn.Sequential(Dense(8, 6, None), nn.ReLU(), Dense(6, 3, 0)), []),
         (lambda: nn.Sequential(Dense(8, 6, 0.1), nn.Tanh(), Dense(6, 3, None)), []),  # unlike weights behind it

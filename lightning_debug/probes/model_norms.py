@@ -14,7 +14,7 @@ from lightning_debug.evidence.model import AlikeUnits, NormInput
 from lightning_debug.probes.model_trace import ModelTrace
 
 KINDS = (nn.Linear, nn.modules.conv._ConvNd, nn.Bilinear)  # noqa: SLF001 - the base of all convolutions
-LISTS = (nn.ParameterList, nn.ParameterDict)
+TABLES = (nn.ParameterList, nn.ParameterDict, nn.Embedding)
 MOST_WEIGHTS = 512
 MOST_VALUES = 2**24
 """Weights larger than this have rows enough to tell by a part of them."""
@@ -44,12 +44,12 @@ def norm_inputs(trace: ModelTrace, root: nn.Module, samples: int) -> tuple[NormI
 def equal_rows(root: nn.Module) -> dict[str, Tensor]:
     """Trained weights whose rows are all equal, by name, with a copy of each.
 
-    Those of linear layers and convolutions; of what modules outside of torch (and lists) hold, matrices of one value
-    only: what a row of theirs means is not known.
+    Those of linear layers and convolutions; of what modules outside of torch, lists and embeddings hold, matrices of one
+    value only: what a row of theirs means is not known.
     """
     found: dict[str, Tensor] = {}
     for path, module in list(root.named_modules())[: 4 * MOST_WEIGHTS]:
-        if not type(module).__module__.startswith("torch.") or isinstance(module, LISTS):
+        if not type(module).__module__.startswith("torch.") or isinstance(module, TABLES):
             for name, value in module.named_parameters(path, recurse=False):
                 matrix = value.ndim > 1 and 1 < value.numel() <= MOST_VALUES
                 if value.requires_grad and matrix and bool((value == value.flatten()[0]).all()):
