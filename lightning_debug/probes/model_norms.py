@@ -44,8 +44,8 @@ def norm_inputs(trace: ModelTrace, root: nn.Module, samples: int) -> tuple[NormI
 def equal_rows(root: nn.Module) -> dict[str, Tensor]:
     """Trained weights whose rows are all equal, by name, with a copy of each.
 
-    Those of linear layers and convolutions; of what modules outside of torch, lists and embeddings hold, matrices of one
-    value only: what a row of theirs means is not known.
+    Those of linear layers and convolutions; of what modules outside of torch, lists and embeddings hold, matrices of
+    one value only: what a row of theirs means is not known.
     """
     found: dict[str, Tensor] = {}
     for path, module in list(root.named_modules())[: 4 * MOST_WEIGHTS]:
