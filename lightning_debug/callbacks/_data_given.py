@@ -17,7 +17,7 @@ from lightning_debug.experiments.relation_runs import looks_at_column
 from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.relation_given import given_by
 from lightning_debug.probes.relation_stream import Samples, inputs_of
-from lightning_debug.probes.relation_windows import last_step
+from lightning_debug.probes.relation_windows import is_last, last_step
 
 
 class GivenColumns:
@@ -30,6 +30,7 @@ class GivenColumns:
     def __init__(self) -> None:
         self.known = False
         self._fields: list[tuple[str, tuple[int, ...], bool]] = []
+        self._tokens: set[str] = set()
 
     def note(self, fields: Sequence[Field], size: int) -> None:
         """Notes the fields of the first batch: name, shape of a sample, and whether it may be a row or a window."""
@@ -37,6 +38,7 @@ class GivenColumns:
         for item in inputs_of(fields, size):
             asked = item.role == "input" and item.dim == 0 and not item.tensor.is_complex()
             self._fields.append((item.path, tuple(item.samples.shape[1:]), asked))
+            self._tokens.update([item.path] if item.role == "tokens" and item.dim == 0 else [])
 
     def evidence(self, samples: Samples, batches: Sequence[Any], context: DataContext) -> Evidence | None:
         """What is found in the first samples.
@@ -57,6 +59,11 @@ class GivenColumns:
                 told = dataclasses.replace(told, inputs=path, columns=width, column=last.place, holding=1)
                 told = dataclasses.replace(told, step=last.step, channel=last.channel)
                 told = dataclasses.replace(told, followed=last.followed, otherwise=last.otherwise)
+                return self._asked(told, shape, batches, context)
+            if path in self._tokens and len(shape) == 1 and is_last(samples.rows[:, end - width : end], samples):
+                told = dataclasses.replace(
+                    told, inputs=path, columns=width, column=width - 1, holding=1, step=width - 1
+                )
                 return self._asked(told, shape, batches, context)
         tables = np.repeat([asked and len(shape) == 1 for _, shape, asked in self._fields], widths)
         found = given_by(samples, np.flatnonzero(tables))

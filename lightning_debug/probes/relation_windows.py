@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from lightning_debug.probes.relation_given import FEWEST_SAMPLES, holding_amounts, holding_classes
+from lightning_debug.probes.relation_stream import Samples
 
 Array = npt.NDArray[Any]
 
@@ -73,6 +74,22 @@ def last_step(rows: Array, labels: Array, shape: tuple[int, ...]) -> LastStep | 
                 named = int(channel) if len(shape) == 2 else -1
                 return LastStep(int(order[-1][channel]), len(order) - 1, named, followed, otherwise)
     return None
+
+
+def is_last(tokens: Array, samples: Samples) -> bool:
+    """Whether the label of each sample is its last token, of many that there are.
+
+    >>> tokens = np.random.default_rng(0).integers(1, 30, (96, 6))
+    >>> keys = np.arange(96, dtype=np.uint64)
+    >>> made = [Samples(keys=keys, labels=label, kind="classes", rows=tokens) for label in (tokens[:, 5], tokens[:, 0])]
+    >>> [is_last(tokens, item) for item in made]
+    [True, False]
+    """
+    labels = samples.kept_labels
+    if len(tokens) < FEWEST_SAMPLES or len(labels) != len(tokens) or tokens.shape[1] < FEWEST_STEPS:
+        return False
+    many = samples.kind == "classes" and len(np.unique(labels)) >= FEWEST_FOLLOWED
+    return many and bool((tokens[:, -1] == labels).all())
 
 
 def _holding(entries: Array, labels: Array) -> Array:

@@ -4,17 +4,18 @@ What it sees: among the first samples of a table, of at least 3 columns with all
     value for each class and another for each other class, or that is a multiple of the target (moved by a constant);
     and outputs that change when, in isolation, that column changes places among the samples of a batch. A multiple is
     only noted, since targets that were generated are often just that. Of windows of a series: a last step that holds
-    the label in one of these ways, where another window shows that the series goes on with another value.
+    the label in one of these ways, where another window shows that the series goes on with another value. Of rows of
+    tokens: a last token that is the label in every row.
 Why it hurts: the net copies the column, scores are near perfect in training and in validation, and nothing is left of
     them where the label is not known yet. This is what a status that is set after the event, a target that was encoded
     twice, or a frame whose label column was not dropped leaves behind.
 How to fix: drop the column (`features = frame.drop(columns=[target, ...])`), and ask of each column whether its
     value is known when the prediction is to be made. Of a window `series[start : start + length]` the next value is
     `series[start + length]`, not `[start + length - 1]`.
-When to ignore: when the task is to copy. Silent on tokens, images and sequences that are no windows, on columns that
-    tell the label by a threshold or only mostly, on a column that the module takes out, where other columns are
-    copies of one another or windows come again, as in what repeats, and where no net is there to be asked, as in an
-    audit.
+When to ignore: when the task is to copy. Silent on images, on other tokens and on sequences that are no windows, on
+    columns that tell the label by a threshold or only mostly, on a column that the module takes out, where other
+    columns are copies of one another or windows come again, as in what repeats, and where no net is there to be asked,
+    as in an audit.
 Broken:
     class Churn(LightningModule):
         def __init__(self):
@@ -84,7 +85,7 @@ def label_among_inputs(record: Record) -> Iterator[Claim]:
     if seen is None or not seen.used:
         return
     if seen.step >= 0:
-        yield _of_windows(seen)
+        yield _of_windows(seen) if seen.followed else _of_tokens(seen)
         return
     others = f" (and {seen.holding - 1} more)" if seen.holding > 1 else ""
     how = "it has one value for each class" if seen.kind == "classes" else "it is a multiple of it, moved by a constant"
@@ -96,6 +97,17 @@ def label_among_inputs(record: Record) -> Iterator[Claim]:
         fix=f"Leave column {seen.column} out of the inputs, unless it is known when the prediction is to be made.",
         at=seen.at,
         severity=INFO if seen.kind == "amounts" else None,  # generated targets are often just that
+    )
+
+
+def _of_tokens(seen: LabelColumns) -> Claim:
+    return Claim(
+        message=f"The last token of {seen.inputs} (place {seen.step}) is the label {seen.field} in all of "
+        f"{seen.samples} samples.",
+        subject=seen.inputs,
+        measured={"step": seen.step, "samples": seen.samples},
+        fix="Leave what is to be predicted out of the inputs: row[:-1] is the sequence, row[-1] the target.",
+        at=seen.at,
     )
 
 
