@@ -81,3 +81,33 @@ def test_a_phase_without_a_freeze(model):
 @pytest.mark.parametrize("model", [Phases(0), Phases(5, freezes=False)])
 def test_one_phase_is_not_told(model):
     assert not fitted(model, 2)[1]
+
+
+class Grows(pl.LightningModule):
+    """Predicts two means of its inputs, and from some epoch on the inputs themselves, by layers that waited till then."""
+
+    def __init__(self, first=5, *, frozen=False):
+        super().__init__()
+        self.few, self.many = nn.Linear(8, 2), nn.Sequential(nn.Linear(8, 8), nn.Tanh(), nn.Linear(8, 8))
+        self.first, self.frozen = first, frozen
+
+    def on_train_epoch_start(self):
+        if self.frozen:
+            self.many.requires_grad_(self.current_epoch >= self.first)
+
+    def training_step(self, batch, index):
+        inputs = batch[0]
+        if self.current_epoch < self.first:
+            return nn.functional.mse_loss(self.few(inputs), inputs.unflatten(1, (2, 4)).mean(2))
+        return nn.functional.mse_loss(self.many(inputs) + self.few(inputs).repeat(1, 4), inputs)
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), 2e-2)
+
+
+@pytest.mark.parametrize(("frozen", "told"), [(False, []), (True, [0])])
+def test_a_part_that_waited_is_no_spike(frozen, told):
+    """A part that was frozen may have been trained before, and is to begin with gentle steps."""
+    report, phases = fitted(Grows(frozen=frozen))
+    assert ("LD713" in {item.code for item in report.findings}) is bool(told)
+    assert [item.joined for item in phases] == ([] if frozen else [4])

@@ -71,7 +71,7 @@ class OptimizerInspector(DebugCallback):
     _batches: int = 0
     _begun: bool = True
     _epoch: int = -1
-    _trained: tuple[tuple[bool, ...], int] | None = None
+    _trained: tuple[tuple[bool, ...], int, tuple[bool, ...]] | None = None
     _writes: dict[int, int] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -180,12 +180,13 @@ class OptimizerInspector(DebugCallback):
         parameters, begun, before = list(pl_module.parameters()), self._writes or {}, self._trained
         writes = self._writes = _writes(parameters)
         now = tuple([item.requires_grad and writes.get(id(item)) != begun.get(id(item)) for item in parameters])
-        self._trained = now, batches_seen(trainer)
+        self._trained = now, batches_seen(trainer), tuple([item.requires_grad for item in parameters])
         if before is None or before[0] == now or len(before[0]) != len(now):
             return
         changes = list(zip(before[0], now, strict=True))
         left, joined = changes.count((True, False)), changes.count((False, True))
-        if left and joined:
+        waited = all(free for (was, is_now), free in zip(changes, before[2], strict=True) if is_now and not was)
+        if joined and (left or waited):
             self.session.observe(TrainedPart(at=moment(trainer), step=before[1], left=left, joined=joined))
 
     def _look_at_attributes(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -115,7 +115,8 @@ class RuleFailure(Evidence):
 class TrainedPart(Evidence):
     """From one epoch to the next some parameters are not trained any more, and others begin to be: a phase ends.
 
-    They stop requiring gradients, get none, or belong to an optimizer whose turn is over.
+    They stop requiring gradients, get none, or belong to an optimizer whose turn is over. Or some only begin to be
+    trained that were free to be all along, and that nothing has used.
 
     Args:
         step: Batches trained on before the phase that begins.

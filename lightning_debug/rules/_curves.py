@@ -56,7 +56,7 @@ def training(record: Record, *, steps: int, final: bool, whole: bool = False) ->
         return Skip("the run is not over")
     if course.nonfinite > 0:
         return Skip("the loss is not finite all through")
-    phase = record.last(TrainedPart)
+    phase = next((item for item in reversed(record.of(TrainedPart)) if item.left), None)
     if whole and phase is not None:
         return Skip(f"from step {phase.step} on another part of the model is trained, which may have another loss")
     return course
