@@ -2,6 +2,7 @@
 
 import inspect
 import math
+import re
 
 import pytest
 import pytorch_lightning as pl
@@ -59,9 +60,10 @@ class Model(pl.LightningModule):
 )
 def test_a_name_that_nothing_has_is_told_once(callback, told):
     data = DataLoader([{"image": torch.randn(3)} for _ in range(8)], 4)
-    with pytest.warns(UserWarning, match=told) as seen:
+    with pytest.warns(UserWarning, match="is passed over|has chosen no epoch") as seen:
         trainer(callback, max_epochs=2).fit(Model(), data, data)
-    assert len([item for item in seen if "is passed over" in str(item.message)]) == 1
+    (message,) = [str(item.message) for item in seen if "is passed over" in str(item.message)]
+    assert re.search(told, message)
 
 
 @pytest.mark.parametrize("callback", [DataAuditor(inputs="batch['image']"), EarlyStoppingSelector(loss="val_loss")])
