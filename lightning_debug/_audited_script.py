@@ -13,7 +13,8 @@ from types import ModuleType
 from typing import Any, NoReturn
 from unittest import mock
 
-PACKAGES = {"lightning.pytorch": "lightning", "pytorch_lightning": "pytorch_lightning"}
+from lightning_debug._lightning_cli import PACKAGES
+
 METHODS = ("fit", "validate", "test", "predict")
 
 
@@ -83,7 +84,7 @@ def _halt(*_: Any, **__: Any) -> NoReturn:
 @contextlib.contextmanager
 def _halted() -> Iterator[None]:
     with contextlib.ExitStack() as patches:
-        for name, top in PACKAGES.items():
+        for top, name in PACKAGES.items():
             if importlib.util.find_spec(top) is None:
                 continue
             trainer = importlib.import_module(name).Trainer

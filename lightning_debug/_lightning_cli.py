@@ -6,7 +6,8 @@ import importlib
 import sys
 from typing import TYPE_CHECKING, Any
 
-_PACKAGES = {"lightning": "lightning.pytorch", "pytorch_lightning": "pytorch_lightning"}
+PACKAGES = {"lightning": "lightning.pytorch", "pytorch_lightning": "pytorch_lightning"}
+"""Where each of Lightning's packages holds the Trainer."""
 
 
 def add_debug_arguments(parser: Any, key: str = "debug") -> None:
@@ -61,7 +62,7 @@ def _package(given: tuple[Any, ...]) -> str:
     for item in given:
         for kind in getattr(item, "__mro__", ()):
             top = kind.__module__.partition(".")[0]
-            if top in _PACKAGES:
-                return _PACKAGES[top]
-    loaded = [name for name in _PACKAGES.values() if name in sys.modules]
+            if top in PACKAGES:
+                return PACKAGES[top]
+    loaded = [name for name in PACKAGES.values() if name in sys.modules]
     return loaded[0] if loaded else "pytorch_lightning"

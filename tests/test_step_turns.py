@@ -189,18 +189,15 @@ class Pastes(Net):
     """A part of another picture, as CutMix does, whose label nobody asks for."""
 
     def change(self, inputs, labels):
-        inputs = inputs.clone()
-        inputs[:, :, 3:] = inputs[torch.randperm(len(inputs)), :, 3:]
-        return inputs, labels
+        return torch.cat([inputs[:, :, :3], inputs[torch.randperm(len(inputs)), :, 3:]], 2), labels
 
 
 class Erases(Net):
     """A part of each picture, as random erasing does."""
 
     def change(self, inputs, labels):
-        inputs = inputs.clone()
-        inputs[:, :, len(inputs[0, 0]) // 2 :] = 0
-        return inputs, labels
+        upper = inputs[:, :, : len(inputs[0, 0]) // 2]
+        return torch.cat([upper, torch.zeros_like(upper)], 2), labels
 
 
 class Agrees(Net):
@@ -234,15 +231,15 @@ class Guesses(Net):
         return loss
 
 
-def judged(kind, make):
+def judged(kind, make, size=32, **options):
     torch.manual_seed(1)
     (inputs, labels), (others, their) = make(480), make(200)
     loaders = (
-        DataLoader(TensorDataset(inputs, labels), 32, shuffle=True),
+        DataLoader(TensorDataset(inputs, labels), size, shuffle=True),
         DataLoader(TensorDataset(others, their), 50),
     )
     debugger = Debugger(strict=True, console=False, select=["LD512"])
-    return debugged(kind(inputs[0].numel()), *loaders, debugger=debugger, max_epochs=2)
+    return debugged(kind(inputs[0].numel()), *loaders, debugger=debugger, **{"max_epochs": 2, **options})
 
 
 colours = functools.partial(arrows, channels=3)
@@ -290,6 +287,10 @@ def test_a_step_that_makes_one_class_of_another_is_found(kind, make, turn):
 )
 def test_what_keeps_or_follows_the_label_is_not(kind, make):
     assert "LD512" not in codes(judged(kind, make))
+
+
+def test_steps_whose_batches_were_not_kept_tell_nothing():
+    assert "LD512" in codes(judged(Flips, arrows, size=8, max_epochs=3, check_val_every_n_epoch=3))
 
 
 @pytest.mark.parametrize(("kind", "make"), [(MixesInputsAlone, colours), (MixesInputsAlone, upright), (Pastes, arrows)])

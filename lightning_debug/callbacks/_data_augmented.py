@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from lightning_debug.callbacks._data_part import DataContext, Source
 from lightning_debug.evidence import Evidence
-from lightning_debug.evidence.data_augmentation import AugmentedNeighbours, MixedSamples, TurnedNeighbours
+from lightning_debug.evidence.data_augmentation import AugmentedNeighbours, MixedSamples
 from lightning_debug.probes.relation_leak import augmented_neighbours
 from lightning_debug.probes.relation_stream import Samples
 from lightning_debug.probes.step_turns import turned
@@ -30,14 +30,12 @@ def augmentations(
         transform = type(train.transforms[0]).__name__ if train.transforms else ""
         yield AugmentedNeighbours(**augmented_neighbours(validation, first), transform=transform, at=now)
     made = context.turns.made() if first.shape and not first.tokens else []
-    found: list[Evidence] = [
-        TurnedNeighbours(**augmented_neighbours(validation, dataclasses.replace(first, rows=rows)), turn=name, at=now)
-        for name in made
-        if (rows := turned(name, first.rows, first.shape)) is not None
-    ]
+    for name in made:
+        if (rows := turned(name, first.rows, first.shape)) is not None:
+            near = augmented_neighbours(validation, dataclasses.replace(first, rows=rows))
+            yield AugmentedNeighbours(**near, turn=name, at=now)
     looked, mixed, share = context.turns.mixed()
     if mixed:
-        found.append(MixedSamples(samples=looked, mixed=mixed, share=share, at=now))
-    if found and fixed:
-        yield AugmentedNeighbours(at=now)  # of the dataset's own there are none
-    yield from found
+        yield MixedSamples(samples=looked, mixed=mixed, share=share, at=now)
+        if fixed and not made:
+            yield AugmentedNeighbours(at=now)  # which the rule waits for: of the dataset's own there are none

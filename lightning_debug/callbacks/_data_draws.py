@@ -10,6 +10,7 @@ from typing import Any
 from torch.utils.data import ConcatDataset, Subset, TensorDataset
 
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
+from lightning_debug.callbacks._data_watch import may_follow
 from lightning_debug.evidence import Evidence, Unavailable
 from lightning_debug.evidence.data_augmentation import AugmentationDraws, AugmentedMaps, AugmentedNeighbours
 from lightning_debug.experiments.asking import Traceable, put_back
@@ -61,8 +62,8 @@ class DataDraws(DataPart):
         batch: Any,
     ) -> Iterable[Evidence] | None:
         """Remembers a few samples, which show whether they are as they are in memory, and as the net meets them."""
-        if audited and not loader_index and not self._context.scanning:
-            self._context.turns.delivered(stage, fields)
+        if audited and not loader_index and not self._context.scanning and may_follow(epoch, batch_index):
+            self._context.turns.delivered(stage, (epoch, batch_index), fields)
         if stage == "train" and self._stream.count < 64:
             self._stream.add(fields, size)
         return None

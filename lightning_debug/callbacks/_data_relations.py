@@ -15,7 +15,7 @@ from lightning_debug.callbacks._data_leaks import name_of, ordering_of, shared_s
 from lightning_debug.callbacks._data_learning import KeptBatches, label_learning
 from lightning_debug.callbacks._data_part import DataContext, DataPart, Source, Stage
 from lightning_debug.evidence import Evidence, Unavailable
-from lightning_debug.evidence.data_augmentation import AugmentedNeighbours, MixedSamples, TurnedNeighbours
+from lightning_debug.evidence.data_augmentation import AugmentedNeighbours, MixedSamples
 from lightning_debug.evidence.data_relations import (
     EpochOrders,
     LabelAlignment,
@@ -53,7 +53,6 @@ class DataRelations(DataPart):
         LabelAlignment,
         LabelLearning,
         AugmentedNeighbours,
-        TurnedNeighbours,
         MixedSamples,
         LabelColumns,
     )

@@ -69,7 +69,7 @@ class StepWatch:
         step, self._steps = self._steps, self._steps + 1
         begins = index < self._batches and self._due(epoch, EPOCHS, LONG_EPOCHS)
         if begins or self._due(step, FITS, LONG_FITS) or self._is_last(step):
-            self._watch(pl_module, "training_step", batch, known, layers=LAYERS(step))
+            self._watch(pl_module, "training_step", batch, index, known, layers=LAYERS(step))
 
     def validation_begins(self) -> None:
         """A validation is about to run."""
@@ -81,7 +81,7 @@ class StepWatch:
         if index < (VALIDATED_IF_RARE if self.rare else self._batches) and self._due(
             self._validations, EPOCHS, LONG_EPOCHS
         ):
-            self._watch(pl_module, "validation_step", batch, known, layers=self._validations == 0)
+            self._watch(pl_module, "validation_step", batch, index, known, layers=self._validations == 0)
 
     @property
     def _batches(self) -> int:
@@ -108,7 +108,7 @@ class StepWatch:
             self._shadow = None
 
     def _watch(
-        self, pl_module: LightningModule, name: str, batch: Any, known: Sequence[Field], *, layers: bool
+        self, pl_module: LightningModule, name: str, batch: Any, index: int, known: Sequence[Field], *, layers: bool
     ) -> None:
         dear = self._spent + self._price > ALWAYS
         if dear and self._session is not None and not may_look(self._session, self._price):
@@ -119,6 +119,8 @@ class StepWatch:
 
         def step(original: Any, *args: Any, **kwargs: Any) -> Any:
             self.release()
+            if self._turns is not None:
+                self._turns.expect(stage, (pl_module.current_epoch, index))
             watch = ReachTrace(pl_module, args[0] if args else kwargs.get("batch"), known, stage, self._turns)
             with watch:
                 output = original(*args, **kwargs)
@@ -142,6 +144,11 @@ class StepWatch:
             self._observe(evidence)
         if watch.error is not None:
             raise watch.error
+
+
+def may_follow(epoch: int, index: int) -> bool:
+    """Whether a step of the first epochs may be one that is followed; asked before, when its batch is read."""
+    return index < BATCHES or (epoch == 0 and FITS(index))
 
 
 def can_watch(pl_module: LightningModule) -> str:

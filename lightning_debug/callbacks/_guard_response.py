@@ -25,7 +25,7 @@ from lightning_debug.probes.good_state import GoodState
 from lightning_debug.probes.gradient_norms import drop_gradients
 from lightning_debug.probes.nonfinite_tensors import SHOWN, bad_weights, weights_flag
 from lightning_debug.probes.running_statistics import RunningStatistics
-from lightning_debug.session import Session
+from lightning_debug.session import Session, summary
 
 INVESTIGATIONS = 3
 """How many bad steps of a fit are run again; further ones are only counted."""
@@ -114,11 +114,11 @@ class Response:
         batch = next((item for item in self._batches if item.count == count), None)
         if self._trainer.world_size > 1 or self.poisoned or batch is None or not tells_of_bad(exception):
             return
-        told = f"{type(exception).__name__}: {exception}"
         inquiry = inquire(self._trainer, self._module, batch, [], late=late, aligned=True)
         if inquiry.origin is not None or inquiry.causes:
             self._emit()
-            self._session.observe(bad_step(self._module, None, inquiry, moment(self._trainer), error=told[:300]))
+            told = summary(exception)[:300]
+            self._session.observe(bad_step(self._module, None, inquiry, moment(self._trainer), error=told))
 
     def forgo(self) -> None:
         """Runs no more steps again."""

@@ -126,10 +126,7 @@ class Window:
     def add(self, step: int, numbers: Numbers, limit: float | None) -> None:
         """Takes in one batch; ``limit`` is the norm's threshold in force."""
         self._add_losses(step, numbers.losses)
-        for name, norm in numbers.norms.items():
-            self.norms.setdefault(name, []).append(norm)
-            if norm is not None:
-                self.clipped += norm > min(math.inf if limit is None else limit, numbers.limits.get(name, math.inf))
+        self._add_norms(numbers.norms, limit, numbers.limits)
         if numbers.limits:
             self.limit = min(filter(math.isfinite, numbers.limits.values()), default=self.limit)
         self.not_finite += numbers.bad_loss or numbers.bad_gradient
@@ -139,10 +136,13 @@ class Window:
     ) -> None:
         """Takes in one batch whose losses are finite, and whose norms are or were not taken: most are so."""
         self._add_losses(step, dict(zip(loss_names(len(losses)), losses, strict=True)))
+        self._add_norms(norms, limit, {})
+
+    def _add_norms(self, norms: Mapping[str, float | None], limit: float | None, limits: Mapping[str, float]) -> None:
         for name, norm in norms.items():
             self.norms.setdefault(name, []).append(norm)
-            if norm is not None and limit is not None:
-                self.clipped += norm > limit
+            if norm is not None:
+                self.clipped += norm > min(math.inf if limit is None else limit, limits.get(name, math.inf))
 
     def _add_losses(self, step: int, losses: Mapping[str, float]) -> None:
         for name in losses:

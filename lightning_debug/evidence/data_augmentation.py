@@ -60,6 +60,8 @@ class AugmentedNeighbours(Evidence):
         raw_pair_samples: How many raw samples are so, and
         raw_pair_wrong: the same share of them.
         transform: Class of the dataset's transform, where it has one.
+        turn: What becomes of them on their way from the loader to the net, as a participle, where that is compared
+            and not what the dataset makes of them.
     """
 
     samples: int = 0
@@ -73,6 +75,7 @@ class AugmentedNeighbours(Evidence):
     raw_pair_samples: int = 0
     raw_pair_wrong: float = 0.0
     transform: str = ""
+    turn: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,28 +101,6 @@ class AugmentedMaps(Evidence):
     target: str = ""
     turn: str = ""
     dataset: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TurnedNeighbours(AugmentedNeighbours):
-    """The same of training samples turned as they are on their way from the loader to the net.
-
-    Args:
-        samples: Turned samples that lie as near to raw samples as raw samples do to each other.
-        wrong: Share of them whose nearest raw sample has another label.
-        raw_samples: Raw samples compared with.
-        raw_wrong: The same share among those.
-        pair: The two labels most often confused, and
-        pair_share: their share among the wrong ones.
-        pair_samples: Samples of one of those two labels that are nearest to a raw sample of one of them.
-        pair_wrong: Share of those whose labels differ.
-        raw_pair_samples: How many raw samples are so, and
-        raw_pair_wrong: the same share of them.
-        transform: Empty; the dataset has no part in it.
-        turn: What becomes of them on that way, as a participle.
-    """
-
-    turn: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -176,14 +176,15 @@ def _first(passes: Passes, pair: tuple[int, int]) -> tuple[Op | None, str, str]:
     try:
         base = passes.run(passes.batch(), every=True)
         masks: Effects = {}
-        kept: dict[int, bool] = {}
+        kept: dict[int, bool] = {}  # of calls that only move rows: whether those are the very same
         for sample in pair:
             other = passes.run(passes.batch(_without(passes.samples, sample)), every=True)
             for op, before, after in comparable(base, other):
                 mask = changed(before, after)
                 if mask is not None:
                     masks.setdefault(op.index, {})[sample] = mask
-                    kept[op.index] = kept.get(op.index, True) and _same_rows(before, after)
+                    if op.name in MOVES and not op.module:
+                        kept[op.index] = kept.get(op.index, True) and _same_rows(before, after)
             other.release()
     except NotJudged:
         return None, "", ""
@@ -193,8 +194,7 @@ def _first(passes: Passes, pair: tuple[int, int]) -> tuple[Op | None, str, str]:
         if op.name in MOVES and not op.module and all(_elsewhere(mask, sample) for sample, mask in found.items()):
             paired = op.line
         if _has_samples(op.shape, passes.samples) and _overlap(found) is not None:
-            deals = op.name in MOVES and not op.module and kept[index]
-            return _regrouped(op, masks) or op, paired, op.line if deals else ""
+            return _regrouped(op, masks) or op, paired, op.line if kept.get(index) else ""
     return None, "", ""
 
 

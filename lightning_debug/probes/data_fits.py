@@ -84,7 +84,7 @@ class Comparisons:
     def _is_given(self, item: Any) -> bool:
         """Whether a target holds the values of labels in their order, whatever its shape and type."""
         return isinstance(item, Tensor) and any(
-            item.numel() == given.numel() and bool((item.reshape(-1) == given.reshape(-1)).all())
+            item.numel() == given.numel() and bool((item.reshape(-1) == given.reshape(-1).to(item.device)).all())
             for given in self._given
         )
 

@@ -91,8 +91,8 @@ class ReachTrace:
     def tell_labels(self) -> None:
         """Shows the turns what the labels are, and whether the loss compared those; once the step is over."""
         labels, self._labels = self._labels, {}
-        if self._turns is not None and self._met:
-            self._turns.labelled(self._stage, labels, compared=self._compared.unchanged)
+        if self._turns is not None:
+            self._turns.labelled(labels, compared=self._compared.unchanged)
 
     @property
     def calls(self) -> int:
@@ -138,7 +138,7 @@ class ReachTrace:
             operand, path = pure[0]
             known = (path, call.op.module) in self._met
             if self._turns is not None:
-                self._turns.met(self._stage, path, operand, again=known)
+                self._turns.met(path, operand, again=known)
             if not known and len(self._met) < 16:
                 self._met.add((path, call.op.module))
                 self._measure(call, operand, path, weighted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +13,7 @@ from lightning_debug.probes.batch_roles import Field
 from lightning_debug.probes.relation_turns import ALIKE, APART, SMALLEST, TURNS
 
 KEPT_SAMPLES, KEPT_BATCHES, MOST_VALUES = 16, 4, 2**17
-"""The first samples of the last batches, as the loader gave them, if each has no more values than this."""
+"""The first samples of batches that are about to be looked at, as the loader gave them, if each has no more values."""
 WHOLE = 2**19
 """Batches of no more values are kept whole: what is mixed into a sample may be any other."""
 SHORTEST = 16
@@ -34,6 +34,9 @@ OF_SERIES: dict[str, Callable[[Tensor], Tensor]] = {"reversed in time": lambda i
 OF_VALUES: dict[str, Callable[[Tensor], Tensor]] = {"negated": lambda item: -item, "inverted": lambda item: 1 - item}
 _ALL = TURNS | OF_SERIES | OF_VALUES
 
+Place = tuple[int, int]
+"""Epoch, and number of the batch in it."""
+
 
 class StepTurns:
     """Compares what a loader delivered with what the first layer is given, sample by sample.
@@ -42,63 +45,62 @@ class StepTurns:
     label is right.
 
     >>> from lightning_debug.probes.batch_roles import batch_roles
-    >>> seen, batch = StepTurns(), (torch.randn(16, 1, 8, 8), torch.arange(16) % 2)
-    >>> for stage in ("train", "validate"):
-    ...     seen.delivered(stage, batch_roles(batch))
-    ...     seen.labelled(stage, {"batch[1]": batch[1]}, compared=True)
-    >>> seen.met("train", "batch[0]", batch[0].flip(-1).flatten(1))
-    >>> seen.met("validate", "batch[0]", batch[0])
+    >>> drawn = torch.Generator().manual_seed(0)
+    >>> seen, batch = StepTurns(), (torch.randn(16, 1, 8, 8, generator=drawn), torch.arange(16) % 2)
+    >>> for stage, met in (("train", batch[0].flip(-1).flatten(1)), ("validate", batch[0])):
+    ...     seen.delivered(stage, (0, 0), batch_roles(batch))
+    ...     seen.expect(stage, (0, 0))
+    ...     seen.met("batch[0]", met)
+    ...     seen.labelled({"batch[1]": batch[1]}, compared=True)
     >>> seen.made()
     ['flipped left to right']
     """
 
     def __init__(self) -> None:
-        self._delivered: dict[str, deque[dict[str, Tensor]]] = {}
+        self._delivered: dict[tuple[str, Place], dict[str, Tensor]] = {}
+        self._batch: dict[str, Tensor] = {}
+        self._stage = ""
         self._found: dict[str, Counter[str]] = {"train": Counter(), "validate": Counter()}
         self._looked = Counter[str]()
         self._path = ""
         self._relabelled = False
         self._mixed: dict[str, list[float]] = {"train": [], "validate": []}
 
-    def delivered(self, stage: str, fields: Sequence[Field]) -> None:
-        """Keeps the first samples of a batch, as they are read."""
+    def delivered(self, stage: str, place: Place, fields: Sequence[Field]) -> None:
+        """Keeps the first samples of a batch that will be looked at, as they are read."""
         kept = {item.path: item.samples[: _count(item)].clone() for item in fields if _is_kept(item)}
-        self._delivered.setdefault(stage, deque(maxlen=KEPT_BATCHES)).append(kept)
+        self._delivered[stage, place] = kept
+        while len(self._delivered) > KEPT_BATCHES:
+            del self._delivered[next(iter(self._delivered))]
 
-    def labelled(self, stage: str, labels: Mapping[str, Tensor], *, compared: bool) -> None:
-        """Takes the labels of a batch that a step was given, and whether a loss compared them unchanged."""
-        known = self._delivered.get(stage, ())
-        same = any(
-            all(path in batch and _equal(batch[path], values) for path, values in labels.items()) for batch in known
-        )
-        self._relabelled = self._relabelled or not labels or not (same and compared)
+    def expect(self, stage: str, place: Place) -> None:
+        """A step is about to be looked at, with the batch of that place."""
+        self._stage, self._batch = stage, self._delivered.pop((stage, place), {})
 
-    def met(self, stage: str, path: str, operand: Tensor, *, again: bool = False) -> None:
+    def labelled(self, labels: Mapping[str, Tensor], *, compared: bool) -> None:
+        """Takes the labels of the batch when its step is over, and whether a loss compared them as they were given."""
+        batch, self._batch = self._batch, {}
+        if batch:
+            same = all(path in batch and _equal(batch[path], values) for path, values in labels.items())
+            self._relabelled = self._relabelled or not labels or not (same and compared)
+
+    def met(self, path: str, operand: Tensor, *, again: bool = False) -> None:
         """Takes what a first layer is given of a field; reads on the host.
 
         Where it is given the field ``again`` in the same step, what is compared may be of the other time.
         """
         self._relabelled = self._relabelled or again
-        if again or self._path not in ("", path):
+        given = self._batch.get(path)
+        if given is None or again or self._path not in ("", path):
             return
-        best: Counter[str] = Counter()
-        closest, count, mixed = 0.0, 0, list[float]()
-        for batch in self._delivered.get(stage, ()):
-            given = batch.get(path)
-            if given is None or operand.is_complex() or len(operand) < len(given):
-                continue
-            taken, given = operand[:KEPT_SAMPLES].detach(), given.float()
-            if taken.numel() != given[:KEPT_SAMPLES].numel():
-                continue
-            taken = taken.float().cpu().reshape(given[:KEPT_SAMPLES].shape)
-            likeness, found = _turns(given[:KEPT_SAMPLES], taken)
-            if likeness > closest:  # the batch itself, among those that were read ahead or before
-                closest, best, count, mixed = likeness, found, len(taken), mixed_shares(given, taken)
-        if count:
-            self._path = path
-            self._found[stage] += best
-            self._looked[stage] += count
-            self._mixed[stage] += mixed
+        first, taken = given[:KEPT_SAMPLES].float(), operand[:KEPT_SAMPLES].detach()
+        if taken.is_complex() or taken.numel() != first.numel() or len(taken) != len(first):
+            return
+        taken = taken.float().cpu().reshape(first.shape)
+        self._path = path
+        self._found[self._stage] += _turns(first, taken)
+        self._looked[self._stage] += len(taken)
+        self._mixed[self._stage] += mixed_shares(given.float(), taken)
 
     @property
     def _is_known(self) -> bool:
@@ -140,7 +142,7 @@ def mixed_shares(batch: Tensor, taken: Tensor) -> list[float]:
         batch: ``(samples, ...)`` as delivered.
         taken: The first of them as a layer is given them.
 
-    >>> batch = torch.randn(8, 100)
+    >>> batch = torch.randn(8, 100, generator=torch.Generator().manual_seed(0))
     >>> [round(share, 2) for share in mixed_shares(batch, 0.75 * batch[:2] + 0.25 * batch[5:7])]
     [0.25, 0.25]
     >>> [round(share, 2) for share in mixed_shares(batch, torch.cat([batch[:2, :20], batch[5:7, 20:]], 1))]
@@ -197,30 +199,27 @@ def _equal(one: Tensor, two: Tensor) -> bool:
     return one.shape == two.shape and bool((one == two).all())
 
 
-def _turns(given: Tensor, taken: Tensor) -> tuple[float, Counter[str]]:
-    """How alike two batches are, and how often each turn makes one sample from the other; ``""``: it is as it is."""
+def _turns(given: Tensor, taken: Tensor) -> Counter[str]:
+    """How often each turn makes one sample from the other; ``""``: it is as it is."""
     found: Counter[str] = Counter()
     same = _alike(given, taken)
     found[""] = int((same >= ALIKE).sum())
     for name, change in OF_VALUES.items():
         apart = (change(given) - taken).abs().flatten(1).amax(1)
         found[name] = int(((apart <= SAME * given.abs().flatten(1).amax(1)) & (same <= -ALIKE)).sum())
-    turns = _candidates(given.shape)
-    likeness = torch.stack([same.abs(), *(_alike(turn(given), taken) for turn in turns.values())])
-    highest, which = likeness.max(0)
-    for place in which[(highest >= ALIKE) & (highest - same >= APART) & (which > 0)].tolist():
-        found[list(turns)[place - 1]] += 1
-    return float(highest.mean()), +found
+    made = {name: turn(given) for name, turn in _candidates(given.shape).items()}
+    names = [name for name, item in made.items() if item.shape == given.shape]
+    if names:
+        highest, which = torch.stack([_alike(made[name], taken) for name in names]).max(0)
+        for place in which[(highest >= ALIKE) & (highest - same >= APART)].tolist():
+            found[names[place]] += 1
+    return +found
 
 
 def _candidates(shape: Sequence[int]) -> dict[str, Callable[[Tensor], Tensor]]:
     if len(shape) >= 3 and min(shape[-2:]) >= SMALLEST:
-        square = shape[-1] == shape[-2]
-        return TURNS if square else {name: turn for name, turn in TURNS.items() if name in _KEEP_SHAPE}
+        return TURNS
     return OF_SERIES if shape[-1] >= SHORTEST else {}
-
-
-_KEEP_SHAPE = ("flipped left to right", "flipped upside down", "turned by 180 degrees")
 
 
 def _alike(one: Tensor, two: Tensor) -> Tensor:

@@ -115,7 +115,6 @@ from lightning_debug.evidence.data_augmentation import (
     AugmentedMaps,
     AugmentedNeighbours,
     MixedSamples,
-    TurnedNeighbours,
 )
 from lightning_debug.finding import WARNING, Claim, Skip
 from lightning_debug.record import Record
@@ -139,9 +138,10 @@ def augmentation_changes_label(
     if met is not None:
         yield met
         return
-    found = record.last(AugmentedNeighbours)
-    if found is None:
+    own = _neighbours(record, turned=False)
+    if not own:
         return
+    found = own[-1]
     draws = record.last(AugmentationDraws)
     if not found.transform and (draws is None or not draws.redrawn):
         yield Skip("the dataset has no transform, and gives its samples alike when it is asked again")
@@ -157,6 +157,11 @@ def augmentation_changes_label(
             fix="Leave out the transform that turns one class into the other, or have it change the label too.",
             at=found.at,
         )
+
+
+def _neighbours(record: Record, *, turned: bool) -> list[AugmentedNeighbours]:
+    """Those of samples turned on their way to the net, or of samples as their dataset makes them."""
+    return [item for item in record.of(AugmentedNeighbours) if bool(item.turn) == turned]
 
 
 def _astray_among(found: AugmentedNeighbours, samples: int, wrong: float, times: float) -> str:
@@ -196,7 +201,7 @@ def _met(record: Record, samples: int, wrong: float, times: float) -> Claim | No
     mixed = record.last(MixedSamples)
     if mixed is not None:
         return _mixed(mixed)
-    for turned in record.of(TurnedNeighbours):
+    for turned in _neighbours(record, turned=True):
         if message := _astray_among(turned, samples, wrong, times):
             return _turned(turned, message)
     return None
@@ -214,7 +219,7 @@ def _mixed(found: MixedSamples) -> Claim:
     )
 
 
-def _turned(found: TurnedNeighbours, message: str) -> Claim:
+def _turned(found: AugmentedNeighbours, message: str) -> Claim:
     return Claim(
         message=f"On their way from the loader to the net training samples are {found.turn}, and validation samples "
         f"are not. {message}",
