@@ -270,6 +270,8 @@ def test_label_sets():
     assert not claims("LD516", counted("train", 100, 90), counted("validate", 10, 9, 8))  # no cross-entropy: open set
     assert not claims("LD516", counted("train", 100, 90, 2), counted("validate", 10, 9), train, val)  # rare: chance
     assert not claims("LD516", counted("train", 5, 4), ClassFit(stage="train", units=100))
+    assert not claims("LD516", counted("train", 900, 90, 9, 2), ClassFit(stage="train", units=6))  # moves on a board
+    assert claims("LD516", counted("train", 900, 90, 20, 20), ClassFit(stage="train", units=6))
     others = counted("validate", 0, 0, 40, loader=1)  # out of distribution on purpose: none of the classes of training
     assert not claims("LD516", counted("train", 100, 90), counted("validate", 10, 9), others, val)
     assert claims("LD516", counted("train", 100, 90), counted("validate", 1, 0, 40, loader=1), val)

@@ -3,7 +3,8 @@
 What it sees: the classes counted over a whole epoch of training and of validation, and the units of the scores
     that cross-entropy receives. One of three: validation holds classes that training never showed (`unseen`
     samples or more); validation never holds a class that it would hold by chance; or output units that no
-    training label uses, where there are `each` labels a unit. Chance below `p`; at most `most` classes. Of more units
+    training label uses, where there are `each` labels a unit and so many of each class that is used that chance leaves
+    out none as rare. Chance below `p`; at most `most` classes. Of more units
     than that, where labels are those of the first of them, a quarter at most, with `each` labels a class. Or the
     samples that the model calls one class bear another number in validation, always the same: for three classes.
 Why it hurts: a class without training samples cannot be learned, one without validation samples is not
@@ -86,6 +87,7 @@ Example:
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 
@@ -112,7 +114,7 @@ def label_set_mismatch(
     open_ended = {item.field for item in counted if item.stage == "train"} - {item.field for item in trains}
     vals = [item for item in counted if item.stage == "validate" and item.field not in open_ended]
     elsewhere = {one for item in counted if item.stage == "validate" for one in item.classes}
-    yield from _units(record, trains, fits["train"], each, most, elsewhere)
+    yield from _units(record, trains, fits["train"], elsewhere, each=each, most=most, p=p)
     moved = renumbered(fits["validate"])
     if moved:
         yield _renumbered(moved, fits["validate"][-1])
@@ -189,7 +191,14 @@ def _sets(
 
 
 def _units(
-    record: Record, trains: list[LabelCounts], fits: list[ClassFit], each: int, most: int, elsewhere: set[int]
+    record: Record,
+    trains: list[LabelCounts],
+    fits: list[ClassFit],
+    elsewhere: set[int],
+    *,
+    each: int,
+    most: int,
+    p: float,
 ) -> Iterator[Claim]:
     """Output units that no label uses, in training or elsewhere."""
     if not fits:
@@ -209,7 +218,8 @@ def _units(
     known = sum(train.counts) >= each * fit.units
     if fit.units > most:  # of a copied head, not of a vocabulary: the first units are used, and often
         known = lowest == 0 and highest + 1 == len(classes) <= fit.units // 4 and min(train.counts) >= each
-    if not known or (tokens and not off):
+    drawn = math.exp(-min(count for item in trains for count in item.counts if count)) >= p
+    if not known or ((tokens or drawn) and not off):  # a class as rare as the rarest may be left out by chance
         return
     tail = "class 0 is never right" if off else f"no label uses {_listed(unused)}"
     yield Claim(
